@@ -1,0 +1,52 @@
+/* Every bound in one place, with its reason and its relations to the others.
+ *
+ * A bound says what happens when it is met in the contract of the function that meets it.
+ */
+#ifndef KELP_SCHEMAS_LIMITS_H
+#define KELP_SCHEMAS_LIMITS_H
+
+#include <assert.h>
+
+/* -- records and frames ---------------------------------------------------------------------- */
+
+/* A Kubernetes object is at most 1.5 MiB as JSON (etcd's request limit, which kubectl users know). */
+#define LIMIT_OBJECT_BYTES  (1536u * 1024u)
+/* One record: the largest object, its envelope, and room to spare. */
+#define LIMIT_RECORD_BYTES  (LIMIT_OBJECT_BYTES + 256u * 1024u)
+/* One frame of the log: a raft command or a received batch, which carries at least one record. */
+#define LIMIT_FRAME_BYTES   (4u * 1024u * 1024u)
+/* Records in one command or batch; keeps one turn of apply short. */
+#define LIMIT_BATCH_RECORDS 4096u
+/* One segment file of the log. Large enough that rolling is rare, small enough to release history. */
+#define LIMIT_SEGMENT_BYTES (16u * 1024u * 1024u)
+static_assert(LIMIT_FRAME_BYTES >= 2 * LIMIT_RECORD_BYTES, "a frame holds two of the largest records");
+static_assert(LIMIT_SEGMENT_BYTES >= 4 * LIMIT_FRAME_BYTES, "a segment holds four of the largest frames");
+
+/* -- names and keys -------------------------------------------------------------------------- */
+
+/* DNS subdomain, as Kubernetes names are. */
+#define LIMIT_NAME_BYTES 253u
+/* group/resource/namespace/name, with separators and a uid. */
+#define LIMIT_KEY_BYTES  1024u
+static_assert(LIMIT_KEY_BYTES >= 3 * LIMIT_NAME_BYTES + 64, "a key holds group, namespace, name and uid");
+
+/* -- the link -------------------------------------------------------------------------------- */
+
+/* One wire frame: a log frame and its envelope. A longer length prefix ends the connection. */
+#define LIMIT_WIRE_BYTES          (LIMIT_FRAME_BYTES + 64u * 1024u)
+/* Unacknowledged bytes one feed sends ahead, per direction and node. */
+#define LIMIT_FEED_WINDOW_BYTES   (8u * 1024u * 1024u)
+/* One Append of a feed; several fit the window, so that the pipe stays full. */
+#define LIMIT_FEED_APPEND_BYTES   (512u * 1024u)
+static_assert(LIMIT_FEED_WINDOW_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest frame fits the window");
+
+/* -- the cluster ----------------------------------------------------------------------------- */
+
+#define LIMIT_REPLICAS           7u
+/* Commands proposed and not yet applied, per replica: libraft itself does not bound them. */
+#define LIMIT_PROPOSALS          1024u
+#define LIMIT_PROPOSALS_BYTES    (64u * 1024u * 1024u)
+/* Entries in one AppendEntries message (libraft sends a laggard its whole tail at once). */
+#define LIMIT_RAFT_ENTRIES       4096u
+
+#endif

@@ -40,6 +40,24 @@ static_assert(LIMIT_KEY_BYTES >= 3 * LIMIT_NAME_BYTES + 64, "a key holds group, 
 #define LIMIT_FEED_APPEND_BYTES   (512u * 1024u)
 static_assert(LIMIT_FEED_WINDOW_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest frame fits the window");
 
+/* -- pods at an edge ------------------------------------------------------------------------- */
+
+/* Pods on one node; a kubelet's default is 110. More are refused, visibly, not forgotten. */
+#define LIMIT_PODS               256u
+/* Containers of one pod, init containers included; Kubernetes itself sets no bound. */
+#define LIMIT_POD_CONTAINERS     64u
+#define LIMIT_POD_VOLUMES        128u
+/* Environment variables of one container, those of envFrom included. */
+#define LIMIT_POD_ENV            4096u
+/* Calls to the container runtime under way: one per container or sandbox that changes, few at a
+ * time in practice. One more answers STATUS_FULL and is tried again. */
+#define LIMIT_DRIVER_CALLS       256u
+/* gRPC calls under way: a listing fans out into status calls. */
+#define LIMIT_GRPC_CALLS         1024u
+/* containerd's own max_recv_message_size and max_send_message_size. */
+#define LIMIT_GRPC_MESSAGE_BYTES (16u * 1024u * 1024u)
+static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starve the others");
+
 /* -- the cluster ----------------------------------------------------------------------------- */
 
 #define LIMIT_REPLICAS           7u

@@ -67,4 +67,61 @@ static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starv
 /* Entries in one AppendEntries message (libraft sends a laggard its whole tail at once). */
 #define LIMIT_RAFT_ENTRIES       4096u
 
+/* -- connections, HTTP, WebSocket, configuration (nodes/net) ---------------------------------- */
+
+/* Plaintext handed over in one on_bytes: a TLS record carries at most this much. */
+#define LIMIT_LINK_READ_BYTES      (16u * 1024u)
+/* Ciphertext read from a socket at once, and kept aside while the reader is paused. */
+#define LIMIT_LINK_SOCKET_BYTES    (64u * 1024u)
+/* One link_write: the largest wire frame and its WebSocket header. */
+#define LIMIT_LINK_WRITE_BYTES     (LIMIT_WIRE_BYTES + 64u)
+/* Above this much unsent plaintext link_write answers STATUS_FULL; the last write taken may pass it
+ * by its own size, so the bound in memory is the sum of this and LIMIT_LINK_WRITE_BYTES. */
+#define LIMIT_LINK_QUEUE_BYTES     (1024u * 1024u)
+/* Ciphertext handed to the kernel and not yet taken by it; encryption waits above it. */
+#define LIMIT_LINK_FLIGHT_BYTES    (256u * 1024u)
+/* TCP and TLS handshake together; a lossy edge link needs a few retransmissions. */
+#define LIMIT_LINK_HANDSHAKE_MS    10000u
+/* From link_shutdown until the peer has ended too; then the connection is cut. */
+#define LIMIT_LINK_SHUTDOWN_MS     5000u
+/* Unacknowledged bytes or probes for this long: the peer is gone (TCP_USER_TIMEOUT). */
+#define LIMIT_LINK_STALL_MS        30000u
+/* Connections of one listener, handshakes included; more are closed at once. Ten thousand edges
+ * on one replica, and room for their reconnection while the old sockets still die. */
+#define LIMIT_LINKS                16384u
+/* Organisations (groups) read from one certificate; one with more is refused. */
+#define LIMIT_IDENTITY_GROUPS      8u
+/* ub-common-name and ub-organization-name of X.509. */
+#define LIMIT_IDENTITY_NAME_BYTES  64u
+/* Names and addresses in one server certificate. */
+#define LIMIT_IDENTITY_SANS        32u
+/* A PEM file: a bundle of several authorities fits. */
+#define LIMIT_PEM_BYTES            (256u * 1024u)
+
+/* Request line and headers together; 431 beyond. Go's default is 1 MiB, real ones stay below 4 KiB. */
+#define LIMIT_HTTP_HEAD_BYTES      (32u * 1024u)
+#define LIMIT_HTTP_HEADERS         64u
+#define LIMIT_HTTP_SEGMENTS        32u
+#define LIMIT_HTTP_PARAMETERS      64u
+/* A request's body; 413 beyond. What the Kubernetes API server takes. */
+#define LIMIT_HTTP_BODY_BYTES      (3u * 1024u * 1024u)
+/* A whole answer given at once; larger ones are streamed. */
+#define LIMIT_HTTP_ANSWER_BYTES    (64u * 1024u * 1024u)
+/* From the first byte of a request to its last. */
+#define LIMIT_HTTP_REQUEST_MS      30000u
+/* Between requests of a kept connection; Go's client gives up an idle one after 90 s. */
+#define LIMIT_HTTP_IDLE_MS         120000u
+/* Connections of one http_client, busy and idle. */
+#define LIMIT_HTTP_CLIENT_LINKS    32u
+/* Silence after which a WebSocket pings, and after which it is taken for dead. */
+#define LIMIT_WEBSOCKET_PING_MS    15000u
+#define LIMIT_WEBSOCKET_SILENCE_MS 45000u
+static_assert(LIMIT_HTTP_BODY_BYTES > LIMIT_OBJECT_BYTES, "the largest object fits a request");
+static_assert(LIMIT_WEBSOCKET_SILENCE_MS >= 2 * LIMIT_WEBSOCKET_PING_MS, "one lost ping is no death");
+
+/* A configuration file, the length of one of its lists, and one log line. */
+#define LIMIT_CONFIG_BYTES         (256u * 1024u)
+#define LIMIT_CONFIG_ITEMS         256u
+#define LIMIT_LOG_LINE_BYTES       2048u
+
 #endif

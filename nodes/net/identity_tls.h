@@ -1,0 +1,79 @@
+/* Who may say what: an authority of our own, the certificates it signs, and names read from them.
+ *
+ * Keys are ECDSA P-256, certificates X.509 v3 with SHA-256, files PEM; keys are written 0600, and no
+ * existing key is overwritten unless told so. In a subject, CN is the user and each O a group, as
+ * Kubernetes reads them:
+ *
+ *   an edge node   CN=system:node:<name>   O=system:nodes     clientAuth
+ *   an admin       CN=admin                O=system:masters   clientAuth
+ *   a cloudcore    CN=<name>               O=kelp:cloudcores  serverAuth, clientAuth, SANs
+ *
+ * source: KubeEdge cloud/pkg/cloudhub/servers/httpserver/certificate and pkg/security/certs. Differs:
+ * the name in the CN is checked, there is no CN that is always accepted.
+ */
+#ifndef KELP_NODES_NET_IDENTITY_TLS_H
+#define KELP_NODES_NET_IDENTITY_TLS_H
+
+#include "schemas/limits.h"
+#include "schemas/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define IDENTITY_REASON_BYTES   512u
+#define IDENTITY_NODE_PREFIX    "system:node:"
+#define IDENTITY_NODE_GROUP     "system:nodes"
+#define IDENTITY_MASTER_GROUP   "system:masters"
+#define IDENTITY_CLOUD_GROUP    "kelp:cloudcores"
+#define IDENTITY_AUTHORITY_DAYS 36500 /* as KubeEdge's */
+#define IDENTITY_SERVER_DAYS    36500
+#define IDENTITY_CLIENT_DAYS    365
+
+/* The node a common name speaks for: what follows "system:node:", if that is a DNS subdomain (RFC 1123:
+ * lower case letters, digits, '-' and '.', each label begins and ends with a letter or digit).
+ *
+ *   returns  pointer into common_name; NULL: not a node
+ */
+const char *identity_find_node(const char *common_name);
+
+/* Is this a DNS subdomain of 1 .. LIMIT_NAME_BYTES bytes? */
+bool identity_name_valid(const char *name);
+
+/* What a certificate shall say. All pointers borrowed. */
+struct identity_request {
+    const char *common_name;    /* 1 .. LIMIT_IDENTITY_NAME_BYTES bytes */
+    const char *const *groups;  /* each becomes an O; up to LIMIT_IDENTITY_GROUPS */
+    size_t groups_count;
+    const char *const *sans;    /* DNS names (also "*.example") and addresses; LIMIT_IDENTITY_SANS */
+    size_t sans_count;
+    bool server;                /* extended key usage serverAuth */
+    bool client;                /* extended key usage clientAuth */
+    int64_t valid_from_s;       /* seconds since 1970 */
+    int64_t valid_until_s;
+};
+
+/* Create an authority: DIRECTORY/ca.crt and DIRECTORY/ca.key. The directory is created (0700).
+ *
+ *   force    overwrite what is there; otherwise existing files are kept and the answer is IDENTITY_KEPT
+ *   reason   IDENTITY_REASON_BYTES bytes, receives a sentence when negative
+ *   answers  IDENTITY_MADE, IDENTITY_KEPT; -errno; STATUS_MALFORMED: bad name or files of which only
+ *            one is there
+ */
+enum identity_answer {
+    IDENTITY_MADE = 1,
+    IDENTITY_KEPT = 2, /* both files were there already: nothing changed */
+};
+int identity_authority_create(const char *directory, const char *common_name, int64_t valid_from_s,
+                              int64_t valid_until_s, bool force, char *reason);
+
+/* Make a key and a certificate signed by the authority in AUTHORITY_DIRECTORY: OUT_DIRECTORY/NAME.crt,
+ * NAME.key, and ca.crt beside them. The key is durable before the certificate appears.
+ *
+ *   answers  as above; also -ENOENT without an authority, STATUS_MALFORMED for a bad SAN or name,
+ *            STATUS_TOO_LARGE beyond a limit
+ */
+int identity_issue(const char *authority_directory, const struct identity_request *request,
+                   const char *out_directory, const char *name, bool force, char *reason);
+
+#endif

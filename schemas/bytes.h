@@ -17,13 +17,16 @@ struct bytes {
 
 static inline struct bytes bytes_of(const void *data, size_t size)
 {
-    return (struct bytes){.data = data, .size = size};
+    struct bytes bytes; /* assigned, not initialised by name: codec.cc reads this header as C++ */
+    bytes.data = (const uint8_t *)data;
+    bytes.size = size;
+    return bytes;
 }
 
 /* The bytes of a terminated string, without its terminator; empty for NULL. */
 static inline struct bytes bytes_text(const char *text)
 {
-    return (struct bytes){.data = (const uint8_t *)text, .size = text == NULL ? 0 : strlen(text)};
+    return bytes_of(text, text == NULL ? 0 : strlen(text));
 }
 
 static inline bool bytes_equal(struct bytes a, struct bytes b)

@@ -1,4 +1,4 @@
-#include "check.h"
+#include "schemas/check.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -89,7 +89,7 @@ enum record_kind {
 
 /* "object_put" for RECORD_OBJECT_PUT; "kind_77" is printed into `buffer` for one we do not know.
  * Lent for ever, or as long as buffer lives. */
-const char *record_kind_text(uint16_t kind, char buffer[static 16]);
+const char *record_kind_text(uint16_t kind, char buffer[16]);
 /* The number of such a text, 0 when there is none. */
 uint16_t record_kind_parse(const char *text);
 /* All records of this kind are kept for the reader; of the others the newest per key. */
@@ -126,12 +126,17 @@ struct tag {
 /* Sum and difference modulo 2^128: a digest of rows in any order. */
 static inline struct tag tag_add(struct tag a, struct tag b)
 {
-    const uint64_t low = a.low + b.low;
-    return (struct tag){.low = low, .high = a.high + b.high + (low < a.low)};
+    struct tag sum;
+    sum.low = a.low + b.low;
+    sum.high = a.high + b.high + (sum.low < a.low);
+    return sum;
 }
 static inline struct tag tag_subtract(struct tag a, struct tag b)
 {
-    return (struct tag){.low = a.low - b.low, .high = a.high - b.high - (a.low < b.low)};
+    struct tag difference;
+    difference.low = a.low - b.low;
+    difference.high = a.high - b.high - (a.low < b.low);
+    return difference;
 }
 static inline bool tag_equal(struct tag a, struct tag b)
 {
@@ -206,7 +211,8 @@ struct object_remove {
     const char *if_uid;
     uint8_t reason; /* enum remove_reason, checked by read */
 };
-int codec_object_remove_build(struct codec *codec, const struct object_remove *r, struct bytes *out);
+int codec_object_remove_build(struct codec *codec, const struct object_remove *r,
+                              struct bytes *out);
 int codec_object_remove_read(struct codec *codec, struct bytes bytes, struct object_remove *out);
 
 /* -- facts ------------------------------------------------------------------------------------ */
@@ -235,7 +241,13 @@ struct container_status {
     const char *last_container_id;
 };
 
-enum pod_phase { POD_PENDING = 0, POD_RUNNING = 1, POD_SUCCEEDED = 2, POD_FAILED = 3, POD_UNKNOWN = 4 };
+enum pod_phase {
+    POD_PENDING = 0,
+    POD_RUNNING = 1,
+    POD_SUCCEEDED = 2,
+    POD_FAILED = 3,
+    POD_UNKNOWN = 4
+};
 struct pod_status {
     const char *uid;
     uint8_t phase; /* enum pod_phase, checked by read */
@@ -400,7 +412,7 @@ enum wire_kind {
     /* cloud and edge */
     WIRE_HELLO = 1,
     WIRE_WELCOME = 2,
-    WIRE_APPEND = 3,   /* body struct batch */
+    WIRE_APPEND = 3, /* body struct batch */
     WIRE_ACK = 4,
     WIRE_SNAPSHOT = 5, /* body struct snapshot */
     WIRE_PING = 6,
@@ -408,12 +420,12 @@ enum wire_kind {
     WIRE_BYE = 8,
     /* between cloudcores */
     WIRE_PEER_HELLO = 32,
-    WIRE_RAFT = 33,           /* body struct raft_wire */
-    WIRE_FORWARD = 34,        /* body struct forward */
+    WIRE_RAFT = 33,            /* body struct raft_wire */
+    WIRE_FORWARD = 34,         /* body struct forward */
     WIRE_FORWARD_REFUSED = 35, /* body struct forward, without the command */
-    WIRE_READ_ASK = 36,       /* body struct read_index */
-    WIRE_READ_ANSWER = 37,    /* body struct read_index */
-    WIRE_SESSIONS = 38,       /* body struct sessions */
+    WIRE_READ_ASK = 36,        /* body struct read_index */
+    WIRE_READ_ANSWER = 37,     /* body struct read_index */
+    WIRE_SESSIONS = 38,        /* body struct sessions */
 };
 
 #define WIRE_VERSION 1u
@@ -472,15 +484,15 @@ int codec_ping_build(struct codec *codec, const struct ping *ping, struct bytes 
 int codec_ping_read(struct codec *codec, struct bytes bytes, struct ping *out);
 
 enum bye_code {
-    BYE_SHUTDOWN = 1,  /* come back, elsewhere or here */
-    BYE_REPLACED = 2,  /* a newer session of the same node */
-    BYE_IDENTITY = 3,  /* the certificate names another node */
-    BYE_CLUSTER = 4,   /* the edge belongs to another cluster: keep pods, do not insist */
-    BYE_VERSION = 5,   /* no common wire version */
-    BYE_PROTOCOL = 6,  /* malformed or out of order */
-    BYE_REMOVED = 7,   /* the Node object was deleted */
-    BYE_OVERLOAD = 8,  /* too many sessions: retry_ms */
-    BYE_BEHIND = 9,    /* this replica cannot serve yet (no leader, not caught up): retry_ms */
+    BYE_SHUTDOWN = 1, /* come back, elsewhere or here */
+    BYE_REPLACED = 2, /* a newer session of the same node */
+    BYE_IDENTITY = 3, /* the certificate names another node */
+    BYE_CLUSTER = 4,  /* the edge belongs to another cluster: keep pods, do not insist */
+    BYE_VERSION = 5,  /* no common wire version */
+    BYE_PROTOCOL = 6, /* malformed or out of order */
+    BYE_REMOVED = 7,  /* the Node object was deleted */
+    BYE_OVERLOAD = 8, /* too many sessions: retry_ms */
+    BYE_BEHIND = 9,   /* this replica cannot serve yet (no leader, not caught up): retry_ms */
 };
 struct bye {
     uint16_t code; /* enum bye_code or newer */

@@ -1,4 +1,4 @@
-#include "status.h"
+#include "schemas/status.h"
 
 #include <string.h>
 

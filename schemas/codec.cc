@@ -1,0 +1,1010 @@
+/* The only file that knows FlatBuffers. See codec.h for the contracts.
+ *
+ * Building: one FlatBufferBuilder is reused; each finished buffer is copied once into the arena,
+ * so that several can be alive together. Reading: the verifier runs over all bytes, then the
+ * generated accessors fill our structs; text is checked for embedded NULs, since C would read less
+ * than was meant.
+ */
+#include "schemas/codec.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "schemas/check.h"
+#include "schemas/record_generated.h"
+#include "schemas/wire_generated.h"
+
+namespace fb = kelp::fb;
+using flatbuffers::FlatBufferBuilder;
+using flatbuffers::Offset;
+using flatbuffers::String;
+using flatbuffers::Vector;
+
+/* -- the arena ---------------------------------------------------------------------------------- */
+
+namespace
+{
+
+/* Chunks are kept across resets: a steady workload allocates nothing. A reset frees what one
+ * unusually large round needed beyond the first chunk. */
+struct chunk {
+    chunk *next;
+    size_t size;
+    size_t used;
+};
+
+constexpr size_t CHUNK_BYTES = 4096 - sizeof(chunk);
+
+size_t up8(size_t size)
+{
+    return (size + 7) & ~size_t{7};
+}
+
+} // namespace
+
+struct codec {
+    FlatBufferBuilder builder{1024};
+    chunk *chunks = nullptr; /* newest first; the last one is the first that was made */
+
+    uint8_t *claim(size_t size)
+    {
+        size = up8(size == 0 ? 1 : size);
+        if (chunks == nullptr || chunks->size - chunks->used < size) {
+            const size_t room = size > CHUNK_BYTES ? size : CHUNK_BYTES;
+            auto *fresh = static_cast<chunk *>(malloc(sizeof(chunk) + room));
+            CHECK(fresh != nullptr);
+            fresh->next = chunks;
+            fresh->size = room;
+            fresh->used = 0;
+            chunks = fresh;
+        }
+        uint8_t *place = reinterpret_cast<uint8_t *>(chunks + 1) + chunks->used;
+        chunks->used += size;
+        return place;
+    }
+
+    template <typename T> T *array(size_t count)
+    {
+        auto *items = reinterpret_cast<T *>(claim(count * sizeof(T)));
+        if (count > 0) {
+            memset(static_cast<void *>(items), 0, count * sizeof(T));
+        }
+        return items;
+    }
+
+    void forget(bool all)
+    {
+        while (chunks != nullptr && (all || chunks->next != nullptr)) {
+            chunk *next = chunks->next;
+            free(chunks);
+            chunks = next;
+        }
+        if (chunks != nullptr) {
+            if (chunks->size > CHUNK_BYTES) { /* do not keep the memory of one giant */
+                free(chunks);
+                chunks = nullptr;
+            } else {
+                chunks->used = 0;
+            }
+        }
+    }
+};
+
+static_assert(sizeof(chunk) % 8 == 0, "what the arena lends is 8-byte aligned");
+
+struct codec *codec_create(void)
+{
+    return new codec;
+}
+
+void codec_destroy(struct codec *c)
+{
+    if (c != nullptr) {
+        c->forget(true);
+        delete c;
+    }
+}
+
+void codec_reset(struct codec *c)
+{
+    c->forget(false);
+}
+
+struct bytes codec_copy(struct codec *c, struct bytes from)
+{
+    uint8_t *place = c->claim(from.size + 1);
+    if (from.size > 0) {
+        memcpy(place, from.data, from.size);
+    }
+    place[from.size] = 0; /* so that a copied text is terminated */
+    return bytes_of(place, from.size);
+}
+
+struct bytes codec_aligned(struct codec *c, struct bytes from)
+{
+    return reinterpret_cast<uintptr_t>(from.data) % 8 == 0 ? from : codec_copy(c, from);
+}
+
+const char *codec_print(struct codec *c, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    va_list again;
+    va_copy(again, arguments);
+    const int size = vsnprintf(nullptr, 0, format, arguments);
+    va_end(arguments);
+    CHECK(size >= 0);
+    auto *text = reinterpret_cast<char *>(c->claim(static_cast<size_t>(size) + 1));
+    vsnprintf(text, static_cast<size_t>(size) + 1, format, again);
+    va_end(again);
+    return text;
+}
+
+void *codec_array(struct codec *c, size_t count, size_t item_bytes)
+{
+    CHECK(item_bytes > 0);
+    CHECK(count <= SIZE_MAX / item_bytes);
+    return c->array<uint8_t>(count * item_bytes);
+}
+
+/* -- helpers of build --------------------------------------------------------------------------- */
+
+namespace
+{
+
+using Text = Offset<String>;
+using Blob = Offset<Vector<uint8_t>>;
+
+/* Absent, and not an empty string, for empty text: smaller, and one encoding of one content. */
+Text text(FlatBufferBuilder &b, const char *from)
+{
+    return from == nullptr || from[0] == 0 ? Text{} : b.CreateString(from);
+}
+
+Blob blob(FlatBufferBuilder &b, struct bytes from)
+{
+    if (from.size == 0) {
+        return Blob{};
+    }
+    b.ForceVectorAlignment(from.size, 1, 8);
+    return b.CreateVector(from.data, from.size);
+}
+
+Blob plain_blob(FlatBufferBuilder &b, struct bytes from)
+{
+    return from.size == 0 ? Blob{} : b.CreateVector(from.data, from.size);
+}
+
+fb::Tag tag_of(struct tag tag)
+{
+    return fb::Tag(tag.low, tag.high);
+}
+
+/* Items are built first, because FlatBuffers does not nest; their offsets wait in the arena. */
+template <typename Table, typename Item, typename Make>
+Offset<Vector<Offset<Table>>> list(struct codec *c, const Item *items, uint32_t count, Make make)
+{
+    if (count == 0) {
+        return {};
+    }
+    auto *offsets = c->array<Offset<Table>>(count);
+    for (uint32_t i = 0; i < count; i++) {
+        offsets[i] = make(items[i]);
+    }
+    return c->builder.CreateVector(offsets, count);
+}
+
+Offset<Vector<Text>> texts(struct codec *c, const char *const *items, uint32_t count)
+{
+    if (count == 0) {
+        return {};
+    }
+    auto *offsets = c->array<Text>(count);
+    for (uint32_t i = 0; i < count; i++) {
+        offsets[i] = c->builder.CreateString(items[i] == nullptr ? "" : items[i]);
+    }
+    return c->builder.CreateVector(offsets, count);
+}
+
+Offset<Vector<Offset<fb::Pair>>> pairs(struct codec *c, const struct pair *items, uint32_t count)
+{
+    return list<fb::Pair>(c, items, count, [c](const struct pair &p) {
+        const auto key = text(c->builder, p.key);
+        const auto value = text(c->builder, p.value);
+        return fb::CreatePair(c->builder, key, value);
+    });
+}
+
+Offset<Vector<Offset<fb::Condition>>> conditions(struct codec *c, const struct condition *items,
+                                                 uint32_t count)
+{
+    return list<fb::Condition>(c, items, count, [c](const struct condition &i) {
+        auto &b = c->builder;
+        const auto type = text(b, i.type);
+        const auto reason = text(b, i.reason);
+        const auto message = text(b, i.message);
+        return fb::CreateCondition(b, type, i.status, reason, message, i.transition_ms);
+    });
+}
+
+Offset<Vector<Offset<fb::Sequenced>>> sequences(struct codec *c, const struct sequenced *items,
+                                                uint32_t count)
+{
+    return list<fb::Sequenced>(c, items, count, [c](const struct sequenced &i) {
+        const auto record = blob(c->builder, i.record);
+        return fb::CreateSequenced(c->builder, i.sequence, record);
+    });
+}
+
+/* Copy the finished buffer into the arena and leave the builder empty for the next one. */
+template <typename Table> int finish(struct codec *c, Offset<Table> root, struct bytes *out)
+{
+    c->builder.Finish(root);
+    const size_t size = c->builder.GetSize();
+    if (size <= LIMIT_FRAME_BYTES) {
+        *out = codec_copy(c, bytes_of(c->builder.GetBufferPointer(), size));
+    }
+    c->builder.Clear();
+    return size <= LIMIT_FRAME_BYTES ? STATUS_OK : STATUS_TOO_LARGE;
+}
+
+/* -- helpers of read ---------------------------------------------------------------------------- */
+
+/* The verified root, or NULL with the reason in *status. */
+template <typename Table> const Table *root_of(struct bytes from, int *status)
+{
+    CHECK(reinterpret_cast<uintptr_t>(from.data) % 8 == 0);
+    if (from.size > LIMIT_FRAME_BYTES) {
+        *status = STATUS_TOO_LARGE;
+        return nullptr;
+    }
+    /* Depth and tables are bounded against bytes that unfold into far more work than they are. */
+    flatbuffers::Verifier verifier(from.data, from.size, 16, 1u << 20);
+    if (from.size < 8 || !verifier.VerifyBuffer<Table>(nullptr)) {
+        *status = STATUS_MALFORMED;
+        return nullptr;
+    }
+    *status = STATUS_OK;
+    return flatbuffers::GetRoot<Table>(from.data);
+}
+
+/* Fills structs; remembers whether anything was not as it must be. */
+struct reader {
+    struct codec *c;
+    bool good = true;
+
+    const char *text(const String *from)
+    {
+        if (from == nullptr) {
+            return "";
+        }
+        if (memchr(from->Data(), 0, from->size()) != nullptr) {
+            good = false;
+            return "";
+        }
+        return from->c_str();
+    }
+
+    struct bytes blob(const Vector<uint8_t> *from)
+    {
+        return from == nullptr ? bytes_of(nullptr, 0) : bytes_of(from->Data(), from->size());
+    }
+
+    /* Bodies and records inside others are read in place, so their alignment is part of the form. */
+    struct bytes aligned(const Vector<uint8_t> *from)
+    {
+        const struct bytes found = blob(from);
+        good = good && reinterpret_cast<uintptr_t>(found.data) % 8 == 0;
+        return found;
+    }
+
+    uint8_t choice(uint8_t value, uint8_t last)
+    {
+        good = good && value <= last;
+        return value;
+    }
+
+    template <typename Item, typename Source, typename Fill>
+    const Item *list(const Source *from, uint32_t *count, uint32_t most, Fill fill)
+    {
+        *count = from == nullptr ? 0 : from->size();
+        if (*count > most) {
+            good = false;
+            *count = 0;
+        }
+        auto *items = c->array<Item>(*count);
+        for (uint32_t i = 0; i < *count; i++) {
+            fill(from->Get(i), &items[i]);
+        }
+        return items;
+    }
+
+    const char *const *texts(const Vector<Text> *from, uint32_t *count)
+    {
+        return list<const char *>(from, count, LIMIT_FRAME_BYTES / 8,
+                                  [this](const String *s, const char **out) { *out = text(s); });
+    }
+
+    const struct pair *pairs(const Vector<Offset<fb::Pair>> *from, uint32_t *count)
+    {
+        return list<struct pair>(from, count, LIMIT_FRAME_BYTES / 8,
+                                 [this](const fb::Pair *p, struct pair *out) {
+                                     out->key = text(p->key());
+                                     out->value = text(p->value());
+                                 });
+    }
+
+    const struct condition *conditions(const Vector<Offset<fb::Condition>> *from, uint32_t *count)
+    {
+        return list<struct condition>(from, count, LIMIT_FRAME_BYTES / 8,
+                                      [this](const fb::Condition *f, struct condition *out) {
+                                          out->type = text(f->type());
+                                          out->status = choice(f->status(), CONDITION_FALSE);
+                                          out->reason = text(f->reason());
+                                          out->message = text(f->message());
+                                          out->transition_ms = f->transition_ms();
+                                      });
+    }
+
+    const struct sequenced *sequences(const Vector<Offset<fb::Sequenced>> *from, uint32_t *count)
+    {
+        return list<struct sequenced>(from, count, LIMIT_BATCH_RECORDS,
+                                      [this](const fb::Sequenced *f, struct sequenced *out) {
+                                          out->sequence = f->sequence();
+                                          out->record = aligned(f->record());
+                                      });
+    }
+
+    struct tag tag(const fb::Tag *from)
+    {
+        struct tag found = {};
+        if (from != nullptr) {
+            found.low = from->low();
+            found.high = from->high();
+        }
+        return found;
+    }
+};
+
+} // namespace
+
+/* Each read is: verify, fill a local, and only a good one reaches the caller. */
+#define READ(noun, Table, ...)                                                                     \
+    int codec_##noun##_read(struct codec *c, struct bytes from, struct noun *out)                  \
+    {                                                                                              \
+        int status;                                                                                \
+        const fb::Table *t = root_of<fb::Table>(from, &status);                                    \
+        if (t == nullptr) {                                                                        \
+            return status;                                                                         \
+        }                                                                                          \
+        reader r{c};                                                                               \
+        struct noun v = {};                                                                        \
+        __VA_ARGS__ if (!r.good)                                                                   \
+        {                                                                                          \
+            return STATUS_MALFORMED;                                                               \
+        }                                                                                          \
+        *out = v;                                                                                  \
+        return STATUS_OK;                                                                          \
+    }
+
+/* Each build is: make the children, then finish with the table made of them. */
+#define BUILD(noun, ...)                                                                           \
+    int codec_##noun##_build(struct codec *c, const struct noun *v, struct bytes *out)             \
+    {                                                                                              \
+        auto &b = c->builder;                                                                      \
+        (void)b;                                                                                   \
+        __VA_ARGS__                                                                                \
+    }
+
+/* -- records ------------------------------------------------------------------------------------ */
+
+BUILD(record, {
+    const auto key = text(b, v->key);
+    const auto origin = text(b, v->origin);
+    const auto body = blob(b, v->body);
+    return finish(
+        c, fb::CreateRecord(b, v->kind, key, origin, v->sequence, v->time_ms, v->trace, body), out);
+})
+
+READ(record, Record, {
+    v.kind = t->kind();
+    v.key = r.text(t->key());
+    v.origin = r.text(t->origin());
+    v.sequence = t->sequence();
+    v.time_ms = t->time_ms();
+    v.trace = t->trace();
+    v.body = r.aligned(t->body());
+})
+
+BUILD(command, {
+    CHECK(v->record_count <= LIMIT_BATCH_RECORDS);
+    const auto records =
+        list<fb::Blob>(c, v->records, v->record_count, [c](const struct bytes &record) {
+            const auto data = blob(c->builder, record);
+            return fb::CreateBlob(c->builder, data);
+        });
+    return finish(c, fb::CreateCommand(b, v->time_ms, v->origin, v->sequence, records), out);
+})
+
+READ(command, Command, {
+    v.time_ms = t->time_ms();
+    v.origin = t->origin();
+    v.sequence = t->sequence();
+    v.records = r.list<struct bytes>(
+        t->records(), &v.record_count, LIMIT_BATCH_RECORDS,
+        [&r](const fb::Blob *from_blob, struct bytes *to) { *to = r.aligned(from_blob->data()); });
+})
+
+/* -- wishes ------------------------------------------------------------------------------------- */
+
+BUILD(object_put, {
+    const struct object &o = v->object;
+    const auto group = text(b, o.group);
+    const auto version = text(b, o.version);
+    const auto kind = text(b, o.kind);
+    const auto resource = text(b, o.resource);
+    const auto space = text(b, o.namespace_);
+    const auto name = text(b, o.name);
+    const auto uid = text(b, o.uid);
+    const auto node = text(b, o.node_name);
+    const auto labels = pairs(c, o.labels, o.label_count);
+    const auto owners = texts(c, o.owners, o.owner_count);
+    const auto finalizers = texts(c, o.finalizers, o.finalizer_count);
+    const auto references =
+        list<fb::Reference>(c, o.references, o.reference_count, [c](const struct reference &i) {
+            const auto resource_of = text(c->builder, i.resource);
+            const auto name_of = text(c->builder, i.name);
+            return fb::CreateReference(c->builder, resource_of, name_of, i.optional);
+        });
+    const auto json = plain_blob(b, o.json);
+    const auto tag = tag_of(o.tag);
+    const auto object = fb::CreateObject(
+        b, group, version, kind, resource, space, name, uid, node, labels, owners, finalizers,
+        o.deletion_time_ms, o.deletion_grace_s, o.generation, o.request_cpu_milli,
+        o.request_memory_bytes, references, o.seal_key, &tag, json);
+    const auto if_uid = text(b, v->if_uid);
+    return finish(c, fb::CreateObjectPut(b, v->mode, v->if_version, if_uid, object), out);
+})
+
+READ(object_put, ObjectPut, {
+    v.mode = r.choice(t->mode(), PUT_UPDATE);
+    v.if_version = t->if_version();
+    v.if_uid = r.text(t->if_uid());
+    const fb::Object *o = t->object();
+    if (o == nullptr) {
+        return STATUS_MALFORMED;
+    }
+    v.object.group = r.text(o->group());
+    v.object.version = r.text(o->version());
+    v.object.kind = r.text(o->kind());
+    v.object.resource = r.text(o->resource());
+    v.object.namespace_ = r.text(o->namespace_());
+    v.object.name = r.text(o->name());
+    v.object.uid = r.text(o->uid());
+    v.object.node_name = r.text(o->node_name());
+    v.object.labels = r.pairs(o->labels(), &v.object.label_count);
+    v.object.owners = r.texts(o->owners(), &v.object.owner_count);
+    v.object.finalizers = r.texts(o->finalizers(), &v.object.finalizer_count);
+    v.object.deletion_time_ms = o->deletion_time_ms();
+    v.object.deletion_grace_s = o->deletion_grace_s();
+    v.object.generation = o->generation();
+    v.object.request_cpu_milli = o->request_cpu_milli();
+    v.object.request_memory_bytes = o->request_memory_bytes();
+    v.object.references =
+        r.list<struct reference>(o->references(), &v.object.reference_count, LIMIT_FRAME_BYTES / 8,
+                                 [&r](const fb::Reference *f, struct reference *to) {
+                                     to->resource = r.text(f->resource());
+                                     to->name = r.text(f->name());
+                                     to->optional = f->optional();
+                                 });
+    v.object.seal_key = o->seal_key();
+    v.object.tag = r.tag(o->tag());
+    v.object.json = r.blob(o->json());
+})
+
+BUILD(object_remove, {
+    const auto if_uid = text(b, v->if_uid);
+    return finish(c, fb::CreateObjectRemove(b, v->if_version, if_uid, v->reason), out);
+})
+
+READ(object_remove, ObjectRemove, {
+    v.if_version = t->if_version();
+    v.if_uid = r.text(t->if_uid());
+    v.reason = r.choice(t->reason(), REMOVE_UNUSED);
+})
+
+/* -- facts -------------------------------------------------------------------------------------- */
+
+BUILD(pod_status, {
+    const auto uid = text(b, v->uid);
+    const auto reason = text(b, v->reason);
+    const auto message = text(b, v->message);
+    const auto pod_ip = text(b, v->pod_ip);
+    const auto host_ip = text(b, v->host_ip);
+    const auto all_conditions = conditions(c, v->conditions, v->condition_count);
+    const auto containers = list<fb::ContainerStatus>(
+        c, v->containers, v->container_count, [c](const struct container_status &i) {
+            auto &bb = c->builder;
+            const auto name = text(bb, i.name);
+            const auto image = text(bb, i.image);
+            const auto image_id = text(bb, i.image_id);
+            const auto container_id = text(bb, i.container_id);
+            const auto why = text(bb, i.reason);
+            const auto said = text(bb, i.message);
+            const auto last_reason = text(bb, i.last_reason);
+            const auto last_id = text(bb, i.last_container_id);
+            return fb::CreateContainerStatus(
+                bb, name, image, image_id, container_id, i.state, why, said, i.ready, i.started,
+                i.restart_count, i.exit_code, i.started_ms, i.finished_ms, i.init, i.last_state,
+                last_reason, i.last_exit_code, i.last_started_ms, i.last_finished_ms, last_id);
+        });
+    return finish(c,
+                  fb::CreatePodStatus(b, uid, v->phase, reason, message, pod_ip, host_ip,
+                                      v->started_ms, v->observed_generation, all_conditions,
+                                      containers),
+                  out);
+})
+
+READ(pod_status, PodStatus, {
+    v.uid = r.text(t->uid());
+    v.phase = r.choice(t->phase(), POD_UNKNOWN);
+    v.reason = r.text(t->reason());
+    v.message = r.text(t->message());
+    v.pod_ip = r.text(t->pod_ip());
+    v.host_ip = r.text(t->host_ip());
+    v.started_ms = t->started_ms();
+    v.observed_generation = t->observed_generation();
+    v.conditions = r.conditions(t->conditions(), &v.condition_count);
+    v.containers = r.list<struct container_status>(
+        t->containers(), &v.container_count, LIMIT_FRAME_BYTES / 8,
+        [&r](const fb::ContainerStatus *f, struct container_status *to) {
+            to->name = r.text(f->name());
+            to->image = r.text(f->image());
+            to->image_id = r.text(f->image_id());
+            to->container_id = r.text(f->container_id());
+            to->state = r.choice(f->state(), CONTAINER_TERMINATED);
+            to->reason = r.text(f->reason());
+            to->message = r.text(f->message());
+            to->ready = f->ready();
+            to->started = f->started();
+            to->restart_count = f->restart_count();
+            to->exit_code = f->exit_code();
+            to->started_ms = f->started_ms();
+            to->finished_ms = f->finished_ms();
+            to->init = f->init();
+            to->last_state = r.choice(f->last_state(), CONTAINER_TERMINATED);
+            to->last_reason = r.text(f->last_reason());
+            to->last_exit_code = f->last_exit_code();
+            to->last_started_ms = f->last_started_ms();
+            to->last_finished_ms = f->last_finished_ms();
+            to->last_container_id = r.text(f->last_container_id());
+        });
+})
+
+BUILD(pod_ended, {
+    const auto uid = text(b, v->uid);
+    return finish(c, fb::CreatePodEnded(b, uid), out);
+})
+
+READ(pod_ended, PodEnded, { v.uid = r.text(t->uid()); })
+
+BUILD(pod_attempt, {
+    const auto uid = text(b, v->uid);
+    const auto container = text(b, v->container);
+    return finish(c, fb::CreatePodAttempt(b, uid, container, v->attempt, v->hash, v->time_ms), out);
+})
+
+READ(pod_attempt, PodAttempt, {
+    v.uid = r.text(t->uid());
+    v.container = r.text(t->container());
+    v.attempt = t->attempt();
+    v.hash = t->hash();
+    v.time_ms = t->time_ms();
+})
+
+BUILD(node_status, {
+    const auto all_conditions = conditions(c, v->conditions, v->condition_count);
+    const auto addresses = pairs(c, v->addresses, v->address_count);
+    const auto capacity = pairs(c, v->capacity, v->capacity_count);
+    const auto allocatable = pairs(c, v->allocatable, v->allocatable_count);
+    const auto info = pairs(c, v->info, v->info_count);
+    const auto labels = pairs(c, v->labels, v->label_count);
+    return finish(
+        c, fb::CreateNodeStatus(b, all_conditions, addresses, capacity, allocatable, info, labels),
+        out);
+})
+
+READ(node_status, NodeStatus, {
+    v.conditions = r.conditions(t->conditions(), &v.condition_count);
+    v.addresses = r.pairs(t->addresses(), &v.address_count);
+    v.capacity = r.pairs(t->capacity(), &v.capacity_count);
+    v.allocatable = r.pairs(t->allocatable(), &v.allocatable_count);
+    v.info = r.pairs(t->info(), &v.info_count);
+    v.labels = r.pairs(t->labels(), &v.label_count);
+})
+
+BUILD(edge_event, {
+    const auto kind = text(b, v->kind);
+    const auto space = text(b, v->namespace_);
+    const auto name = text(b, v->name);
+    const auto uid = text(b, v->uid);
+    const auto container = text(b, v->container);
+    const auto type = text(b, v->type);
+    const auto reason = text(b, v->reason);
+    const auto message = text(b, v->message);
+    return finish(c,
+                  fb::CreateEdgeEvent(b, kind, space, name, uid, container, type, reason, message,
+                                      v->count, v->first_ms, v->last_ms),
+                  out);
+})
+
+READ(edge_event, EdgeEvent, {
+    v.kind = r.text(t->kind());
+    v.namespace_ = r.text(t->namespace_());
+    v.name = r.text(t->name());
+    v.uid = r.text(t->uid());
+    v.container = r.text(t->container());
+    v.type = r.text(t->type());
+    v.reason = r.text(t->reason());
+    v.message = r.text(t->message());
+    v.count = t->count();
+    v.first_ms = t->first_ms();
+    v.last_ms = t->last_ms();
+})
+
+/* -- verdicts ----------------------------------------------------------------------------------- */
+
+BUILD(verdict, {
+    const auto uid = text(b, v->uid);
+    const auto all_conditions = conditions(c, v->conditions, v->condition_count);
+    return finish(c, fb::CreateVerdict(b, uid, v->reachable, all_conditions), out);
+})
+
+READ(verdict, Verdict, {
+    v.uid = r.text(t->uid());
+    v.reachable = t->reachable();
+    v.conditions = r.conditions(t->conditions(), &v.condition_count);
+})
+
+/* -- sessions and streams ----------------------------------------------------------------------- */
+
+BUILD(session_open, {
+    const auto node = text(b, v->node);
+    const auto uid = text(b, v->uid);
+    return finish(c, fb::CreateSessionOpen(b, node, uid, v->replica, v->up_stream, v->up_position),
+                  out);
+})
+
+READ(session_open, SessionOpen, {
+    v.node = r.text(t->node());
+    v.uid = r.text(t->uid());
+    v.replica = t->replica();
+    v.up_stream = t->up_stream();
+    v.up_position = t->up_position();
+})
+
+BUILD(down_ack, {
+    const auto node = text(b, v->node);
+    return finish(c, fb::CreateDownAck(b, node, v->epoch, v->stream, v->position), out);
+})
+
+READ(down_ack, DownAck, {
+    v.node = r.text(t->node());
+    v.epoch = t->epoch();
+    v.stream = t->stream();
+    v.position = t->position();
+})
+
+BUILD(batch, {
+    CHECK(v->record_count <= LIMIT_BATCH_RECORDS);
+    const auto node = text(b, v->node);
+    const auto records = sequences(c, v->records, v->record_count);
+    const auto digest = tag_of(v->digest);
+    return finish(c,
+                  fb::CreateBatch(b, node, v->epoch, v->stream, v->previous, v->last, v->tip,
+                                  records, &digest),
+                  out);
+})
+
+READ(batch, Batch, {
+    v.node = r.text(t->node());
+    v.epoch = t->epoch();
+    v.stream = t->stream();
+    v.previous = t->previous();
+    v.last = t->last();
+    v.tip = t->tip();
+    v.records = r.sequences(t->records(), &v.record_count);
+    v.digest = r.tag(t->digest());
+    r.good = r.good && v.previous <= v.last && v.last <= v.tip;
+    uint64_t before = v.previous;
+    for (uint32_t i = 0; i < v.record_count; i++) {
+        r.good = r.good && v.records[i].sequence > before && v.records[i].sequence <= v.last;
+        before = v.records[i].sequence;
+    }
+})
+
+BUILD(snapshot, {
+    CHECK(v->record_count <= LIMIT_BATCH_RECORDS);
+    const auto records = sequences(c, v->records, v->record_count);
+    const auto digest = tag_of(v->digest);
+    return finish(
+        c, fb::CreateSnapshot(b, v->stream, v->position, v->id, v->step, records, &digest), out);
+})
+
+READ(snapshot, Snapshot, {
+    v.stream = t->stream();
+    v.position = t->position();
+    v.id = t->id();
+    v.step = r.choice(t->step(), SNAPSHOT_END);
+    v.records = r.sequences(t->records(), &v.record_count);
+    v.digest = r.tag(t->digest());
+})
+
+BUILD(stream_init, {
+    const auto node = text(b, v->node);
+    const auto cluster = text(b, v->cluster);
+    return finish(c, fb::CreateStreamInit(b, node, cluster, v->up_stream), out);
+})
+
+READ(stream_init, StreamInit, {
+    v.node = r.text(t->node());
+    v.cluster = r.text(t->cluster());
+    v.up_stream = t->up_stream();
+})
+
+BUILD(cluster_init, {
+    const auto cluster = text(b, v->cluster);
+    return finish(c, fb::CreateClusterInit(b, cluster), out);
+})
+
+READ(cluster_init, ClusterInit, { v.cluster = r.text(t->cluster()); })
+
+BUILD(setting, {
+    const auto name = text(b, v->name);
+    return finish(c, fb::CreateSetting(b, name, v->value), out);
+})
+
+READ(setting, Setting, {
+    v.name = r.text(t->name());
+    v.value = t->value();
+})
+
+BUILD(gap, { return finish(c, fb::CreateGap(b, v->first, v->last), out); })
+
+READ(gap, Gap, {
+    v.first = t->first();
+    v.last = t->last();
+})
+
+/* -- the wire ----------------------------------------------------------------------------------- */
+
+int codec_frame_build(struct codec *c, uint16_t kind, struct bytes body, struct bytes *out)
+{
+    const auto data = blob(c->builder, body);
+    const auto root = fb::CreateFrame(c->builder, kind, data);
+    c->builder.Finish(root);
+    const size_t size = c->builder.GetSize();
+    if (size <= LIMIT_WIRE_BYTES) {
+        *out = codec_copy(c, bytes_of(c->builder.GetBufferPointer(), size));
+    }
+    c->builder.Clear();
+    return size <= LIMIT_WIRE_BYTES ? STATUS_OK : STATUS_TOO_LARGE;
+}
+
+int codec_frame_read(struct codec *c, struct bytes from, uint16_t *out_kind, struct bytes *out_body)
+{
+    CHECK(reinterpret_cast<uintptr_t>(from.data) % 8 == 0);
+    if (from.size > LIMIT_WIRE_BYTES) {
+        return STATUS_TOO_LARGE;
+    }
+    flatbuffers::Verifier verifier(from.data, from.size, 4, 16);
+    if (from.size < 8 || !verifier.VerifyBuffer<fb::Frame>(nullptr)) {
+        return STATUS_MALFORMED;
+    }
+    const auto *frame = flatbuffers::GetRoot<fb::Frame>(from.data);
+    reader r{c};
+    const struct bytes body = r.aligned(frame->body());
+    if (!r.good) {
+        return STATUS_MALFORMED;
+    }
+    *out_kind = frame->kind();
+    *out_body = body;
+    return STATUS_OK;
+}
+
+BUILD(hello, {
+    const auto node = text(b, v->node);
+    const auto cluster = text(b, v->cluster);
+    const auto labels = pairs(c, v->labels, v->label_count);
+    const auto software = text(b, v->software);
+    const auto digest = tag_of(v->digest);
+    return finish(c,
+                  fb::CreateHello(b, v->version, node, cluster, v->down_stream, v->down_position,
+                                  v->up_stream, v->up_first, v->up_last, &digest, labels, software),
+                  out);
+})
+
+READ(hello, Hello, {
+    v.version = t->version();
+    v.node = r.text(t->node());
+    v.cluster = r.text(t->cluster());
+    v.down_stream = t->down_stream();
+    v.down_position = t->down_position();
+    v.up_stream = t->up_stream();
+    v.up_first = t->up_first();
+    v.up_last = t->up_last();
+    v.digest = r.tag(t->digest());
+    v.labels = r.pairs(t->labels(), &v.label_count);
+    v.software = r.text(t->software());
+    r.good = r.good && v.up_first <= v.up_last;
+})
+
+BUILD(welcome, {
+    const auto cluster = text(b, v->cluster);
+    return finish(c,
+                  fb::CreateWelcome(b, v->version, cluster, v->epoch, v->mode, v->down_stream,
+                                    v->down_tip, v->up_stream, v->up_position, v->heartbeat_ms),
+                  out);
+})
+
+READ(welcome, Welcome, {
+    v.version = t->version();
+    v.cluster = r.text(t->cluster());
+    v.epoch = t->epoch();
+    v.mode = r.choice(t->mode(), WELCOME_SNAPSHOT);
+    v.down_stream = t->down_stream();
+    v.down_tip = t->down_tip();
+    v.up_stream = t->up_stream();
+    v.up_position = t->up_position();
+    v.heartbeat_ms = t->heartbeat_ms();
+})
+
+BUILD(ack, { return finish(c, fb::CreateAck(b, v->stream, v->position, v->refused), out); })
+
+READ(ack, Ack, {
+    v.stream = t->stream();
+    v.position = t->position();
+    v.refused = t->refused();
+})
+
+BUILD(ping, { return finish(c, fb::CreatePing(b, v->time_ms, v->position), out); })
+
+READ(ping, Ping, {
+    v.time_ms = t->time_ms();
+    v.position = t->position();
+})
+
+BUILD(bye, {
+    const auto reason = text(b, v->reason);
+    return finish(c, fb::CreateBye(b, v->code, reason, v->retry_ms), out);
+})
+
+READ(bye, Bye, {
+    v.code = t->code();
+    v.reason = r.text(t->reason());
+    v.retry_ms = t->retry_ms();
+})
+
+BUILD(peer_hello, {
+    const auto cluster = text(b, v->cluster);
+    const auto address = text(b, v->address);
+    return finish(c, fb::CreatePeerHello(b, v->version, cluster, v->replica, address), out);
+})
+
+READ(peer_hello, PeerHello, {
+    v.version = t->version();
+    v.cluster = r.text(t->cluster());
+    v.replica = t->replica();
+    v.address = r.text(t->address());
+})
+
+BUILD(raft_wire, {
+    CHECK(v->conf_count <= LIMIT_REPLICAS);
+    CHECK(v->entry_count <= LIMIT_RAFT_ENTRIES);
+    const auto address = text(b, v->server_address);
+    const auto conf =
+        list<fb::RaftServer>(c, v->conf, v->conf_count, [c](const struct raft_wire_server &i) {
+            const auto where = text(c->builder, i.address);
+            return fb::CreateRaftServer(c->builder, i.id, where, i.role);
+        });
+    const auto entries =
+        list<fb::RaftEntry>(c, v->entries, v->entry_count, [c](const struct raft_wire_entry &i) {
+            const auto data = blob(c->builder, i.data);
+            return fb::CreateRaftEntry(c->builder, i.term, i.type, data);
+        });
+    const auto data = blob(b, v->data);
+    return finish(c,
+                  fb::CreateRaftMessage(b, v->type, v->server_id, address, v->term, v->candidate_id,
+                                        v->last_log_index, v->last_log_term, v->disrupt_leader,
+                                        v->pre_vote, v->vote_granted, v->prev_log_index,
+                                        v->prev_log_term, v->leader_commit, v->rejected, v->version,
+                                        v->features, v->conf_index, conf, entries, data,
+                                        v->last_index, v->last_term),
+                  out);
+})
+
+READ(raft_wire, RaftMessage, {
+    v.type = t->type();
+    v.server_id = t->server_id();
+    v.server_address = r.text(t->server_address());
+    v.term = t->term();
+    v.candidate_id = t->candidate_id();
+    v.last_log_index = t->last_log_index();
+    v.last_log_term = t->last_log_term();
+    v.disrupt_leader = t->disrupt_leader();
+    v.pre_vote = t->pre_vote();
+    v.vote_granted = t->vote_granted();
+    v.prev_log_index = t->prev_log_index();
+    v.prev_log_term = t->prev_log_term();
+    v.leader_commit = t->leader_commit();
+    v.rejected = t->rejected();
+    v.version = t->version();
+    v.features = t->features();
+    v.conf_index = t->conf_index();
+    v.conf =
+        r.list<struct raft_wire_server>(t->conf(), &v.conf_count, LIMIT_REPLICAS,
+                                        [&r](const fb::RaftServer *f, struct raft_wire_server *to) {
+                                            to->id = f->id();
+                                            to->address = r.text(f->address());
+                                            to->role = f->role();
+                                        });
+    v.entries =
+        r.list<struct raft_wire_entry>(t->entries(), &v.entry_count, LIMIT_RAFT_ENTRIES,
+                                       [&r](const fb::RaftEntry *f, struct raft_wire_entry *to) {
+                                           to->term = f->term();
+                                           to->type = f->type();
+                                           to->data = r.aligned(f->data());
+                                       });
+    v.data = r.aligned(t->data());
+    v.last_index = t->last_index();
+    v.last_term = t->last_term();
+})
+
+BUILD(forward, {
+    const auto command = blob(b, v->command);
+    return finish(c, fb::CreateForward(b, v->origin, v->sequence, command, v->status, v->leader),
+                  out);
+})
+
+READ(forward, Forward, {
+    v.origin = t->origin();
+    v.sequence = t->sequence();
+    v.command = r.aligned(t->command());
+    v.status = t->status();
+    v.leader = t->leader();
+})
+
+BUILD(read_index,
+      { return finish(c, fb::CreateReadIndex(b, v->request, v->index, v->status), out); })
+
+READ(read_index, ReadIndex, {
+    v.request = t->request();
+    v.index = t->index();
+    v.status = t->status();
+})
+
+BUILD(sessions, {
+    const auto opened = texts(c, v->opened, v->opened_count);
+    const auto closed = texts(c, v->closed, v->closed_count);
+    const auto epochs = v->opened_count == 0 ? Offset<Vector<uint64_t>>{}
+                                             : b.CreateVector(v->epochs, v->opened_count);
+    return finish(c, fb::CreateSessions(b, v->replica, v->full, opened, closed, epochs), out);
+})
+
+READ(sessions, Sessions, {
+    v.replica = t->replica();
+    v.full = t->full();
+    v.opened = r.texts(t->opened(), &v.opened_count);
+    v.closed = r.texts(t->closed(), &v.closed_count);
+    const uint32_t epoch_count = t->epochs() == nullptr ? 0 : t->epochs()->size();
+    r.good = r.good && epoch_count == v.opened_count;
+    if (r.good) {
+        auto *epochs = c->array<uint64_t>(epoch_count);
+        for (uint32_t i = 0; i < epoch_count; i++) {
+            epochs[i] = t->epochs()->Get(i);
+        }
+        v.epochs = epochs;
+    }
+})

@@ -123,5 +123,27 @@ static_assert(LIMIT_WEBSOCKET_SILENCE_MS >= 2 * LIMIT_WEBSOCKET_PING_MS, "one lo
 #define LIMIT_CONFIG_BYTES         (256u * 1024u)
 #define LIMIT_CONFIG_ITEMS         256u
 #define LIMIT_LOG_LINE_BYTES       2048u
+/* -- the log --------------------------------------------------------------------------------- */
+
+/* Bytes accepted by one log and not yet durable; more is answered STATUS_FULL. They are borrowed
+ * from the caller, not copied; holds all proposals raft may have under way, and their frames. */
+#define LIMIT_LOG_WAITING_BYTES (2u * LIMIT_PROPOSALS_BYTES)
+/* One batch: written and synced at once. There are two; each starts small and grows up to this. */
+#define LIMIT_LOG_BATCH_BYTES   (8u * 1024u * 1024u)
+static_assert(LIMIT_LOG_BATCH_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest frame fits a batch");
+/* Segments one batch may touch. */
+#define LIMIT_LOG_BATCH_PARTS   2u
+/* Term and vote of raft, and whatever else must be durable in place. */
+#define LIMIT_LOG_META_BYTES    256u
+/* A small file beside the frames: the manifest of a snapshot, which lists RocksDB's files. */
+#define LIMIT_LOG_FILE_BYTES    (4u * 1024u * 1024u)
+/* Paths of a log: directory, slash, file name. A longer directory is refused by log_open. */
+#define LIMIT_LOG_PATH_BYTES    1024u
+/* Bytes a reader scans at most to find its first frame; memory is 32 bytes per stride. */
+#define LIMIT_LOG_STRIDE_BYTES  (256u * 1024u)
+/* Buffer of one reader; grows for a larger frame. */
+#define LIMIT_LOG_READ_BYTES    (64u * 1024u)
+/* Steps of one background job: zero, header, sync, rename, directory; or files to drop. */
+#define LIMIT_LOG_BACKGROUND_STEPS 8u
 
 #endif

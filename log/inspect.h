@@ -1,0 +1,80 @@
+/* Read a log's directory without owning it: live or dead, never written, no lock.
+ *
+ *     inspect_open      reads every segment once: what is there, what is void, what is damaged
+ *     inspect_next      lends the frames that are not void, oldest first
+ *     inspect_close
+ *
+ * On a live directory the tail moves while we look: inspect_open sees one moment, and a segment
+ * that its owner drops or reuses meanwhile is answered as gone, not as damage.
+ */
+#ifndef KELP_LOG_INSPECT_H
+#define KELP_LOG_INSPECT_H
+
+#include "log/log.h"
+
+/* One segment as it was found. */
+struct inspect_segment {
+    uint64_t sequence;
+    uint64_t size_bytes;
+    uint64_t used_bytes; /* up to the end of the last alive frame */
+    uint64_t index_first; /* of the frames in it, void ones too; 0 when there are none */
+    uint64_t index_last;
+    uint64_t frames; /* of owners, void ones too */
+    uint64_t truncations;
+    uint64_t marked_bytes; /* up to here frames say themselves that they were durable */
+    bool sealed;
+};
+
+struct inspect {
+    struct disk *disk;
+    char directory[LIMIT_LOG_PATH_BYTES];
+    uint8_t owner[SEGMENT_OWNER_BYTES];
+    uint64_t index_first; /* of what is not void; index_next when there is nothing */
+    uint64_t index_next;
+    uint64_t frames; /* not void */
+    uint64_t truncations;
+    uint64_t bytes_torn; /* behind the last whole frame: the owner cuts it at its next start */
+    struct bytes meta; /* lent until inspect_close */
+    uint8_t meta_bytes[LIMIT_LOG_META_BYTES];
+    struct inspect_segment *segments;
+    uint32_t segment_count;
+
+    int damage_status; /* 0; STATUS_CORRUPT or STATUS_FOREIGN: the first place where */
+    char damage_path[LIMIT_LOG_PATH_BYTES];
+    uint64_t damage_offset;
+    const char *damage_message; /* one sentence, lent for ever */
+
+    struct extents extents; /* the rest is for inspect_next */
+    uint64_t cursor_index;
+    uint64_t cursor_sequence;
+    uint32_t cursor_offset;
+    struct segment_reader reader;
+};
+
+/* Look at a directory.
+ *
+ *   disk       borrowed until inspect_close; need not take jobs
+ *   directory  borrowed during the call
+ *   answers    0: read, also when damage was found (damage_status says so; what lies before the
+ *              damage can be read); -ENOENT: not a log's directory; the failure of the disk. Close
+ *              it only after 0.
+ */
+int inspect_open(struct inspect *inspect, struct disk *disk, const char *directory);
+void inspect_close(struct inspect *inspect);
+
+enum inspect_answer {
+    INSPECT_FRAME = 0,
+    INSPECT_END = 1,
+    INSPECT_GONE = 2, /* the owner dropped the segment meanwhile; inspect_seek goes on elsewhere */
+};
+
+/* Stand before the first frame that is not void and has this index or more. */
+void inspect_seek(struct inspect *inspect, uint64_t index);
+/* Lend the next frame.
+ *
+ *   out_frame  lent until the next call
+ *   answers    enum inspect_answer; STATUS_CORRUPT; the failure of the disk
+ */
+int inspect_next(struct inspect *inspect, struct log_frame *out_frame);
+
+#endif

@@ -123,6 +123,7 @@ static_assert(LIMIT_WEBSOCKET_SILENCE_MS >= 2 * LIMIT_WEBSOCKET_PING_MS, "one lo
 #define LIMIT_CONFIG_BYTES         (256u * 1024u)
 #define LIMIT_CONFIG_ITEMS         256u
 #define LIMIT_LOG_LINE_BYTES       2048u
+
 /* -- the log --------------------------------------------------------------------------------- */
 
 /* Bytes accepted by one log and not yet durable; more is answered STATUS_FULL. They are borrowed

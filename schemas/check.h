@@ -8,6 +8,9 @@
 
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C"
+#endif
 /* Print the claim and its place to standard error and abort. Never returns. */
 __attribute__((noreturn, cold)) void check_failed(const char *claim, const char *file, int line);
 

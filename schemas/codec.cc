@@ -129,6 +129,7 @@ struct bytes codec_aligned(struct codec *c, struct bytes from)
 
 const char *codec_print(struct codec *c, const char *format, ...)
 {
+    CHECK(format != nullptr);
     va_list arguments;
     va_start(arguments, format);
     va_list again;

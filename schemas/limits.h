@@ -67,6 +67,13 @@ static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starv
 /* Entries in one AppendEntries message (libraft sends a laggard its whole tail at once). */
 #define LIMIT_RAFT_ENTRIES       4096u
 
+/* -- the store (statemachine) ------------------------------------------------------------------ */
+
+/* One key: two object keys' worth, for rows that are found by a node and an object. */
+#define LIMIT_STORE_KEY_BYTES    2048u
+static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
+              "a row's key holds an object's key, a node's name and a uid");
+
 /* -- connections, HTTP, WebSocket, configuration (nodes/net) ---------------------------------- */
 
 /* Plaintext handed over in one on_bytes: a TLS record carries at most this much. */

@@ -38,6 +38,8 @@ static_assert(LIMIT_KEY_BYTES >= 3 * LIMIT_NAME_BYTES + 64, "a key holds group, 
 #define LIMIT_FEED_WINDOW_BYTES   (8u * 1024u * 1024u)
 /* One Append of a feed; several fit the window, so that the pipe stays full. */
 #define LIMIT_FEED_APPEND_BYTES   (512u * 1024u)
+/* Frames of one feed in flight, whatever their size. */
+#define LIMIT_FEED_FLIGHT         64u
 static_assert(LIMIT_FEED_WINDOW_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest frame fits the window");
 
 /* -- pods at an edge ------------------------------------------------------------------------- */
@@ -61,6 +63,8 @@ static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starv
 /* -- the cluster ----------------------------------------------------------------------------- */
 
 #define LIMIT_REPLICAS           7u
+/* Edge sessions of one replica: ten thousand edges on the last one standing, and room to reconnect. */
+#define LIMIT_SESSIONS           16384u
 /* Commands proposed and not yet applied, per replica: libraft itself does not bound them. */
 #define LIMIT_PROPOSALS          1024u
 #define LIMIT_PROPOSALS_BYTES    (64u * 1024u * 1024u)

@@ -1,0 +1,176 @@
+/* One cloudcore without its hands: state, agreement, sessions, liveness, scheduling.
+ *
+ * Sans-I/O. Bytes of peers and sessions, ticks and completions come in as calls; what it wants goes
+ * out through struct cloud_core_ops. The program (nodes/cloudcore.c) binds it to libuv, TLS and
+ * files; the simulator binds several of them to a virtual world. No globals: any number of cores live
+ * in one process. One thread; the ops must not call back into the core from inside.
+ *
+ *      peers  ---- RAFT, FORWARD, READ, SESSIONS ---->  replica.h, forward.h, liveness.h
+ *      edges  ---- Hello, Append, Ack, Ping --------->  session.h (one per connection)
+ *      API    ---- backend.h ------------------------>  machine readers, forward.h
+ *      log    ---- committed entries ---------------->  machine_apply -> all of the above
+ *
+ * One turn. Inputs only take note; cloud_core_run does the work that is due (applies entries within a
+ * budget, moves sessions, flushes proposals) and says when it wants to run again. Call it after
+ * every input, or once per turn of a loop that had inputs.
+ *
+ * First boot of a cluster: the first leader that finds no cluster id proposes CLUSTER_INIT and the
+ * namespaces default, kube-system, kube-public and kube-node-lease.
+ */
+#ifndef KELP_NODES_CLOUD_CORE_H
+#define KELP_NODES_CLOUD_CORE_H
+
+#include "log/log.h"
+#include "nodes/cloud/backend.h"
+#include "nodes/logger.h"
+#include "schemas/bytes.h"
+#include "schemas/codec.h"
+#include "schemas/limits.h"
+#include "schemas/status.h"
+
+struct store;
+
+struct cloud_core_peer {
+    uint64_t replica;    /* 1 .. */
+    const char *address; /* as raft carries it: host:port */
+};
+
+/* All borrowed until cloud_core_close. Times in ms; 0 takes the default in brackets. */
+struct cloud_core_config {
+    uint64_t replica;    /* who we are; one of peers */
+    uint32_t boot_count; /* of this data directory: rises with every start, durable before open */
+    const char *name;    /* "cloudcore-1": origin of records, for people */
+    const struct cloud_core_peer *peers; /* the whole group, ourselves included */
+    uint32_t peer_count;
+    uint64_t seed; /* of raft's election timeouts */
+
+    uint32_t heartbeat_ms;   /* told to edges in Welcome [10000] */
+    uint32_t unreachable_ms; /* silence of a node before the verdict [40000]; half of it ends a session */
+    uint32_t propose_ms;     /* deadline of a proposal, retries included [10000] */
+    uint32_t election_ms;    /* raft [1000] */
+    uint32_t raft_heartbeat_ms; /* raft [100] */
+    uint32_t apply_budget;   /* entries applied in one run [256] */
+    uint32_t session_max;    /* sessions of this replica [LIMIT_SESSIONS] */
+    uint64_t flush_bytes;    /* applied bytes after which the store is flushed and the log released [64 MiB] */
+};
+
+/* Kubernetes JSON is made and edited at the API door only; the program passes api.h's functions. */
+struct cloud_core_objects {
+    int (*build_node)(const struct backend *backend, struct codec *codec, const char *name,
+                      const struct pair *labels, uint32_t label_count, struct bytes *out);
+    int (*build_binding)(const struct backend *backend, struct codec *codec,
+                         const struct backend_row *pod, const char *node, struct bytes *out);
+    bool (*pod_fits)(const struct backend_row *pod, const struct backend_row *node,
+                     const char **out_why);
+    /* A Namespace object: Record bytes of an OBJECT_PUT (create). */
+    int (*build_namespace)(const struct backend *backend, struct codec *codec, const char *name,
+                           struct bytes *out);
+};
+
+struct cloud_core_ops {
+    void *context;
+    /* A Frame for a replica. May be lost: whoever needs it asks again. Borrowed during the call. */
+    void (*send_peer)(void *context, uint64_t replica, struct bytes frame);
+    /* A Frame for an edge, borrowed during the call.
+     *   answers  0; STATUS_FULL: not taken, cloud_core_session_writable follows; other negative: the
+     *            connection is dead, cloud_core_session_closed follows */
+    int (*send_session)(void *context, uint64_t session, struct bytes frame);
+    /* Would another large frame be taken? */
+    bool (*session_room)(void *context, uint64_t session);
+    /* End the connection, what was sent before first. cloud_core_session_closed follows. */
+    void (*close_session)(void *context, uint64_t session);
+    /* One log line: event and pairs as logger.h has them. */
+    void (*log)(void *context, enum logger_level level, const char *event, const char *pairs);
+    void (*random)(void *context, void *buffer, size_t size);
+    /* The keyed content tag, see backend.tag. */
+    struct tag (*tag)(void *context, struct bytes key, struct bytes json);
+    /* Rows have changed up to this resource version: feed watches (api_changed). May be NULL. */
+    void (*changed)(void *context, uint64_t version);
+    /* We lead now, or no longer: start and stop controllers. May be NULL. */
+    void (*leading)(void *context, bool leads);
+    /* The replica cannot go on; the process must end with this message. */
+    void (*fatal)(void *context, int status, const char *message);
+};
+
+/* Two clocks at one moment. */
+struct cloud_core_time {
+    uint64_t mono_ms; /* never goes back: deadlines */
+    int64_t wall_ms;  /* since 1970: into commands and for people */
+};
+
+struct cloud_core;
+
+/* Open over a store and a log that are open and stay the caller's.
+ *
+ *   store, log  borrowed until cloud_core_close; nobody else writes to them
+ *   out         given to cloud_core_close; untouched unless 0
+ *   reason      256 bytes, receives a sentence when not 0
+ *   answers     0; what machine and replica answer: STATUS_CORRUPT, STATUS_FOREIGN, ...
+ */
+int cloud_core_open(const struct cloud_core_config *config, const struct cloud_core_objects *objects,
+                    const struct cloud_core_ops *ops, struct store *store, struct log *log,
+                    struct cloud_core_time now, struct cloud_core **out, char *reason);
+/* Say bye to all sessions, take no more proposals, answer waiting calls with STATUS_CLOSING and start
+ * the last flush of the store. The frames are sent from inside. */
+void cloud_core_stop(struct cloud_core *core, struct cloud_core_time now);
+/* Nothing is under way any more: log requests and flushes have called back. */
+bool cloud_core_idle(const struct cloud_core *core);
+/* Forget everything. After a stop that became idle; or, in the simulator's crash, at once, with a
+ * store and a log that never call back again. */
+void cloud_core_close(struct cloud_core *core);
+
+/* -- inputs ------------------------------------------------------------------------------------ */
+
+/* A Frame from a replica whose certificate says who it is. */
+void cloud_core_on_peer(struct cloud_core *core, uint64_t replica, struct bytes frame,
+                        struct cloud_core_time now);
+/* A link to that replica has been made anew. */
+void cloud_core_peer_connected(struct cloud_core *core, uint64_t replica);
+
+/* An edge connected.
+ *
+ *   session   a number never used before in this process; the caller's name for the connection
+ *   node      from its certificate: "edge-1"; borrowed during the call
+ *   answers   0; STATUS_FULL: session_max are open (a Bye was sent), STATUS_CLOSING: close it */
+int cloud_core_session_open(struct cloud_core *core, uint64_t session, const char *node,
+                            struct cloud_core_time now);
+void cloud_core_on_session(struct cloud_core *core, uint64_t session, struct bytes frame,
+                           struct cloud_core_time now);
+void cloud_core_session_writable(struct cloud_core *core, uint64_t session);
+/* The connection is gone. Unknown sessions are ignored. */
+void cloud_core_session_closed(struct cloud_core *core, uint64_t session,
+                               struct cloud_core_time now);
+
+/* Do what is due.
+ *
+ *   answers  the mono_ms at which to run again at the latest; now.mono_ms when there is more to do
+ */
+uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now);
+
+/* -- views ------------------------------------------------------------------------------------- */
+
+/* What the API door is built over. Lent until close. */
+const struct backend *cloud_core_backend(struct cloud_core *core);
+
+struct cloud_core_report {
+    uint64_t applied;     /* log index */
+    uint64_t version;     /* resource version */
+    uint64_t leader;      /* replica, 0: unknown */
+    bool leads;
+    uint32_t sessions;    /* connected */
+    uint32_t sessions_active; /* welcomed */
+    uint32_t proposals;   /* waiting for their result */
+    const char *cluster;  /* "" before the first boot is done; lent until the next call */
+};
+struct cloud_core_report cloud_core_report(const struct cloud_core *core);
+
+/* Positions of a node's session on this replica, for metrics and tests. false: none is active. */
+struct cloud_core_session_report {
+    uint64_t epoch;
+    uint64_t down_sent, down_acked;
+    uint64_t up_taken, up_applied;
+};
+bool cloud_core_session_report(const struct cloud_core *core, const char *node,
+                               struct cloud_core_session_report *out);
+
+#endif

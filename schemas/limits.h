@@ -78,6 +78,17 @@ static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starv
 static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
               "a row's key holds an object's key, a node's name and a uid");
 
+/* -- the state of an edge (statemachine) -------------------------------------------------------- */
+
+/* Wishes one node holds: pods, and the config maps and secrets they use. */
+#define LIMIT_EDGE_OBJECTS       16384u
+#define LIMIT_EDGE_OBJECT_BYTES  (512u * 1024u * 1024u)
+/* Unread events during an outage, the newest of them; a GAP record tells of the others. */
+#define LIMIT_EDGE_EVENTS        4096u
+#define LIMIT_EDGE_EVENT_BYTES   (4u * 1024u * 1024u)
+/* Records of a newer release's kinds, until this one is upgraded. */
+#define LIMIT_EDGE_UNKNOWN       4096u
+
 /* -- connections, HTTP, WebSocket, configuration (nodes/net) ---------------------------------- */
 
 /* Plaintext handed over in one on_bytes: a TLS record carries at most this much. */

@@ -70,6 +70,20 @@ static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starv
 #define LIMIT_PROPOSALS_BYTES    (64u * 1024u * 1024u)
 /* Entries in one AppendEntries message (libraft sends a laggard its whole tail at once). */
 #define LIMIT_RAFT_ENTRIES       4096u
+/* Bytes of entries in one such message, unless its only entry is larger: a link carries many
+ * followers' other messages between two of them. */
+#define LIMIT_RAFT_BYTES         (1024u * 1024u)
+/* One command: it must fit a message of the group with all that is around it. */
+#define LIMIT_COMMAND_BYTES      (LIMIT_FRAME_BYTES - 64u * 1024u)
+static_assert(LIMIT_COMMAND_BYTES >= 2 * LIMIT_RECORD_BYTES, "a command carries two of the largest records");
+/* Reads that wait for their point; one entry of the log serves all. */
+#define LIMIT_READERS            4096u
+/* Log between two checkpoints of a replica. libraft keeps that and the trailing part, two more of
+ * it, in memory. */
+#define LIMIT_RAFT_SNAPSHOT_BYTES (64u * 1024u * 1024u)
+/* Files of one checkpoint: RocksDB keeps hundreds. And the length of their names. */
+#define LIMIT_MANIFEST_FILES      16384u
+#define LIMIT_MANIFEST_NAME_BYTES 63u
 
 /* -- the store (statemachine) ------------------------------------------------------------------ */
 

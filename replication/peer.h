@@ -1,0 +1,34 @@
+/* The seam between a replica and the links to the other replicas.
+ *
+ * What crosses it are messages of the group: the body of a WIRE_RAFT frame, opaque to whoever
+ * carries it. Whoever implements it (links over TLS in nodes/, a network with losses in tests/sim)
+ * wraps the bytes as it likes and hands them to replica_receive of the replica they are for.
+ *
+ * Delivery is best effort. A message may be lost, late or doubled; between two replicas messages
+ * must not overtake each other within one connection (any stream connection keeps that).
+ */
+#ifndef KELP_REPLICATION_PEER_H
+#define KELP_REPLICATION_PEER_H
+
+#include "schemas/bytes.h"
+
+/* Chosen by the implementation; copied by replica_open. */
+struct replica_peers {
+    void *context; /* handed back with every call */
+
+    /* Send one message, now or never.
+     *
+     * Called from inside replica_* functions; must not call any of them back.
+     *
+     *   to         id of a replica, never the sender's own; one that is not known, or not
+     *              connected, is no error of the program
+     *   message    borrowed during the call (copy or write it); 8-byte aligned; up to
+     *              LIMIT_FRAME_BYTES
+     *   answers    0: on its way, as far as anybody can tell; STATUS_FULL: the queue to that
+     *              replica is full (bounded by the implementation); any other negative status: not
+     *              connected. After an error libraft tries again with its next heartbeat.
+     */
+    int (*send)(void *context, uint64_t to, struct bytes message);
+};
+
+#endif

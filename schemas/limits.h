@@ -155,6 +155,34 @@ static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
 static_assert(LIMIT_HTTP_BODY_BYTES > LIMIT_OBJECT_BYTES, "the largest object fits a request");
 static_assert(LIMIT_WEBSOCKET_SILENCE_MS >= 2 * LIMIT_WEBSOCKET_PING_MS, "one lost ping is no death");
 
+/* -- the Kubernetes API (nodes/cloud) ---------------------------------------------------------- */
+
+/* JSON nested deeper is refused before it is parsed: parsers recurse. Real objects stay below 20. */
+#define LIMIT_JSON_DEPTH           64u
+/* Terms of one label or field selector. */
+#define LIMIT_SELECTOR_TERMS       64u
+/* Operations of one JSON patch, and the size a patched object may grow to on the way. */
+#define LIMIT_PATCH_OPERATIONS     1000u
+/* Requests that wait for the backend; one more is answered 429. */
+#define LIMIT_API_CALLS            1024u
+/* Watches of one replica; one more is answered 429. */
+#define LIMIT_API_WATCHES          2048u
+/* Unsent bytes of one watch: a client that reads slower than the world changes is cut, and lists again. */
+#define LIMIT_API_WATCH_BYTES      (2u * 1024u * 1024u)
+/* Changes told to the watches in one turn of the loop. */
+#define LIMIT_API_WATCH_CHANGES    256u
+/* Without timeoutSeconds, or with a longer one, a watch ends after this. */
+#define LIMIT_API_WATCH_MS         (45u * 60u * 1000u)
+#define LIMIT_API_BOOKMARK_MS      60000u
+/* Times a patch is computed again because somebody else was faster. */
+#define LIMIT_API_WRITE_RETRIES    8u
+/* Bytes of one list answer; beyond, the list is cut with a continue token, which every client follows. */
+#define LIMIT_API_LIST_BYTES       (32u * 1024u * 1024u)
+/* Causes shown in one Invalid answer. */
+#define LIMIT_API_CAUSES           32u
+static_assert(LIMIT_API_WATCH_BYTES > LIMIT_OBJECT_BYTES, "the largest object fits a watch");
+static_assert(LIMIT_API_LIST_BYTES < LIMIT_HTTP_ANSWER_BYTES, "a list is a whole answer");
+
 /* A configuration file, the length of one of its lists, and one log line. */
 #define LIMIT_CONFIG_BYTES         (256u * 1024u)
 #define LIMIT_CONFIG_ITEMS         256u

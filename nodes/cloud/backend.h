@@ -22,31 +22,34 @@ struct backend_row {
     struct bytes key;         /* "group/resource/namespace/name" */
     uint64_t version;         /* of the whole object: the newest of its parts */
     uint64_t created_version; /* version at which this incarnation appeared */
-    uint64_t wish_version;    /* what `if_version` of a write to this object must say */
+    uint64_t wish_version;    /* of its wish alone: what a write of ours takes as if_version */
+    bool ended;               /* a pod whose node reported that its containers are gone */
     struct bytes wish;        /* object_put body; empty: there is no such object */
     struct bytes fact;        /* pod_status | node_status body; empty: none */
     struct bytes verdict;     /* verdict body; empty: none */
 };
 
-/* An event that an edge reported. */
+/* An event that an edge reported. Lent as the function that fills it says. */
 struct backend_event {
-    struct bytes key;     /* unique and rising within a listing; opaque to the door */
-    const char *node;     /* who reported it */
-    uint64_t version;
-    struct bytes body;    /* edge_event body */
+    uint64_t version; /* its place among all changes; its identity for the door */
+    const char *node; /* who reported it */
+    struct bytes body; /* edge_event body */
 };
 
-/* One version of one object: what it was, and what it became. */
+/* One version of the cluster: what one object was, and what it became; or an event of an edge. */
 struct backend_change {
     uint64_t version;
+    bool is_event;               /* `event` holds, the rest is empty */
     struct bytes key;
-    struct backend_row before; /* wish empty: the object was not there */
-    struct backend_row after;  /* wish empty: it is gone */
+    struct backend_row before;   /* wish empty: the object was not there */
+    struct backend_row after;    /* wish empty: it is gone */
+    struct backend_event event;
 };
 
 enum backend_answer {
     BACKEND_NONE = 1,    /* no such row, or no more rows */
     BACKEND_EXPIRED = 2, /* that version is older than the history still held */
+    BACKEND_AHEAD = 3,   /* that version is newer than what this replica has applied */
 };
 
 /* What the state said to a proposed record; mirrors the outcomes of statemachine/machine.h. */
@@ -54,10 +57,13 @@ enum backend_outcome {
     BACKEND_ACCEPTED,              /* also a no-op: `value` is then the unchanged version */
     BACKEND_REFUSED_EXISTS,        /* PUT_CREATE and a row is there */
     BACKEND_REFUSED_MISSING,       /* PUT_UPDATE or REMOVE and no row is there */
-    BACKEND_REFUSED_VERSION,       /* if_version differs */
+    BACKEND_REFUSED_VERSION,       /* the wish changed after if_version */
     BACKEND_REFUSED_UID,           /* if_uid differs */
     BACKEND_REFUSED_NO_NAMESPACE,  /* create: the namespace is not there */
     BACKEND_REFUSED_TERMINATING,   /* create: the namespace is being deleted */
+    BACKEND_REFUSED_FINALIZERS,    /* REMOVE of an object with finalizers */
+    BACKEND_REFUSED_NOT_EMPTY,     /* a namespace is removed last */
+    BACKEND_REFUSED_LIMIT,         /* a bound of the state */
     BACKEND_REFUSED_OTHER,         /* the record makes no sense to the state */
 };
 
@@ -98,16 +104,15 @@ struct backend {
     int (*view_next)(void *owner, struct backend_view *view, struct bytes prefix,
                      struct bytes after, struct backend_row *out);
 
-    /* The first edge event with a key greater than `after`. Lent and answers as view_next. May be NULL:
-     * there are none. */
-    int (*view_event)(void *owner, struct backend_view *view, struct bytes after,
+    /* The oldest edge event with a version > after. Lent and answers as view_next. */
+    int (*view_event)(void *owner, struct backend_view *view, uint64_t after,
                       struct backend_event *out);
 
-    /* Tell all changes of objects with a version > after, oldest first, at most `max` of them.
+    /* Tell all changes with a version > after, oldest first, at most `max` of them.
      *   on_change    called from inside; what it is given is lent during that call. Must not call back
      *                into the backend other than for now_ms
      *   out_reached  all changes up to this version have been told
-     *   answers      0; BACKEND_EXPIRED: nothing was told; negative */
+     *   answers      0; BACKEND_EXPIRED, BACKEND_AHEAD: nothing was told; negative */
     int (*changes)(void *owner, uint64_t after, uint32_t max, backend_on_change on_change,
                    void *context, uint64_t *out_reached);
 

@@ -1,0 +1,633 @@
+#include "statemachine/store.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "schemas/check.h"
+#include "statemachine/store_body.h"
+
+/* A chunk of lent memory; a larger value gets a chunk of its own. */
+#define STORE_CHUNK_BYTES 4096u
+/* A reader keeps one chunk up to this size over a reset. */
+#define STORE_CHUNK_KEPT_BYTES (64u * 1024u)
+
+/* -- life --------------------------------------------------------------------------------------- */
+
+void store_init(struct store *store, const struct store_body *body)
+{
+    *store = (struct store){.body = body};
+    store->live.store = store;
+    CHECK(pthread_mutex_init(&store->errors.mutex, NULL) == 0);
+    atomic_store(&store->errors.newest, "");
+}
+
+static void store_reader_deinit(struct store_reader *reader)
+{
+    while (reader->chunks != NULL) {
+        struct store_chunk *next = reader->chunks->next;
+        free(reader->chunks);
+        reader->chunks = next;
+    }
+}
+
+void store_deinit(struct store *store)
+{
+    store_reader_deinit(&store->live);
+    tree_release(store->batch);
+    for (unsigned i = 0; i < store->errors.count; i++) {
+        free(store->errors.kept[i]);
+    }
+    CHECK(pthread_mutex_destroy(&store->errors.mutex) == 0);
+}
+
+void store_close(struct store *store)
+{
+    if (store == NULL) {
+        return;
+    }
+    CHECK(atomic_load(&store->snapshots) == 0);
+    CHECK(atomic_load(&store->live.iterators) == 0);
+    store->body->close(store);
+}
+
+void store_fail(struct store *store, const char *format, ...)
+{
+    char words[512];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(words, sizeof words, format, arguments);
+    va_end(arguments);
+
+    struct store_errors *errors = &store->errors;
+    CHECK(pthread_mutex_lock(&errors->mutex) == 0);
+    if (strcmp(atomic_load(&errors->newest), words) != 0) {
+        unsigned i = 0;
+        while (i < errors->count && strcmp(errors->kept[i], words) != 0) {
+            i++;
+        }
+        if (i == errors->count && i < STORE_ERRORS_KEPT) {
+            errors->kept[i] = strdup(words);
+            CHECK(errors->kept[i] != NULL);
+            errors->count++;
+        }
+        if (i < errors->count) {
+            atomic_store(&errors->newest, errors->kept[i]);
+        }
+    }
+    CHECK(pthread_mutex_unlock(&errors->mutex) == 0);
+}
+
+const char *store_error(const struct store *store)
+{
+    return atomic_load(&store->errors.newest);
+}
+
+/* -- keys ----------------------------------------------------------------------------------------- */
+
+/* Table and key as the bodies know them, in `memory`. */
+static struct bytes store_full_key(uint8_t memory[static STORE_FULL_KEY_BYTES], unsigned table,
+                                   struct bytes key)
+{
+    CHECK(table < STORE_TABLES);
+    CHECK(key.size <= LIMIT_STORE_KEY_BYTES);
+    memory[0] = (uint8_t)table;
+    if (key.size > 0) {
+        memcpy(memory + 1, key.data, key.size);
+    }
+    return bytes_of(memory, 1 + key.size);
+}
+
+/* The first key behind all that start with this prefix, made of its own bytes. There is one: the
+ * first byte is the number of a table. */
+static struct bytes store_key_behind(uint8_t *prefix, size_t size)
+{
+    while (prefix[size - 1] == 0xff) {
+        size--;
+        CHECK(size > 0);
+    }
+    prefix[size - 1]++;
+    return bytes_of(prefix, size);
+}
+
+/* -- writing ------------------------------------------------------------------------------------- */
+
+void store_begin(struct store *store)
+{
+    CHECK(!store->in_batch);
+    CHECK(store->batch == NULL);
+    store->in_batch = true;
+    store->batch_bytes = 0;
+}
+
+bool store_in_batch(const struct store *store)
+{
+    return store->in_batch;
+}
+
+void store_put(struct store *store, unsigned table, struct bytes key, struct bytes value)
+{
+    CHECK(store->in_batch);
+    CHECK(value.size <= LIMIT_FRAME_BYTES);
+    uint8_t memory[STORE_FULL_KEY_BYTES];
+    store->batch = tree_put(store->batch, store_full_key(memory, table, key), value, false);
+    store->batch_bytes += key.size + value.size;
+}
+
+void store_remove(struct store *store, unsigned table, struct bytes key)
+{
+    CHECK(store->in_batch);
+    uint8_t memory[STORE_FULL_KEY_BYTES];
+    store->batch =
+        tree_put(store->batch, store_full_key(memory, table, key), (struct bytes){0}, true);
+    store->batch_bytes += key.size;
+}
+
+int store_remove_prefix(struct store *store, unsigned table, struct bytes prefix)
+{
+    struct store_iterator *iterator = store_iterate(&store->live, table, prefix);
+    for (bool on = store_iterator_first(iterator); on; on = store_iterator_next(iterator)) {
+        store_remove(store, table, store_iterator_key(iterator));
+    }
+    const int status = store_iterator_status(iterator);
+    store_iterator_close(iterator);
+    return status;
+}
+
+int store_remove_range(struct store *store, unsigned table, struct bytes from, struct bytes to)
+{
+    struct store_iterator *iterator = store_iterate(&store->live, table, (struct bytes){0});
+    for (bool on = store_iterator_seek(iterator, from);
+         on && bytes_compare(store_iterator_key(iterator), to) < 0;
+         on = store_iterator_next(iterator)) {
+        store_remove(store, table, store_iterator_key(iterator));
+    }
+    const int status = store_iterator_status(iterator);
+    store_iterator_close(iterator);
+    return status;
+}
+
+size_t store_batch_bytes(const struct store *store)
+{
+    return store->batch_bytes;
+}
+
+/* The batch is over, either way. */
+static void store_batch_end(struct store *store)
+{
+    tree_release(store->batch);
+    store->batch = NULL;
+    store->in_batch = false;
+    store_reader_reset(&store->live);
+}
+
+int store_commit(struct store *store, uint64_t position)
+{
+    CHECK(store->in_batch);
+    CHECK(atomic_load(&store->live.iterators) == 0);
+    CHECK(position >= store_position(store));
+
+    const int status = store->body->write(store, store->batch, position);
+    if (status != STATUS_OK) {
+        CHECK(status < 0);
+        return status;
+    }
+    atomic_store(&store->position, position);
+    store_batch_end(store);
+    return STATUS_OK;
+}
+
+void store_abandon(struct store *store)
+{
+    CHECK(store->in_batch);
+    CHECK(atomic_load(&store->live.iterators) == 0);
+    store_batch_end(store);
+}
+
+uint64_t store_position(const struct store *store)
+{
+    return atomic_load(&store->position);
+}
+
+/* -- durability ---------------------------------------------------------------------------------- */
+
+int store_flush(struct store *store)
+{
+    const uint64_t position = atomic_load(&store->position);
+    const int status = store->body->flush(store);
+    if (status == STATUS_OK && position > atomic_load(&store->position_flushed)) {
+        atomic_store(&store->position_flushed, position);
+    }
+    return status;
+}
+
+uint64_t store_flushed_position(const struct store *store)
+{
+    return atomic_load(&store->position_flushed);
+}
+
+int store_checkpoint(struct store *store, const char *directory, uint64_t *out_position)
+{
+    const uint64_t position = atomic_load(&store->position);
+    const int status = store->body->checkpoint(store, directory, out_position);
+    CHECK_IF(status == STATUS_OK, *out_position >= position);
+    return status;
+}
+
+/* -- reading --------------------------------------------------------------------------------------- */
+
+struct store_reader *store_live(struct store *store)
+{
+    return &store->live;
+}
+
+struct store_reader *store_snapshot(struct store *store)
+{
+    struct store_reader *reader = calloc(1, sizeof *reader);
+    CHECK(reader != NULL);
+    reader->store = store;
+    reader->snapshot = store->body->snapshot(store);
+    reader->position = store_position(store);
+    CHECK(reader->snapshot != NULL);
+    atomic_fetch_add(&store->snapshots, 1);
+    return reader;
+}
+
+void store_snapshot_release(struct store_reader *snapshot)
+{
+    CHECK(snapshot->snapshot != NULL);
+    CHECK(atomic_load(&snapshot->iterators) == 0);
+    struct store *store = snapshot->store;
+    store->body->snapshot_release(store, snapshot->snapshot);
+    store_reader_deinit(snapshot);
+    free(snapshot);
+    atomic_fetch_sub(&store->snapshots, 1);
+}
+
+uint64_t store_reader_position(const struct store_reader *reader)
+{
+    return reader->snapshot != NULL ? reader->position : store_position(reader->store);
+}
+
+/* The open batch, where this reader sees it. */
+static const struct tree *store_reader_batch(const struct store_reader *reader)
+{
+    return reader->snapshot == NULL ? reader->store->batch : NULL;
+}
+
+/* A copy in lent memory, 8-byte aligned. */
+static struct bytes store_reader_copy(struct store_reader *reader, struct bytes value)
+{
+    const size_t size = (value.size + 7u) & ~(size_t)7u;
+    struct store_chunk *chunk = reader->chunks;
+    if (chunk == NULL || chunk->size - chunk->used < size) {
+        const size_t chunk_size = size > STORE_CHUNK_BYTES ? size : STORE_CHUNK_BYTES;
+        chunk = malloc(sizeof *chunk + chunk_size);
+        CHECK(chunk != NULL);
+        *chunk = (struct store_chunk){.next = reader->chunks, .size = chunk_size};
+        reader->chunks = chunk;
+    }
+    uint8_t *copy = (uint8_t *)chunk->memory + chunk->used;
+    if (value.size > 0) {
+        memcpy(copy, value.data, value.size);
+    }
+    chunk->used += size;
+    return bytes_of(copy, value.size);
+}
+
+void store_reader_reset(struct store_reader *reader)
+{
+    struct store_chunk *kept = NULL;
+    while (reader->chunks != NULL) {
+        struct store_chunk *chunk = reader->chunks;
+        reader->chunks = chunk->next;
+        if (kept == NULL && chunk->size <= STORE_CHUNK_KEPT_BYTES) {
+            kept = chunk;
+        } else {
+            free(chunk);
+        }
+    }
+    if (kept != NULL) {
+        kept->next = NULL;
+        kept->used = 0;
+    }
+    reader->chunks = kept;
+}
+
+/* store_get, and store_find when out_value is NULL. */
+static int store_read(struct store_reader *reader, unsigned table, struct bytes key,
+                      struct bytes *out_value)
+{
+    if (key.size > LIMIT_STORE_KEY_BYTES) {
+        return STORE_NONE; /* no such row can have been put */
+    }
+    uint8_t memory[STORE_FULL_KEY_BYTES];
+    const struct bytes full = store_full_key(memory, table, key);
+    const struct tree_row *row = tree_find(store_reader_batch(reader), full);
+    if (row != NULL) {
+        if (row->removed) {
+            return STORE_NONE;
+        }
+        if (out_value != NULL) {
+            *out_value = store_reader_copy(reader, tree_row_value(row));
+        }
+        return STATUS_OK;
+    }
+
+    struct store *store = reader->store;
+    struct bytes value;
+    void *pin;
+    const int status = store->body->get(store, reader->snapshot, full, &value, &pin);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (out_value != NULL) {
+        *out_value = store_reader_copy(reader, value);
+    }
+    store->body->unpin(store, pin);
+    return STATUS_OK;
+}
+
+int store_get(struct store_reader *reader, unsigned table, struct bytes key,
+              struct bytes *out_value)
+{
+    CHECK(out_value != NULL);
+    return store_read(reader, table, key, out_value);
+}
+
+int store_find(struct store_reader *reader, unsigned table, struct bytes key)
+{
+    return store_read(reader, table, key, NULL);
+}
+
+/* -- iterators --------------------------------------------------------------------------------------
+ *
+ * Rows of the body and rows and graves of the open batch, merged. The batch may change at any time,
+ * so it is looked up by key at every move; the body's iterator stays where it was: on the first of
+ * its rows not before `key` going forward, on the last not behind it going back. */
+struct store_iterator {
+    struct store_reader *reader;
+    void *base;
+    bool base_on;
+    bool forward;
+    bool on; /* on a row: its key is below; its value is in `row`, or under `base` when row is NULL */
+    struct tree_row *row; /* retained */
+    uint64_t *value;      /* the value of a body's row that was not aligned */
+    size_t value_capacity;
+    struct bytes lower; /* the prefix, inclusive */
+    struct bytes upper; /* exclusive */
+    size_t key_size;
+    uint8_t key[STORE_FULL_KEY_BYTES];
+    uint8_t bounds[]; /* lower, then upper */
+};
+
+struct store_iterator *store_iterate(struct store_reader *reader, unsigned table,
+                                     struct bytes prefix)
+{
+    uint8_t memory[STORE_FULL_KEY_BYTES];
+    const struct bytes lower = store_full_key(memory, table, prefix);
+    struct store_iterator *iterator = malloc(sizeof *iterator + 2 * lower.size);
+    CHECK(iterator != NULL);
+    *iterator = (struct store_iterator){.reader = reader};
+    memcpy(iterator->bounds, lower.data, lower.size);
+    memcpy(iterator->bounds + lower.size, lower.data, lower.size);
+    iterator->lower = bytes_of(iterator->bounds, lower.size);
+    iterator->upper = store_key_behind(iterator->bounds + lower.size, lower.size);
+    struct store *store = reader->store;
+    iterator->base =
+        store->body->iterate(store, reader->snapshot, iterator->lower, iterator->upper);
+    atomic_fetch_add(&reader->iterators, 1);
+    return iterator;
+}
+
+void store_iterator_close(struct store_iterator *iterator)
+{
+    if (iterator == NULL) {
+        return;
+    }
+    struct store_reader *reader = iterator->reader;
+    reader->store->body->iterator_close(reader->store, iterator->base);
+    tree_row_release(iterator->row);
+    free(iterator->value);
+    free(iterator);
+    atomic_fetch_sub(&reader->iterators, 1);
+}
+
+static const struct store_body *store_iterator_body(const struct store_iterator *iterator)
+{
+    return iterator->reader->store->body;
+}
+
+static struct bytes store_iterator_full_key(const struct store_iterator *iterator)
+{
+    return bytes_of(iterator->key, iterator->key_size);
+}
+
+/* Stand on a row of the batch, or on the body's current one when `row` is NULL. */
+static bool store_iterator_land(struct store_iterator *iterator, struct tree_row *row)
+{
+    const struct bytes key = row != NULL
+                                 ? tree_row_key(row)
+                                 : store_iterator_body(iterator)->iterator_key(iterator->base);
+    CHECK(key.size <= sizeof iterator->key);
+    memmove(iterator->key, key.data, key.size);
+    iterator->key_size = key.size;
+    if (row != NULL) {
+        row->refs++;
+    }
+    tree_row_release(iterator->row);
+    iterator->row = row;
+    iterator->on = true;
+    return true;
+}
+
+static bool store_iterator_end(struct store_iterator *iterator)
+{
+    iterator->on = false;
+    return false;
+}
+
+/* The first row of both that is not before `from` (or behind it). The body's iterator is there. */
+static bool store_iterator_settle(struct store_iterator *iterator, struct bytes from, bool beyond)
+{
+    const struct store_body *body = store_iterator_body(iterator);
+    const struct tree *batch = store_reader_batch(iterator->reader);
+    iterator->forward = true;
+    for (;;) {
+        struct tree_row *row = tree_seek(batch, from, beyond);
+        if (row != NULL && bytes_compare(tree_row_key(row), iterator->upper) >= 0) {
+            row = NULL;
+        }
+        if (row == NULL) {
+            return iterator->base_on ? store_iterator_land(iterator, NULL)
+                                     : store_iterator_end(iterator);
+        }
+        const int order =
+            iterator->base_on
+                ? bytes_compare(tree_row_key(row), body->iterator_key(iterator->base))
+                : -1;
+        if (order > 0) {
+            return store_iterator_land(iterator, NULL);
+        }
+        if (!row->removed) {
+            return store_iterator_land(iterator, row);
+        }
+        if (order == 0) { /* the grave is of this row */
+            iterator->base_on = body->iterator_next(iterator->base);
+        }
+        from = tree_row_key(row);
+        beyond = true;
+    }
+}
+
+/* The mirror image. */
+static bool store_iterator_settle_back(struct store_iterator *iterator, struct bytes from,
+                                       bool beyond)
+{
+    const struct store_body *body = store_iterator_body(iterator);
+    const struct tree *batch = store_reader_batch(iterator->reader);
+    iterator->forward = false;
+    for (;;) {
+        struct tree_row *row = tree_seek_back(batch, from, beyond);
+        if (row != NULL && bytes_compare(tree_row_key(row), iterator->lower) < 0) {
+            row = NULL;
+        }
+        if (row == NULL) {
+            return iterator->base_on ? store_iterator_land(iterator, NULL)
+                                     : store_iterator_end(iterator);
+        }
+        const int order =
+            iterator->base_on
+                ? bytes_compare(tree_row_key(row), body->iterator_key(iterator->base))
+                : 1;
+        if (order < 0) {
+            return store_iterator_land(iterator, NULL);
+        }
+        if (!row->removed) {
+            return store_iterator_land(iterator, row);
+        }
+        if (order == 0) {
+            iterator->base_on = body->iterator_previous(iterator->base);
+        }
+        from = tree_row_key(row);
+        beyond = true;
+    }
+}
+
+bool store_iterator_first(struct store_iterator *iterator)
+{
+    iterator->base_on =
+        store_iterator_body(iterator)->iterator_seek(iterator->base, iterator->lower);
+    return store_iterator_settle(iterator, iterator->lower, false);
+}
+
+bool store_iterator_last(struct store_iterator *iterator)
+{
+    iterator->base_on = store_iterator_body(iterator)->iterator_last(iterator->base);
+    return store_iterator_settle_back(iterator, iterator->upper, true);
+}
+
+bool store_iterator_seek(struct store_iterator *iterator, struct bytes key)
+{
+    uint8_t memory[STORE_FULL_KEY_BYTES];
+    const struct bytes full = store_full_key(memory, iterator->lower.data[0], key);
+    if (bytes_compare(full, iterator->lower) < 0) {
+        return store_iterator_first(iterator);
+    }
+    if (bytes_compare(full, iterator->upper) >= 0) {
+        return store_iterator_end(iterator);
+    }
+    iterator->base_on = store_iterator_body(iterator)->iterator_seek(iterator->base, full);
+    return store_iterator_settle(iterator, full, false);
+}
+
+bool store_iterator_seek_back(struct store_iterator *iterator, struct bytes key)
+{
+    uint8_t memory[STORE_FULL_KEY_BYTES];
+    const struct bytes full = store_full_key(memory, iterator->lower.data[0], key);
+    if (bytes_compare(full, iterator->upper) >= 0) {
+        return store_iterator_last(iterator);
+    }
+    if (bytes_compare(full, iterator->lower) < 0) {
+        return store_iterator_end(iterator);
+    }
+    iterator->base_on = store_iterator_body(iterator)->iterator_seek_back(iterator->base, full);
+    return store_iterator_settle_back(iterator, full, false);
+}
+
+bool store_iterator_next(struct store_iterator *iterator)
+{
+    CHECK(iterator->on);
+    const struct store_body *body = store_iterator_body(iterator);
+    const struct bytes key = store_iterator_full_key(iterator);
+    if (!iterator->forward) {
+        iterator->base_on = body->iterator_seek(iterator->base, key);
+    }
+    if (iterator->base_on && bytes_equal(body->iterator_key(iterator->base), key)) {
+        iterator->base_on = body->iterator_next(iterator->base);
+    }
+    return store_iterator_settle(iterator, key, true);
+}
+
+bool store_iterator_previous(struct store_iterator *iterator)
+{
+    CHECK(iterator->on);
+    const struct store_body *body = store_iterator_body(iterator);
+    const struct bytes key = store_iterator_full_key(iterator);
+    if (iterator->forward) {
+        iterator->base_on = body->iterator_seek_back(iterator->base, key);
+    }
+    if (iterator->base_on && bytes_equal(body->iterator_key(iterator->base), key)) {
+        iterator->base_on = body->iterator_previous(iterator->base);
+    }
+    return store_iterator_settle_back(iterator, key, true);
+}
+
+int store_iterator_status(const struct store_iterator *iterator)
+{
+    return store_iterator_body(iterator)->iterator_status(iterator->reader->store,
+                                                          iterator->base);
+}
+
+struct bytes store_iterator_key(const struct store_iterator *iterator)
+{
+    CHECK(iterator->on);
+    return bytes_of(iterator->key + 1, iterator->key_size - 1);
+}
+
+struct bytes store_iterator_value(struct store_iterator *iterator)
+{
+    CHECK(iterator->on);
+    if (iterator->row != NULL) {
+        return tree_row_value(iterator->row);
+    }
+    const struct bytes value = store_iterator_body(iterator)->iterator_value(iterator->base);
+    if (((uintptr_t)value.data & 7u) == 0) {
+        return value;
+    }
+    if (value.size > iterator->value_capacity) {
+        free(iterator->value);
+        iterator->value = malloc(value.size);
+        CHECK(iterator->value != NULL);
+        iterator->value_capacity = value.size;
+    }
+    memcpy(iterator->value, value.data, value.size);
+    return bytes_of(iterator->value, value.size);
+}
+
+/* -- measures ------------------------------------------------------------------------------------- */
+
+struct store_usage store_usage(struct store *store)
+{
+    return store->body->usage(store);
+}
+
+uint64_t store_table_bytes(struct store *store, unsigned table)
+{
+    uint8_t lower[STORE_FULL_KEY_BYTES];
+    uint8_t upper[STORE_FULL_KEY_BYTES];
+    CHECK(table + 1 <= STORE_TABLES);
+    lower[0] = (uint8_t)table;
+    upper[0] = (uint8_t)(table + 1);
+    return store->body->table_bytes(store, bytes_of(lower, 1), bytes_of(upper, 1));
+}

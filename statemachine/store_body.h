@@ -1,0 +1,106 @@
+/* Between store.c and the two bodies: what a body must do, and what store.c does for both.
+ *
+ * store.c knows tables, the open batch, merging it into reads, and lent memory. A body knows one
+ * ordered space of keys: the number of the table, one byte, then the key. The position of the newest
+ * commit is the row STORE_KEY_POSITION (8 bytes, little-endian), above all tables.
+ *
+ * Included by store.c and store_*.c only.
+ */
+#ifndef KELP_STATEMACHINE_STORE_BODY_H
+#define KELP_STATEMACHINE_STORE_BODY_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "statemachine/store.h"
+#include "statemachine/tree.h"
+
+#define STORE_FULL_KEY_BYTES (1u + LIMIT_STORE_KEY_BYTES)
+#define STORE_KEY_POSITION   ((struct bytes){.data = (const uint8_t *)"\xff", .size = 1})
+static_assert(STORE_TABLES < 0xff, "the position row sorts behind every table");
+
+struct store_body {
+    /* Free the body and the struct store in it. */
+    void (*close)(struct store *store);
+
+    /* Write every row of `batch` (puts and graves) and the position, in one step.
+     * Answers as store_commit. */
+    int (*write)(struct store *store, const struct tree *batch, uint64_t position);
+    /* As store_flush, store_checkpoint; without the bookkeeping of flushed_position. */
+    int (*flush)(struct store *store);
+    int (*checkpoint)(struct store *store, const char *directory, uint64_t *out_position);
+
+    /* `snapshot` NULL: the newest commit. */
+    void *(*snapshot)(struct store *store);
+    void (*snapshot_release)(struct store *store, void *snapshot);
+    /* *out_value is good until unpin(*out_pin). */
+    int (*get)(struct store *store, void *snapshot, struct bytes key, struct bytes *out_value,
+               void **out_pin);
+    void (*unpin)(struct store *store, void *pin);
+
+    /* An iterator over lower <= key < upper. Both live as long as it does. It keeps seeing what
+     * was there when it was opened. */
+    void *(*iterate)(struct store *store, void *snapshot, struct bytes lower, struct bytes upper);
+    void (*iterator_close)(struct store *store, void *iterator);
+    /* Each answers whether it is on a row; false: the end, or iterator_status is negative. */
+    bool (*iterator_seek)(void *iterator, struct bytes key);      /* first row >= key */
+    bool (*iterator_seek_back)(void *iterator, struct bytes key); /* last row <= key */
+    bool (*iterator_last)(void *iterator);
+    bool (*iterator_next)(void *iterator);
+    bool (*iterator_previous)(void *iterator);
+    int (*iterator_status)(struct store *store, void *iterator);
+    struct bytes (*iterator_key)(void *iterator);
+    struct bytes (*iterator_value)(void *iterator);
+
+    struct store_usage (*usage)(struct store *store);
+    uint64_t (*table_bytes)(struct store *store, struct bytes lower, struct bytes upper);
+};
+
+/* Memory that store_get lends: chunks, all void at a reset. */
+struct store_chunk {
+    struct store_chunk *next;
+    size_t size;
+    size_t used;
+    uint64_t memory[];
+};
+
+struct store_reader {
+    struct store *store;
+    void *snapshot; /* of the body; NULL: the live rows */
+    uint64_t position;
+    struct store_chunk *chunks; /* the newest first */
+    atomic_uint iterators;      /* open */
+};
+
+/* A failure's words stay readable while a pool thread brings newer ones: none is freed before the
+ * store closes, and after so many the newest is kept. */
+#define STORE_ERRORS_KEPT 64u
+struct store_errors {
+    pthread_mutex_t mutex;
+    _Atomic(const char *) newest;
+    char *kept[STORE_ERRORS_KEPT];
+    unsigned count;
+};
+
+struct store {
+    const struct store_body *body;
+    struct store_reader live;
+    atomic_uint snapshots; /* not yet released */
+
+    bool in_batch;
+    struct tree *batch;
+    size_t batch_bytes;
+
+    _Atomic uint64_t position;
+    _Atomic uint64_t position_flushed;
+    struct store_errors errors;
+};
+
+/* For the `open` of a body: everything but its own members. */
+void store_init(struct store *store, const struct store_body *body);
+/* The counterpart, called by the body's close before it frees the struct. */
+void store_deinit(struct store *store);
+/* Keep the words of a failure. Any thread. */
+void store_fail(struct store *store, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

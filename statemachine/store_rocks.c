@@ -1,0 +1,748 @@
+/* The store in RocksDB 7.8; the only file that includes it.
+ *
+ *   1. a directory of ours has a file FORMAT, written before anything else, that names format,
+ *      machine and the machine's format; a directory without it that is not empty is not ours
+ *   2. commits go to the memory table only, without RocksDB's own write-ahead log: the log of the
+ *      process is that
+ *   3. full memory tables are written to table files by RocksDB's threads, oldest first; a flush
+ *      asks for that now and waits
+ *   4. after a crash RocksDB has what its manifest lists: all memory tables up to some moment
+ *
+ * One column family, tables as a byte in front of the key. A commit lands in one memory table whole,
+ * memory tables reach the disk in order, so what a crash leaves is an exact prefix of commits by
+ * construction. With one column family per table the same needs `atomic_flush`, and a flush of all
+ * of them together, which the C API of 7.8 cannot ask for: rocksdb_flush is the default family's,
+ * rocksdb_flush_cf flushes exactly the one given, even under atomic_flush, and a flush that leaves
+ * a family behind is no longer a prefix. One family also means one memory table in place of
+ * sixteen, which is what makes the edge small.
+ *
+ * What can fail: the disk is full (-ENOSPC: RocksDB refuses writes and recovers by itself when space
+ * returns, it looks every few seconds), an I/O error (-EIO: the process ends), a directory that is
+ * locked, foreign or damaged.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <rocksdb/c.h>
+
+#include "schemas/check.h"
+#include "statemachine/store_body.h"
+
+#define STORE_ROCKS_FORMAT        1u
+#define STORE_ROCKS_MACHINE_BYTES 32u
+
+struct store_rocks {
+    struct store store; /* first: the body's functions are given this */
+    rocksdb_t *db;      /* NULL: opening failed */
+    rocksdb_options_t *options;
+    rocksdb_block_based_table_options_t *table_options;
+    rocksdb_cache_t *cache;
+    rocksdb_writeoptions_t *write_options;
+    rocksdb_readoptions_t *read_options;
+    rocksdb_flushoptions_t *flush_options;
+    char *directory;
+    char machine[STORE_ROCKS_MACHINE_BYTES];
+    uint32_t format;
+};
+
+struct store_rocks_snapshot {
+    const rocksdb_snapshot_t *snapshot;
+    rocksdb_readoptions_t *read_options;
+};
+
+struct store_rocks_iterator {
+    rocksdb_iterator_t *iterator;
+    rocksdb_readoptions_t *read_options;
+};
+
+static struct store_rocks *store_rocks_of(struct store *store)
+{
+    return CONTAINER_OF(store, struct store_rocks, store);
+}
+
+/* RocksDB's words as one of our numbers. `error` is taken; NULL is STATUS_OK. */
+static int store_rocks_status(struct store *store, const char *doing, char *error)
+{
+    if (error == NULL) {
+        return STATUS_OK;
+    }
+    int status = -EIO;
+    if (strstr(error, "Write stall") != NULL) {
+        status = STATUS_FULL;
+    } else if (strstr(error, "No space left") != NULL || strstr(error, "NoSpace") != NULL ||
+               strstr(error, "Space limit") != NULL) {
+        status = -ENOSPC;
+    } else if (strstr(error, "lock hold by") != NULL || strstr(error, "While lock file") != NULL) {
+        status = STATUS_LOCKED;
+    } else if (strncmp(error, "Corruption", 10) == 0) {
+        status = STATUS_CORRUPT;
+    } else if (strstr(error, "Permission denied") != NULL) {
+        status = -EACCES;
+    } else if (strstr(error, "No such file") != NULL || strstr(error, "not exist") != NULL) {
+        /* a table file that the manifest lists and nobody has */
+        status = STATUS_CORRUPT;
+    } else if (strstr(error, "Too many open files") != NULL) {
+        status = -EMFILE;
+    } else if (strstr(error, "Read-only file system") != NULL) {
+        status = -EROFS;
+    }
+    store_fail(store, "%s: %s", doing, error);
+    rocksdb_free(error);
+    return status;
+}
+
+/* The failure of a system call just made. */
+static int store_rocks_errno(struct store *store, const char *doing, const char *path)
+{
+    const int status = -errno;
+    store_fail(store, "%s %s: %s", doing, path, strerror(errno));
+    return status;
+}
+
+/* -- the directory ------------------------------------------------------------------------------- */
+
+static int store_directory_sync(struct store *store, const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return store_rocks_errno(store, "open", path);
+    }
+    const int status = fsync(fd) == 0 ? STATUS_OK : store_rocks_errno(store, "fsync", path);
+    (void)close(fd);
+    return status;
+}
+
+/* The directory that holds `path`, for fsync after a rename in it. */
+static int store_parent_sync(struct store *store, const char *path)
+{
+    char parent[PATH_MAX];
+    (void)snprintf(parent, sizeof parent, "%s", path);
+    char *slash = strrchr(parent, '/');
+    if (slash == NULL) {
+        return store_directory_sync(store, ".");
+    }
+    slash[slash == parent ? 1 : 0] = '\0';
+    return store_directory_sync(store, parent);
+}
+
+static int store_path(struct store *store, char path[static PATH_MAX], const char *directory,
+                      const char *suffix)
+{
+    if (snprintf(path, PATH_MAX, "%s%s", directory, suffix) >= PATH_MAX) {
+        store_fail(store, "the name of the directory is too long");
+        return -ENAMETOOLONG;
+    }
+    return STATUS_OK;
+}
+
+/* Write FORMAT durably: whole or absent. */
+static int store_marker_write(struct store_rocks *self, const char *directory)
+{
+    struct store *store = &self->store;
+    char path[PATH_MAX];
+    char making[PATH_MAX];
+    int status = store_path(store, path, directory, "/FORMAT");
+    if (status == STATUS_OK) {
+        status = store_path(store, making, directory, "/FORMAT.making");
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    char text[128];
+    const int size = snprintf(text, sizeof text, "kelp-store %u %s %u\n", STORE_ROCKS_FORMAT,
+                              self->machine, self->format);
+    CHECK(size > 0 && (size_t)size < sizeof text);
+
+    const int fd = open(making, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return store_rocks_errno(store, "open", making);
+    }
+    errno = ENOSPC; /* of a short write */
+    if (write(fd, text, (size_t)size) != size || fsync(fd) != 0) {
+        status = store_rocks_errno(store, "write", making);
+    }
+    (void)close(fd);
+    if (status == STATUS_OK && rename(making, path) != 0) {
+        status = store_rocks_errno(store, "rename", making);
+    }
+    return status == STATUS_OK ? store_directory_sync(store, directory) : status;
+}
+
+/* Whether anything is in the directory, but what an interrupted marker left. */
+static int store_directory_used(struct store *store, const char *directory, bool *out_used)
+{
+    DIR *listing = opendir(directory);
+    if (listing == NULL) {
+        return store_rocks_errno(store, "open", directory);
+    }
+    *out_used = false;
+    for (struct dirent *entry = readdir(listing); entry != NULL; entry = readdir(listing)) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            strcmp(entry->d_name, "FORMAT.making") != 0) {
+            *out_used = true;
+        }
+    }
+    (void)closedir(listing);
+    return STATUS_OK;
+}
+
+/* Make sure that the directory is there and ours. */
+static int store_directory_claim(struct store_rocks *self)
+{
+    struct store *store = &self->store;
+    if (mkdir(self->directory, 0700) != 0 && errno != EEXIST) {
+        return store_rocks_errno(store, "mkdir", self->directory);
+    }
+    char path[PATH_MAX];
+    int status = store_path(store, path, self->directory, "/FORMAT");
+    if (status != STATUS_OK) {
+        return status;
+    }
+
+    FILE *file = fopen(path, "re");
+    if (file == NULL && errno != ENOENT) {
+        return store_rocks_errno(store, "open", path);
+    }
+    if (file == NULL) {
+        bool used = false;
+        status = store_directory_used(store, self->directory, &used);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (used) {
+            store_fail(store, "%s is not empty and has no file FORMAT: it is not a store of ours",
+                       self->directory);
+            return STATUS_FOREIGN;
+        }
+        status = store_marker_write(self, self->directory);
+        return status == STATUS_OK ? store_parent_sync(store, self->directory) : status;
+    }
+
+    unsigned store_format = 0;
+    unsigned format = 0;
+    char machine[STORE_ROCKS_MACHINE_BYTES] = "";
+    const int fields = fscanf(file, "kelp-store %u %31s %u", &store_format, machine, &format);
+    (void)fclose(file);
+    if (fields < 1) {
+        store_fail(store, "%s is not the marker of a store", path);
+        return STATUS_FOREIGN;
+    }
+    if (store_format > STORE_ROCKS_FORMAT) {
+        store_fail(store, "%s was written by a newer release: store format %u, this one knows %u",
+                   self->directory, store_format, STORE_ROCKS_FORMAT);
+        return STATUS_FOREIGN;
+    }
+    if (fields < 3 || strcmp(machine, self->machine) != 0) {
+        store_fail(store, "%s holds the state of \"%s\", not of \"%s\"", self->directory, machine,
+                   self->machine);
+        return STATUS_FOREIGN;
+    }
+    if (format > self->format) {
+        store_fail(store, "%s was written by a newer release: %s format %u, this one knows %u",
+                   self->directory, machine, format, self->format);
+        return STATUS_FOREIGN;
+    }
+    return format < self->format ? store_marker_write(self, self->directory) : STATUS_OK;
+}
+
+int store_rocks_destroy(const char *directory)
+{
+    DIR *listing = opendir(directory);
+    if (listing == NULL) {
+        return errno == ENOENT ? STATUS_OK : -errno;
+    }
+    int status = STATUS_OK;
+    for (struct dirent *entry = readdir(listing); entry != NULL; entry = readdir(listing)) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            unlinkat(dirfd(listing), entry->d_name, 0) != 0 && errno != ENOENT) {
+            status = -errno; /* a directory in it is not ours: nothing of RocksDB nests */
+        }
+    }
+    (void)closedir(listing);
+    if (status == STATUS_OK && rmdir(directory) != 0) {
+        status = -errno;
+    }
+    return status;
+}
+
+/* -- options ------------------------------------------------------------------------------------- */
+
+/* The numbers of a profile.
+ *
+ *   write_buffer_bytes    one memory table. Small at the edge: it is most of what an open store
+ *                         costs. Large in the cloud: fewer files, less compaction per commit
+ *   write_buffers         so many memory tables before commits answer STATUS_FULL: one being filled,
+ *                         others waiting for the disk. This bounds memory
+ *   arena_bytes           a memory table grows in such steps; RocksDB's default is an eighth, and
+ *                         touches the first one at once
+ *   cache_bytes           blocks, and indices too, so that they are bounded with them
+ *   open_files            table readers kept; each has its index's root in memory
+ *   file_bytes            table files, and a quarter of level 1
+ */
+struct store_rocks_numbers {
+    size_t write_buffer_bytes;
+    int write_buffers;
+    size_t arena_bytes;
+    size_t cache_bytes;
+    size_t block_bytes;
+    int open_files;
+    uint64_t file_bytes;
+    size_t manifest_bytes;
+    int background_jobs;
+    bool compress; /* LZ4 in the cloud; at the edge a few MB are not worth the working memory */
+    bool filters;  /* Bloom, 10 bits per key: the cloud asks for many rows that are not there */
+};
+
+static const struct store_rocks_numbers store_rocks_numbers[] = {
+    [STORE_EDGE] = {.write_buffer_bytes = 256u * 1024u,
+                    .write_buffers = 4,
+                    .arena_bytes = 16u * 1024u,
+                    .cache_bytes = 256u * 1024u,
+                    .block_bytes = 4096,
+                    .open_files = 24,
+                    .file_bytes = 1024u * 1024u,
+                    .manifest_bytes = 256u * 1024u,
+                    .background_jobs = 1},
+    [STORE_CLOUD] = {.write_buffer_bytes = 32u * 1024u * 1024u,
+                     .write_buffers = 6,
+                     .arena_bytes = 1024u * 1024u,
+                     .cache_bytes = 64u * 1024u * 1024u,
+                     .block_bytes = 16u * 1024u,
+                     .open_files = 1000,
+                     .file_bytes = 32u * 1024u * 1024u,
+                     .manifest_bytes = 16u * 1024u * 1024u,
+                     .background_jobs = 2,
+                     .compress = true,
+                     .filters = true},
+};
+
+static void store_rocks_options(struct store_rocks *self, const struct store_rocks_numbers *numbers)
+{
+    rocksdb_options_t *options = rocksdb_options_create();
+    self->options = options;
+    rocksdb_options_set_create_if_missing(options, 1);
+    rocksdb_options_set_paranoid_checks(options, 1);
+
+    /* One writer thread: neither per-core arenas nor spinning between writers. */
+    rocksdb_options_set_allow_concurrent_memtable_write(options, 0);
+    rocksdb_options_set_enable_write_thread_adaptive_yield(options, 0);
+    rocksdb_options_set_write_buffer_size(options, numbers->write_buffer_bytes);
+    rocksdb_options_set_max_write_buffer_number(options, numbers->write_buffers);
+    rocksdb_options_set_min_write_buffer_number_to_merge(options, 1);
+    rocksdb_options_set_arena_block_size(options, numbers->arena_bytes);
+
+    rocksdb_options_set_max_background_jobs(options, numbers->background_jobs);
+    rocksdb_options_set_max_open_files(options, numbers->open_files);
+    rocksdb_options_set_max_file_opening_threads(options, 1);
+    rocksdb_options_set_target_file_size_base(options, numbers->file_bytes);
+    rocksdb_options_set_max_bytes_for_level_base(options, 4 * numbers->file_bytes);
+    rocksdb_options_set_level_compaction_dynamic_level_bytes(options, 1);
+    rocksdb_options_set_compression(
+        options, numbers->compress ? rocksdb_lz4_compression : rocksdb_no_compression);
+
+    /* The manifest is rewritten when it reaches its bound; its preallocation is disk for nothing. */
+    rocksdb_options_set_max_manifest_file_size(options, numbers->manifest_bytes);
+    rocksdb_options_set_manifest_preallocation_size(options, 4096);
+    /* RocksDB's own words go to a file LOG beside the tables: warnings only, 1 MB, two of them. */
+    rocksdb_options_set_info_log_level(options, 2);
+    rocksdb_options_set_max_log_file_size(options, 1024u * 1024u);
+    rocksdb_options_set_keep_log_file_num(options, 2);
+    rocksdb_options_set_stats_dump_period_sec(options, 0);
+    rocksdb_options_set_stats_persist_period_sec(options, 0);
+    rocksdb_options_set_skip_stats_update_on_db_open(options, 1);
+
+    self->cache = rocksdb_cache_create_lru(numbers->cache_bytes);
+    self->table_options = rocksdb_block_based_options_create();
+    rocksdb_block_based_options_set_block_cache(self->table_options, self->cache);
+    rocksdb_block_based_options_set_block_size(self->table_options, numbers->block_bytes);
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks(self->table_options, 1);
+    rocksdb_block_based_options_set_format_version(self->table_options, 5);
+    if (numbers->filters) {
+        rocksdb_block_based_options_set_filter_policy(self->table_options,
+                                                      rocksdb_filterpolicy_create_bloom_full(10));
+    }
+    rocksdb_options_set_block_based_table_factory(options, self->table_options);
+
+    self->write_options = rocksdb_writeoptions_create();
+    rocksdb_writeoptions_disable_WAL(self->write_options, 1);
+    rocksdb_writeoptions_set_no_slowdown(self->write_options, 1); /* the loop never waits here */
+    self->read_options = rocksdb_readoptions_create();
+    self->flush_options = rocksdb_flushoptions_create();
+    rocksdb_flushoptions_set_wait(self->flush_options, 1);
+}
+
+/* -- the body ---------------------------------------------------------------------------------------- */
+
+static void store_rocks_close(struct store *store)
+{
+    struct store_rocks *self = store_rocks_of(store);
+    if (self->db != NULL) {
+        rocksdb_close(self->db); /* flushes what no write-ahead log holds */
+    }
+    if (self->options != NULL) {
+        rocksdb_flushoptions_destroy(self->flush_options);
+        rocksdb_readoptions_destroy(self->read_options);
+        rocksdb_writeoptions_destroy(self->write_options);
+        rocksdb_block_based_options_destroy(self->table_options);
+        rocksdb_cache_destroy(self->cache);
+        rocksdb_options_destroy(self->options);
+    }
+    free(self->directory);
+    store_deinit(store);
+    free(self);
+}
+
+static void store_rocks_write_row(void *context, struct tree_row *row)
+{
+    rocksdb_writebatch_t *batch = context;
+    const struct bytes key = tree_row_key(row);
+    const struct bytes value = tree_row_value(row);
+    if (row->removed) {
+        rocksdb_writebatch_delete(batch, (const char *)key.data, key.size);
+    } else {
+        rocksdb_writebatch_put(batch, (const char *)key.data, key.size, (const char *)value.data,
+                               value.size);
+    }
+}
+
+static int store_rocks_write(struct store *store, const struct tree *batch, uint64_t position)
+{
+    struct store_rocks *self = store_rocks_of(store);
+    rocksdb_writebatch_t *writes = rocksdb_writebatch_create();
+    tree_walk(batch, store_rocks_write_row, writes);
+    uint8_t value[8];
+    put_le64(value, position);
+    rocksdb_writebatch_put(writes, (const char *)STORE_KEY_POSITION.data, STORE_KEY_POSITION.size,
+                           (const char *)value, sizeof value);
+
+    char *error = NULL;
+    rocksdb_write(self->db, self->write_options, writes, &error);
+    rocksdb_writebatch_destroy(writes);
+    return store_rocks_status(store, "commit", error);
+}
+
+static int store_rocks_flush(struct store *store)
+{
+    struct store_rocks *self = store_rocks_of(store);
+    char *error = NULL;
+    rocksdb_flush(self->db, self->flush_options, &error);
+    return store_rocks_status(store, "flush", error);
+}
+
+/* Position of the newest commit in this database, 0 when there is none. */
+static int store_rocks_position_read(struct store *store, rocksdb_t *db,
+                                     const rocksdb_readoptions_t *read_options,
+                                     uint64_t *out_position)
+{
+    char *error = NULL;
+    size_t size = 0;
+    char *value = rocksdb_get(db, read_options, (const char *)STORE_KEY_POSITION.data,
+                              STORE_KEY_POSITION.size, &size, &error);
+    if (error != NULL) {
+        return store_rocks_status(store, "read the position", error);
+    }
+    int status = STATUS_OK;
+    if (value == NULL) {
+        *out_position = 0;
+    } else if (size == 8) {
+        *out_position = get_le64((const uint8_t *)value);
+    } else {
+        store_fail(store, "the position has %zu bytes, not 8", size);
+        status = STATUS_CORRUPT;
+    }
+    rocksdb_free(value);
+    return status;
+}
+
+/* What the checkpoint holds can only be told by opening it: commits went on while it was made. */
+static int store_checkpoint_position(struct store_rocks *self, const char *directory,
+                                     uint64_t *out_position)
+{
+    char *error = NULL;
+    rocksdb_t *db = rocksdb_open_for_read_only(self->options, directory, 0, &error);
+    if (error != NULL) {
+        return store_rocks_status(&self->store, "open the checkpoint", error);
+    }
+    const int status =
+        store_rocks_position_read(&self->store, db, self->read_options, out_position);
+    rocksdb_close(db);
+    return status;
+}
+
+/* Made under another name and renamed when it is complete. */
+static int store_rocks_checkpoint(struct store *store, const char *directory,
+                                  uint64_t *out_position)
+{
+    struct store_rocks *self = store_rocks_of(store);
+    char making[PATH_MAX];
+    int status = store_path(store, making, directory, ".making");
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct stat found;
+    if (lstat(directory, &found) == 0) {
+        store_fail(store, "checkpoint %s: it is there already", directory);
+        return -EEXIST;
+    }
+    status = store_rocks_destroy(making);
+    if (status != STATUS_OK) {
+        store_fail(store, "remove %s: %s", making, status_text(status));
+        return status;
+    }
+
+    char *error = NULL;
+    rocksdb_checkpoint_t *checkpoint = rocksdb_checkpoint_object_create(self->db, &error);
+    if (error == NULL) {
+        rocksdb_checkpoint_create(checkpoint, making, 0, &error); /* 0: flush first, always */
+        rocksdb_checkpoint_object_destroy(checkpoint);
+    }
+    status = store_rocks_status(store, "checkpoint", error);
+    if (status == STATUS_OK) {
+        status = store_marker_write(self, making);
+    }
+    if (status == STATUS_OK) {
+        status = store_checkpoint_position(self, making, out_position);
+    }
+    if (status == STATUS_OK && rename(making, directory) != 0) {
+        status = store_rocks_errno(store, "rename", making);
+    }
+    if (status == STATUS_OK) {
+        status = store_parent_sync(store, directory);
+    }
+    if (status != STATUS_OK) {
+        (void)store_rocks_destroy(making);
+    }
+    return status;
+}
+
+static void *store_rocks_snapshot(struct store *store)
+{
+    struct store_rocks *self = store_rocks_of(store);
+    struct store_rocks_snapshot *snapshot = calloc(1, sizeof *snapshot);
+    CHECK(snapshot != NULL);
+    snapshot->snapshot = rocksdb_create_snapshot(self->db);
+    snapshot->read_options = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_snapshot(snapshot->read_options, snapshot->snapshot);
+    return snapshot;
+}
+
+static void store_rocks_snapshot_release(struct store *store, void *context)
+{
+    struct store_rocks_snapshot *snapshot = context;
+    rocksdb_readoptions_destroy(snapshot->read_options);
+    rocksdb_release_snapshot(store_rocks_of(store)->db, snapshot->snapshot);
+    free(snapshot);
+}
+
+static int store_rocks_get(struct store *store, void *context, struct bytes key,
+                           struct bytes *out_value, void **out_pin)
+{
+    struct store_rocks *self = store_rocks_of(store);
+    const struct store_rocks_snapshot *snapshot = context;
+    char *error = NULL;
+    rocksdb_pinnableslice_t *slice =
+        rocksdb_get_pinned(self->db, snapshot != NULL ? snapshot->read_options : self->read_options,
+                           (const char *)key.data, key.size, &error);
+    if (error != NULL) {
+        return store_rocks_status(store, "read", error);
+    }
+    if (slice == NULL) {
+        return STORE_NONE;
+    }
+    size_t size = 0;
+    const char *value = rocksdb_pinnableslice_value(slice, &size);
+    *out_value = bytes_of(value, size);
+    *out_pin = slice;
+    return STATUS_OK;
+}
+
+static void store_rocks_unpin(struct store *store, void *pin)
+{
+    (void)store;
+    rocksdb_pinnableslice_destroy(pin);
+}
+
+/* The bounds are given to RocksDB too, so that an iterator does not wade through the graves of the
+ * table behind. */
+static void *store_rocks_iterate(struct store *store, void *context, struct bytes lower,
+                                 struct bytes upper)
+{
+    struct store_rocks *self = store_rocks_of(store);
+    const struct store_rocks_snapshot *snapshot = context;
+    struct store_rocks_iterator *iterator = calloc(1, sizeof *iterator);
+    CHECK(iterator != NULL);
+    iterator->read_options = rocksdb_readoptions_create();
+    if (snapshot != NULL) {
+        rocksdb_readoptions_set_snapshot(iterator->read_options, snapshot->snapshot);
+    }
+    rocksdb_readoptions_set_iterate_lower_bound(iterator->read_options, (const char *)lower.data,
+                                                lower.size);
+    rocksdb_readoptions_set_iterate_upper_bound(iterator->read_options, (const char *)upper.data,
+                                                upper.size);
+    iterator->iterator = rocksdb_create_iterator(self->db, iterator->read_options);
+    return iterator;
+}
+
+static void store_rocks_iterator_close(struct store *store, void *context)
+{
+    (void)store;
+    struct store_rocks_iterator *iterator = context;
+    rocksdb_iter_destroy(iterator->iterator);
+    rocksdb_readoptions_destroy(iterator->read_options);
+    free(iterator);
+}
+
+static bool store_rocks_iterator_seek(void *context, struct bytes key)
+{
+    const struct store_rocks_iterator *iterator = context;
+    rocksdb_iter_seek(iterator->iterator, (const char *)key.data, key.size);
+    return rocksdb_iter_valid(iterator->iterator);
+}
+
+static bool store_rocks_iterator_seek_back(void *context, struct bytes key)
+{
+    const struct store_rocks_iterator *iterator = context;
+    rocksdb_iter_seek_for_prev(iterator->iterator, (const char *)key.data, key.size);
+    return rocksdb_iter_valid(iterator->iterator);
+}
+
+static bool store_rocks_iterator_last(void *context)
+{
+    const struct store_rocks_iterator *iterator = context;
+    rocksdb_iter_seek_to_last(iterator->iterator);
+    return rocksdb_iter_valid(iterator->iterator);
+}
+
+static bool store_rocks_iterator_next(void *context)
+{
+    const struct store_rocks_iterator *iterator = context;
+    rocksdb_iter_next(iterator->iterator);
+    return rocksdb_iter_valid(iterator->iterator);
+}
+
+static bool store_rocks_iterator_previous(void *context)
+{
+    const struct store_rocks_iterator *iterator = context;
+    rocksdb_iter_prev(iterator->iterator);
+    return rocksdb_iter_valid(iterator->iterator);
+}
+
+static int store_rocks_iterator_status(struct store *store, void *context)
+{
+    const struct store_rocks_iterator *iterator = context;
+    char *error = NULL;
+    rocksdb_iter_get_error(iterator->iterator, &error);
+    return store_rocks_status(store, "iterate", error);
+}
+
+static struct bytes store_rocks_iterator_key(void *context)
+{
+    const struct store_rocks_iterator *iterator = context;
+    size_t size = 0;
+    const char *key = rocksdb_iter_key(iterator->iterator, &size);
+    return bytes_of(key, size);
+}
+
+static struct bytes store_rocks_iterator_value(void *context)
+{
+    const struct store_rocks_iterator *iterator = context;
+    size_t size = 0;
+    const char *value = rocksdb_iter_value(iterator->iterator, &size);
+    return bytes_of(value, size);
+}
+
+static uint64_t store_rocks_property(struct store_rocks *self, const char *name)
+{
+    uint64_t value = 0;
+    return rocksdb_property_int(self->db, name, &value) == 0 ? value : 0;
+}
+
+static struct store_usage store_rocks_usage(struct store *store)
+{
+    struct store_rocks *self = store_rocks_of(store);
+    return (struct store_usage){
+        .disk_bytes = store_rocks_property(self, "rocksdb.live-sst-files-size"),
+        .memory_bytes = store_rocks_property(self, "rocksdb.size-all-mem-tables") +
+                        store_rocks_property(self, "rocksdb.estimate-table-readers-mem") +
+                        rocksdb_cache_get_usage(self->cache),
+        .rows = store_rocks_property(self, "rocksdb.estimate-num-keys"),
+        .pressed = store_rocks_property(self, "rocksdb.is-write-stopped") != 0 ||
+                   store_rocks_property(self, "rocksdb.actual-delayed-write-rate") != 0,
+    };
+}
+
+static uint64_t store_rocks_table_bytes(struct store *store, struct bytes lower,
+                                        struct bytes upper)
+{
+    struct store_rocks *self = store_rocks_of(store);
+    const char *const start[] = {(const char *)lower.data};
+    const char *const end[] = {(const char *)upper.data};
+    uint64_t size = 0;
+    char *error = NULL;
+    rocksdb_approximate_sizes(self->db, 1, start, &lower.size, end, &upper.size, &size, &error);
+    return store_rocks_status(store, "measure", error) == STATUS_OK ? size : 0;
+}
+
+static const struct store_body store_rocks_body = {
+    .close = store_rocks_close,
+    .write = store_rocks_write,
+    .flush = store_rocks_flush,
+    .checkpoint = store_rocks_checkpoint,
+    .snapshot = store_rocks_snapshot,
+    .snapshot_release = store_rocks_snapshot_release,
+    .get = store_rocks_get,
+    .unpin = store_rocks_unpin,
+    .iterate = store_rocks_iterate,
+    .iterator_close = store_rocks_iterator_close,
+    .iterator_seek = store_rocks_iterator_seek,
+    .iterator_seek_back = store_rocks_iterator_seek_back,
+    .iterator_last = store_rocks_iterator_last,
+    .iterator_next = store_rocks_iterator_next,
+    .iterator_previous = store_rocks_iterator_previous,
+    .iterator_status = store_rocks_iterator_status,
+    .iterator_key = store_rocks_iterator_key,
+    .iterator_value = store_rocks_iterator_value,
+    .usage = store_rocks_usage,
+    .table_bytes = store_rocks_table_bytes,
+};
+
+int store_rocks_open(const struct store_options *options, struct store **out)
+{
+    CHECK(strlen(options->machine) > 0);
+    CHECK(strlen(options->machine) < STORE_ROCKS_MACHINE_BYTES);
+    CHECK(strchr(options->machine, ' ') == NULL);
+
+    struct store_rocks *self = calloc(1, sizeof *self);
+    CHECK(self != NULL);
+    store_init(&self->store, &store_rocks_body);
+    self->directory = strdup(options->directory);
+    CHECK(self->directory != NULL);
+    memcpy(self->machine, options->machine, strlen(options->machine) + 1);
+    self->format = options->format;
+    *out = &self->store;
+    int status = store_directory_claim(self);
+    if (status != STATUS_OK) {
+        return status;
+    }
+
+    store_rocks_options(self, &store_rocks_numbers[options->profile]);
+    char *error = NULL;
+    self->db = rocksdb_open(self->options, self->directory, &error);
+    if (error != NULL) {
+        self->db = NULL;
+        return store_rocks_status(&self->store, "open", error);
+    }
+    uint64_t position = 0;
+    status = store_rocks_position_read(&self->store, self->db, self->read_options, &position);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    atomic_store(&self->store.position, position);
+    atomic_store(&self->store.position_flushed, position);
+    return STATUS_OK;
+}

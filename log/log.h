@@ -151,6 +151,8 @@ struct log {
     uint32_t segment_capacity;
     uint64_t tail_sequence; /* where the next frame is encoded */
     uint32_t tail_offset;
+    uint32_t tail_salt;
+    bool tail_sealed;          /* found so by log_open: the next frame goes into the next segment */
     uint64_t durable_sequence; /* and how far that is durable */
     uint32_t durable_offset;
     uint32_t mark_offset; /* durable_offset after the last mark: nothing to mark when equal */
@@ -167,17 +169,25 @@ struct log {
 
     bool background;  /* background_job is with the disk */
     bool preparing;   /* and it makes the next segment */
-    int prepare_status; /* of the last attempt: -ENOSPC holds appends back */
+    int prepare_status; /* -ENOSPC of the last attempt: holds appends back */
+    bool prepare_retry;
     struct disk_job background_job;
     struct disk_step background_steps[LIMIT_LOG_BACKGROUND_STEPS];
     struct disk_file *prepare_file;
     uint8_t *prepare_header;
+    uint64_t prepare_sequence;
     bool spare; /* `spare` is there: a dropped segment kept for reuse */
+    bool dropping_to_spare;
     char path_a[LIMIT_LOG_PATH_BYTES]; /* of the background job */
     char path_b[LIMIT_LOG_PATH_BYTES];
 
+    struct disk_job wake_job;
+    struct disk_step wake_step;
+    bool waking;
+
+    bool marking; /* the batch with the disk is a mark */
     bool closing;
-    bool mark_wanted;
+    bool close_marked;
     void (*on_close)(void *context);
     void *on_close_context;
 

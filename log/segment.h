@@ -72,6 +72,7 @@ struct segment_frame {
     uint64_t index;
     uint64_t term;
     uint8_t type;
+    uint8_t flags;
     uint32_t batch;
     uint32_t offset;     /* of its header in the file */
     uint32_t disk_bytes; /* header, payload and padding */
@@ -83,6 +84,7 @@ struct segment_tail {
     bool rotten;              /* a frame behind it proves that it was durable */
     uint32_t witness_offset;  /* that frame */
     uint32_t alive_end;       /* end of the last alive frame behind it; 0: there is none */
+    uint32_t torn_end;        /* the same, or the end of the torn frame itself; 0: nothing is seen */
 };
 
 void segment_header_encode(const struct segment_header *header,

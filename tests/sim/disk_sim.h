@@ -7,8 +7,8 @@
  * (a journalling file system). Jobs take time: they are carried out as a whole when they complete,
  * except that a crash carries out a random prefix of the job that each lane was working on.
  *
- * Callbacks of an incarnation that crashed never fire. A file handle does not survive a crash: the
- * crash frees them all, as the end of a process does.
+ * Callbacks of an incarnation that crashed never fire. A file handle of it is dead: every operation
+ * on it answers -EIO, disk_close frees it (log_forget and log_cursor_close do).
  *
  *     struct disk_sim disk;
  *     disk_sim_init(&disk, &sim);
@@ -32,7 +32,7 @@ enum disk_sim_crash {
 };
 
 struct disk_sim_node; /* one file: platter, pending writes */
-struct disk_sim_name; /* one entry of a directory, durable or pending */
+struct disk_sim_name; /* one name of a file, or one change of a name that is not durable yet */
 
 struct disk_sim {
     struct disk disk; /* what users of the seam get; first, so that it can be found back */
@@ -45,7 +45,6 @@ struct disk_sim {
     uint32_t slow_factor;
 
     uint64_t capacity_bytes; /* of all files; UINT64_MAX after init. More answers -ENOSPC */
-    uint64_t used_bytes;
 
     uint64_t operations;  /* calls and steps so far that read or write the disk */
     uint64_t fail_at;     /* the operation with this number fails (counted like `operations`); 0: none */
@@ -56,9 +55,11 @@ struct disk_sim {
     uint64_t syncs;       /* of files, that succeeded */
 
     struct disk_sim_node *nodes; /* the rest is disk_sim.c's own */
+    struct disk_sim_name *names_seen;
     struct disk_sim_name *names_durable;
-    struct disk_sim_name *names_pending;
+    struct disk_sim_name *changes; /* in the order they happened */
     struct disk_file *files;
+    struct disk_file *files_dead;
     struct disk_job *lane_head[DISK_LANES];
     struct disk_job *lane_tail[DISK_LANES];
     struct disk_sim_lane {
@@ -70,8 +71,11 @@ struct disk_sim {
 void disk_sim_init(struct disk_sim *disk, struct sim *sim);
 void disk_sim_deinit(struct disk_sim *disk);
 
+/* Bytes of all files, those still open included. */
+uint64_t disk_sim_used_bytes(const struct disk_sim *disk);
+
 /* The machine (or only its process) dies now. Its jobs are gone without callbacks, its files are
- * closed, its locks free; the next user may start at once. Faults (fail_at, halt_at) are cleared,
+ * dead, its locks free; the next user may start at once. Faults (fail_at, halt_at) are cleared,
  * capacity and latency stay. */
 void disk_sim_crash(struct disk_sim *disk, enum disk_sim_crash how);
 

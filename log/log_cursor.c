@@ -1,0 +1,89 @@
+#include "log/log_inner.h"
+
+#include "schemas/check.h"
+#include "schemas/status.h"
+
+void log_cursor_open(struct log_cursor *cursor, struct log *log, uint64_t index)
+{
+    *cursor = (struct log_cursor){.log = log, .index_next = index};
+    segment_reader_init(&cursor->reader, log->disk);
+}
+
+void log_cursor_seek(struct log_cursor *cursor, uint64_t index)
+{
+    if (index != cursor->index_next) {
+        cursor->index_next = index;
+        cursor->placed = false;
+    }
+}
+
+void log_cursor_close(struct log_cursor *cursor)
+{
+    segment_reader_deinit(&cursor->reader);
+    *cursor = (struct log_cursor){0};
+}
+
+/* Open the segment of an extent, unless the reader is in it already. */
+static int cursor_enter(struct log_cursor *cursor, const struct extent *extent)
+{
+    struct segment_reader *reader = &cursor->reader;
+    /* After a change of the view a file with the same name may be another one. */
+    if (reader->file == NULL || reader->header.sequence != extent->sequence ||
+        cursor->generation != cursor->log->generation) {
+        char path[LIMIT_LOG_PATH_BYTES];
+        log_segment_path(cursor->log->directory, extent->sequence, path);
+        const int status =
+            segment_reader_open(reader, path, cursor->log->owner, extent->sequence);
+        if (status != 0) {
+            return status == -ENOENT || status == STATUS_FOREIGN ? STATUS_CORRUPT : status;
+        }
+        cursor->generation = cursor->log->generation;
+    }
+    segment_reader_seek(reader, extent->offset);
+    return 0;
+}
+
+int log_cursor_next(struct log_cursor *cursor, struct log_frame *out_frame)
+{
+    struct log *log = cursor->log;
+    if (cursor->generation != log->generation) {
+        cursor->placed = false;
+    }
+    if (cursor->index_next >= log->readable_next) {
+        return LOG_CURSOR_END;
+    }
+    const struct extent *extent = extents_find(&log->extents, cursor->index_next);
+    if (extent == NULL) {
+        return LOG_CURSOR_GONE;
+    }
+    if (!cursor->placed || cursor->reader.header.sequence != extent->sequence ||
+        cursor->reader.offset < extent->offset) {
+        const int status = cursor_enter(cursor, extent);
+        if (status != 0) {
+            return status;
+        }
+        cursor->placed = true;
+    }
+    /* Nothing that is not durable is read, so what is buffered stays true. */
+    const uint32_t limit =
+        extent->sequence == log->durable_sequence ? log->durable_offset : UINT32_MAX;
+    for (;;) {
+        struct segment_frame frame;
+        const int answer = segment_reader_next(&cursor->reader, limit, &frame);
+        if (answer != SEGMENT_FRAME) {
+            cursor->placed = false;
+            return answer < 0 ? answer : STATUS_CORRUPT;
+        }
+        if (frame.type < LOG_TYPE_OWNER || frame.index < cursor->index_next) {
+            continue;
+        }
+        if (frame.index != cursor->index_next) {
+            cursor->placed = false;
+            return STATUS_CORRUPT;
+        }
+        *out_frame = (struct log_frame){
+            .index = frame.index, .term = frame.term, .type = frame.type, .payload = frame.payload};
+        cursor->index_next++;
+        return LOG_CURSOR_FRAME;
+    }
+}

@@ -26,6 +26,10 @@
 #define IDENTITY_NODE_GROUP     "system:nodes"
 #define IDENTITY_MASTER_GROUP   "system:masters"
 #define IDENTITY_CLOUD_GROUP    "kelp:cloudcores"
+/* What wolfSSL can write into a subject; other people's certificates may hold more. A node's name has
+ * therefore at most 51 bytes when its certificate is made here. */
+#define IDENTITY_ISSUE_NAME_BYTES 63u
+#define IDENTITY_ISSUE_GROUPS     4u
 #define IDENTITY_AUTHORITY_DAYS 36500 /* as KubeEdge's */
 #define IDENTITY_SERVER_DAYS    36500
 #define IDENTITY_CLIENT_DAYS    365
@@ -42,8 +46,8 @@ bool identity_name_valid(const char *name);
 
 /* What a certificate shall say. All pointers borrowed. */
 struct identity_request {
-    const char *common_name;    /* 1 .. LIMIT_IDENTITY_NAME_BYTES bytes */
-    const char *const *groups;  /* each becomes an O; up to LIMIT_IDENTITY_GROUPS */
+    const char *common_name;    /* 1 .. IDENTITY_ISSUE_NAME_BYTES bytes */
+    const char *const *groups;  /* each becomes an O; up to IDENTITY_ISSUE_GROUPS */
     size_t groups_count;
     const char *const *sans;    /* DNS names (also "*.example") and addresses; LIMIT_IDENTITY_SANS */
     size_t sans_count;

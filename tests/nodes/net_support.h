@@ -1,0 +1,32 @@
+/* What the tests of nodes/net share: a directory of certificates made once, and a loop with a deadline.
+ */
+#ifndef KELP_TESTS_NODES_NET_SUPPORT_H
+#define KELP_TESTS_NODES_NET_SUPPORT_H
+
+#include "nodes/net/link_tls.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+/* cmocka wants the ones above first */
+#include <cmocka.h>
+
+/* Create, in a fresh directory under /tmp: ca and foreign (two authorities); and signed by ca: server
+ * (127.0.0.1, localhost), elsewhere (server for another.example), edge (system:node:edge-1), admin, expired (a
+ * client), server_only (no clientAuth); signed by foreign: stranger. Group set-up and tear-down. */
+int support_set_up(void **state);
+int support_tear_down(void **state);
+
+/* Path of a file in that directory; good until sixteen more were asked for. */
+const char *support_path(const char *name);
+
+/* A context from NAME.crt, NAME.key and ca.crt of the authority; name NULL: no certificate. */
+struct link_context *support_context(enum link_role role, const char *name, const char *authority);
+
+/* Run the loop until *done, or fail the test after ten seconds. */
+void support_run(uv_loop_t *loop, const bool *done);
+
+/* Run the loop until all its handles are closed, and close it: nothing may be left. */
+void support_finish(uv_loop_t *loop);
+
+#endif

@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Not sorted: options.h says how the others were built. */
 /* clang-format off */
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>

@@ -159,11 +159,16 @@ int inspect_open(struct inspect *inspect, struct disk *disk, const char *directo
         return -ENAMETOOLONG;
     }
     int status = INSPECT_GONE;
+    char path[LIMIT_LOG_PATH_BYTES] = "";
+    uint64_t offset = 0;
     for (int i = 0; i < ATTEMPTS && status == INSPECT_GONE; i++) {
         status = inspect_attempt(inspect, disk, directory);
-        if (status == 0 && inspect->damage_status == STATUS_CORRUPT && i < 2) {
-            /* A live owner may have reused a file, or added one, under our eyes: real damage is
-             * still there at the third look. */
+        if (status == 0 && inspect->damage_status == STATUS_CORRUPT &&
+            (inspect->damage_offset != offset || strcmp(inspect->damage_path, path) != 0)) {
+            /* A live owner may have written or reused a file under our eyes, so that we saw a piece
+             * of before and a piece of after: real damage is in the same place when we look again. */
+            strcpy(path, inspect->damage_path);
+            offset = inspect->damage_offset;
             inspect_clear(inspect);
             status = INSPECT_GONE;
         }

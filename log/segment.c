@@ -305,9 +305,10 @@ int segment_reader_examine(struct segment_reader *reader, struct segment_tail *o
         if (answer == SEGMENT_DEAD) {
             continue;
         }
-        if (frame.batch > dead && !out_tail->rotten) {
+        if (frame.batch > dead) {
             out_tail->rotten = true;
             out_tail->witness_offset = offset;
+            return 0;
         }
         if (offset + frame.disk_bytes > out_tail->alive_end) {
             out_tail->alive_end = offset + frame.disk_bytes;

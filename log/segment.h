@@ -79,7 +79,7 @@ struct segment_frame {
     struct bytes payload;
 };
 
-/* What lies behind the first dead frame. */
+/* What lies behind the first dead frame. Once `rotten` is known the rest is not looked at. */
 struct segment_tail {
     bool rotten;              /* a frame behind it proves that it was durable */
     uint32_t witness_offset;  /* that frame */

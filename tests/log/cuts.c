@@ -76,6 +76,8 @@ struct run {
     struct micro micros[MICROS_MAX]; /* since the last recovery */
     uint32_t micro_count;
     uint32_t micro_acked;
+    uint32_t uniform_bytes; /* not 0: all payloads have this size, so that debris of a torn batch
+                               lies exactly where new frames will end */
     uint64_t released;
     uint64_t meta_acked;
     uint64_t meta_asked;
@@ -93,7 +95,6 @@ static uint64_t cuts_made;
 static uint64_t frames_acked;
 static uint64_t opens_cut;
 static uint64_t tails_cut;
-static uint64_t rolls_seen;
 
 #define EXPECT(claim)                                                                              \
     do {                                                                                           \
@@ -189,6 +190,9 @@ static void micro_add(struct micro micro)
 
 static uint32_t payload_size(void)
 {
+    if (run.uniform_bytes != 0) {
+        return run.uniform_bytes;
+    }
     switch (sim_below(&run.sim, 8)) {
     case 0:
         return 0;
@@ -521,7 +525,6 @@ static void life(bool last)
         return;
     }
     tails_cut += recovery.cut_bytes > 0;
-    rolls_seen += recovery.segments;
     if (run.disk.halted) { /* cut right behind it, when the next segment is prepared */
         cut();
         opens_cut++;
@@ -580,6 +583,7 @@ static void run_seed(uint64_t seed)
     run.micro_count = 0;
     run.micro_acked = 0;
     run.released = 1;
+    run.uniform_bytes = sim_chance(&run.sim, 300000) ? (sim_chance(&run.sim, 500000) ? 480 : 96) : 0;
     run.meta_acked = run.meta_asked = 0;
     run.file_acked = run.file_asked = 0;
     for (uint32_t i = 0; i < LIVES; i++) {

@@ -23,19 +23,21 @@
  *   ATTEMPT     uid \0 container          Record bytes of the newest POD_ATTEMPT
  *   STATUS      object key                Record bytes of our newest POD_STATUS or NODE_STATUS
  *   ENDED       uid                       Record bytes of POD_ENDED
- *   UP          sequence (be64)           Record bytes, not yet acknowledged
- *   UP_KEY      kind \0 key \0 uid        sequence (le64) of the unread fact of that key
+ *   UP          sequence (be64)           a fact not yet acknowledged: le32 size of its UP_KEY key
+ *                                         (0: none), le32 kind, le64 size of the record, Record
+ *                                         bytes, UP_KEY key
+ *   UP_KEY      kind (be32) key \0 uid    sequence (le64) of the unread fact of that key
  *   UP_EVENT    sequence (be64)           size (le32) of an unread EDGE_EVENT
  *   UNKNOWN     log index, place (be64)   Record bytes of a kind of a newer release: shown, and
  *                                         folded when a release that knows it opens the state
  *
  * A pod lives here by its uid. When its wish goes, or another uid comes under its key, attempts,
- * status and end of the old uid go with it, in the same batch. Facts of a pod that is not wished
- * are refused: the cloud has no object for them either.
+ * status and end of the old uid go with it, in the same batch, and so do its unread facts: it was
+ * the cloud that took the object away. Facts of a pod that is not wished are refused.
  *
  * Bounds (struct edge_limits, defaults from limits.h): objects, their bytes, unread events (the
- * oldest give way to one GAP record that says which), unknown records. Ends of pods are never
- * dropped: there is at most one per wished pod.
+ * oldest give way to one GAP record that says which), unknown records. Other unread facts are at
+ * most two per wished pod, a status and an end, and one of the node.
  */
 #ifndef KELP_STATEMACHINE_EDGE_H
 #define KELP_STATEMACHINE_EDGE_H
@@ -94,6 +96,8 @@ struct edge_meta {
     uint64_t stage_id;
     uint64_t stage_stream;
     uint64_t stage_position;
+    uint64_t stage_index;   /* log index of its begin */
+    uint32_t stage_unknown; /* rows of it that are of unknown kinds: its digest cannot be checked */
     struct tag stage_digest;
     uint32_t stage_count;
     uint64_t stage_bytes;
@@ -104,7 +108,7 @@ struct edge_meta {
     uint64_t gap_sequence; /* where that record is */
 
     uint32_t unknown_count;
-    uint64_t unknown_down; /* of them: came down, so digests cannot be compared */
+    uint32_t unknown_down; /* of them: came down, so digests cannot be compared */
     uint64_t unknown_dropped;
 
     uint64_t refused_count; /* records refused, all reasons, since this state began */

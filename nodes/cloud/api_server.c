@@ -1,0 +1,177 @@
+#include "nodes/cloud/api_server.h"
+
+#include <stdlib.h>
+
+#include "nodes/logger.h"
+#include "nodes/net/http.h"
+#include "schemas/check.h"
+
+struct api_server {
+    struct http_server *server;
+    struct api *api;
+    void (*on_close)(void *owner);
+    void *owner;
+};
+
+/* One request: the exchange, and the call that works on it (NULL before and after). */
+struct api_visit {
+    struct http_exchange *exchange;
+    struct api_call *call;
+    bool answered; /* from inside api_request */
+};
+
+static void visit_header(void *client, const char *name, const char *value)
+{
+    struct api_visit *visit = client;
+    if (http_answer_header(visit->exchange, name, value) != 0) {
+        logger_warn_limited("header_dropped", "name=%s reason=too long or not printable", name);
+    }
+}
+
+static void visit_end(struct api_visit *visit)
+{
+    visit->answered = true;
+    if (visit->call != NULL) {
+        free(visit); /* otherwise api_request is still on the stack and frees it */
+    }
+}
+
+static void visit_answer(void *client, uint32_t status, const char *content_type, struct bytes body)
+{
+    struct api_visit *visit = client;
+    http_answer(visit->exchange, status, content_type, body);
+    visit_end(visit);
+}
+
+static int visit_begin(void *client, uint32_t status, const char *content_type)
+{
+    struct api_visit *visit = client;
+    return http_answer_begin(visit->exchange, status, content_type);
+}
+
+static int visit_chunk(void *client, struct bytes bytes)
+{
+    struct api_visit *visit = client;
+    return http_answer_chunk(visit->exchange, bytes);
+}
+
+static void visit_finish(void *client, bool whole)
+{
+    struct api_visit *visit = client;
+    http_answer_end(visit->exchange, whole);
+    visit_end(visit);
+}
+
+static const struct api_client_events client_events = {
+    .header = visit_header,
+    .answer = visit_answer,
+    .begin = visit_begin,
+    .chunk = visit_chunk,
+    .end = visit_finish,
+};
+
+static void visit_on_gone(struct http_exchange *exchange, void *data)
+{
+    (void)exchange;
+    struct api_visit *visit = data;
+    if (visit->call != NULL) {
+        api_call_gone(visit->call);
+    }
+}
+
+static void visit_on_writable(struct http_exchange *exchange, void *data)
+{
+    (void)exchange;
+    struct api_visit *visit = data;
+    if (visit->call != NULL) {
+        api_call_writable(visit->call);
+    }
+}
+
+static const struct http_exchange_events exchange_events = {
+    .on_gone = visit_on_gone,
+    .on_writable = visit_on_writable,
+};
+
+static void server_on_request(struct http_server *http, struct http_exchange *exchange, void *owner)
+{
+    (void)http;
+    struct api_server *server = owner;
+    const struct link_peer *peer = http_exchange_peer(exchange);
+    const char *groups[LIMIT_IDENTITY_GROUPS];
+    for (uint32_t i = 0; i < peer->groups_count; i++) {
+        groups[i] = peer->groups[i];
+    }
+    const struct api_identity identity = {
+        .verified = peer->verified,
+        .user = peer->common_name,
+        .groups = groups,
+        .group_count = peer->groups_count,
+    };
+    struct api_visit *visit = calloc(1, sizeof *visit);
+    CHECK(visit != NULL);
+    visit->exchange = exchange;
+    http_exchange_set_data(exchange, visit);
+    http_exchange_set_events(exchange, &exchange_events);
+    struct api_call *call = api_request(server->api, http_exchange_request(exchange), &identity,
+                                        &client_events, visit);
+    if (visit->answered) {
+        free(visit);
+        return;
+    }
+    CHECK(call != NULL);
+    visit->call = call;
+}
+
+static void server_on_refused(struct http_server *http, const char *address, int status,
+                              const char *reason, void *owner)
+{
+    (void)http;
+    (void)owner;
+    logger_warn_limited("api_client_refused", "address=%s status=%d reason=%s", address, status,
+                        reason);
+}
+
+static void server_on_close(void *owner)
+{
+    struct api_server *server = owner;
+    void (*on_close)(void *) = server->on_close;
+    void *back = server->owner;
+    free(server);
+    on_close(back);
+}
+
+static const struct http_server_events server_events = {
+    .on_request = server_on_request,
+    .on_refused = server_on_refused,
+    .on_close = server_on_close,
+};
+
+int api_server_open(uv_loop_t *loop, struct link_context *context, const char *host, uint16_t port,
+                    struct api *api, void (*on_close)(void *owner), void *owner,
+                    struct api_server **out, char *reason)
+{
+    struct api_server *server = calloc(1, sizeof *server);
+    CHECK(server != NULL);
+    server->api = api;
+    server->on_close = on_close;
+    server->owner = owner;
+    const int status = http_server_open(loop, context, host, port, &server_events, server,
+                                        &server->server, reason);
+    if (status != 0) {
+        free(server);
+        return status;
+    }
+    *out = server;
+    return 0;
+}
+
+uint16_t api_server_port(const struct api_server *server)
+{
+    return http_server_port(server->server);
+}
+
+void api_server_close(struct api_server *server)
+{
+    http_server_close(server->server);
+}

@@ -1,0 +1,384 @@
+#include "nodes/cloud/peers.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nodes/logger.h"
+#include "nodes/net/identity_tls.h"
+#include "schemas/check.h"
+#include "schemas/limits.h"
+
+#define HEAD_BYTES  8u
+#define DIAL_MS_MIN 100u
+#define DIAL_MS_MAX 2000u
+
+/* One link we dialed: what we send to one replica goes here. */
+struct peer {
+    struct peers *peers;
+    uint64_t replica;
+    char host[256];
+    uint16_t port;
+    struct link *link; /* NULL: not connected, the timer dials */
+    bool open;         /* handshake done and the certificate is the right one */
+    uv_timer_t timer;
+    uint32_t wait_ms;
+};
+
+/* One link that was dialed to us. */
+struct inlet {
+    struct inlet *next;
+    struct peers *peers;
+    struct link *link;
+    uint64_t replica;
+    uint8_t head[HEAD_BYTES];
+    uint32_t head_size;
+    uint8_t *frame; /* being received, malloc'd: 8-byte aligned */
+    uint32_t frame_size;
+    uint32_t frame_filled;
+};
+
+struct peers {
+    uv_loop_t *loop;
+    struct link_context *dial;
+    struct link_listener *listener;
+    const struct peers_events *events;
+    void *owner;
+    uint64_t self;
+    struct peer all[LIMIT_REPLICAS];
+    uint32_t count;
+    struct inlet *inlets;
+    uint32_t open_handles; /* listener, timers, dialed links, inlets: the last one frees */
+    bool closing;
+    uint64_t chance; /* jitter of the back-off; not a secret */
+};
+
+uint64_t peers_replica_of(const struct link_peer *peer)
+{
+    static const char prefix[] = "cloudcore-";
+    bool ours = false;
+    for (uint32_t i = 0; i < peer->groups_count; i++) {
+        ours = ours || strcmp(peer->groups[i], IDENTITY_CLOUD_GROUP) == 0;
+    }
+    if (!peer->verified || !ours || strncmp(peer->common_name, prefix, sizeof prefix - 1) != 0) {
+        return 0;
+    }
+    const char *digits = peer->common_name + sizeof prefix - 1;
+    char *end;
+    const unsigned long id = strtoul(digits, &end, 10);
+    return digits[0] >= '1' && digits[0] <= '9' && *end == 0 && id <= UINT32_MAX ? id : 0;
+}
+
+static void peers_handle_closed(struct peers *peers)
+{
+    CHECK(peers->open_handles > 0);
+    peers->open_handles--;
+    if (peers->open_handles > 0) {
+        return;
+    }
+    CHECK(peers->closing);
+    const struct peers_events *events = peers->events;
+    void *owner = peers->owner;
+    free(peers);
+    events->on_close(owner);
+}
+
+/* -- sending side --------------------------------------------------------------------------------- */
+
+static void peer_on_timer(uv_timer_t *timer);
+
+static void peer_dial_later(struct peer *peer)
+{
+    struct peers *peers = peer->peers;
+    if (peers->closing) {
+        return;
+    }
+    peers->chance = peers->chance * 6364136223846793005u + 1442695040888963407u;
+    const uint32_t jitter = (uint32_t)(peers->chance >> 33) % (peer->wait_ms / 2 + 1);
+    uv_timer_start(&peer->timer, peer_on_timer, peer->wait_ms / 2 + jitter, 0);
+    peer->wait_ms = peer->wait_ms * 2 > DIAL_MS_MAX ? DIAL_MS_MAX : peer->wait_ms * 2;
+}
+
+static void peer_on_open(struct link *link, void *owner)
+{
+    struct peer *peer = owner;
+    const uint64_t found = peers_replica_of(link_peer(link));
+    if (found != peer->replica) {
+        logger_warn_limited("peer_refused", "replica=%" PRIu64 " address=%s:%u reason=the certificate "
+                            "there says %s", peer->replica, peer->host, peer->port,
+                            link_peer(link)->common_name);
+        link_close(link);
+        return;
+    }
+    peer->open = true;
+    peer->wait_ms = DIAL_MS_MIN;
+    logger_info("peer_connected", "replica=%" PRIu64 " address=%s:%u", peer->replica, peer->host,
+                peer->port);
+    peer->peers->events->on_connected(peer->peers->owner, peer->replica);
+}
+
+/* Nothing is said on this direction; a peer that does is not one of ours. */
+static void peer_on_bytes(struct link *link, struct bytes bytes, void *owner)
+{
+    (void)bytes;
+    (void)owner;
+    link_fail(link, STATUS_MALFORMED, "bytes came on a link that only sends");
+}
+
+static void peer_on_close(struct link *link, int status, const char *reason, void *owner)
+{
+    (void)link;
+    struct peer *peer = owner;
+    struct peers *peers = peer->peers;
+    if (peer->open && !peers->closing) {
+        logger_info("peer_lost", "replica=%" PRIu64 " status=%d reason=%s", peer->replica, status,
+                    reason);
+    } else if (status == STATUS_IDENTITY) {
+        logger_warn_limited("peer_refused", "replica=%" PRIu64 " reason=%s", peer->replica, reason);
+    }
+    peer->link = NULL;
+    peer->open = false;
+    peer_dial_later(peer);
+    peers_handle_closed(peers);
+}
+
+static const struct link_events peer_events = {
+    .on_open = peer_on_open,
+    .on_bytes = peer_on_bytes,
+    .on_close = peer_on_close,
+};
+
+static void peer_on_timer(uv_timer_t *timer)
+{
+    struct peer *peer = timer->data;
+    struct peers *peers = peer->peers;
+    CHECK(peer->link == NULL);
+    if (peers->closing) {
+        return;
+    }
+    const int status = link_dial(peers->loop, peers->dial, peer->host, peer->port, NULL,
+                                 &peer_events, peer, &peer->link);
+    if (status != 0) {
+        logger_warn_limited("peer_dial_failed", "replica=%" PRIu64 " status=%d reason=%s",
+                            peer->replica, status, status_text(status));
+        peer_dial_later(peer);
+        return;
+    }
+    peers->open_handles++;
+}
+
+static struct peer *peers_find(const struct peers *peers, uint64_t replica)
+{
+    for (uint32_t i = 0; i < peers->count; i++) {
+        if (peers->all[i].replica == replica) {
+            return (struct peer *)&peers->all[i];
+        }
+    }
+    return NULL;
+}
+
+void peers_send(struct peers *peers, uint64_t replica, struct bytes frame)
+{
+    CHECK(frame.size <= LIMIT_WIRE_BYTES);
+    struct peer *peer = peers_find(peers, replica);
+    if (peer == NULL || !peer->open) {
+        return;
+    }
+    uint8_t head[HEAD_BYTES] = {0};
+    put_le32(head, (uint32_t)frame.size);
+    /* A head without its frame would be garbage: the link is given up when only one was taken. */
+    int status = link_write(peer->link, bytes_of(head, sizeof head));
+    if (status == STATUS_FULL || status == STATUS_CLOSING) {
+        return;
+    }
+    status = link_write(peer->link, frame);
+    if (status != 0) {
+        link_fail(peer->link, status, "a frame could not be queued behind its head");
+    }
+}
+
+bool peers_connected(const struct peers *peers, uint64_t replica)
+{
+    const struct peer *peer = peers_find(peers, replica);
+    return peer != NULL && peer->open;
+}
+
+/* -- receiving side ------------------------------------------------------------------------------- */
+
+static void inlet_on_bytes(struct link *link, struct bytes bytes, void *owner)
+{
+    struct inlet *inlet = owner;
+    while (bytes.size > 0) {
+        if (inlet->frame == NULL) {
+            const size_t wanted = HEAD_BYTES - inlet->head_size;
+            const size_t taken = bytes.size < wanted ? bytes.size : wanted;
+            memcpy(inlet->head + inlet->head_size, bytes.data, taken);
+            inlet->head_size += (uint32_t)taken;
+            bytes = bytes_of(bytes.data + taken, bytes.size - taken);
+            if (inlet->head_size < HEAD_BYTES) {
+                return;
+            }
+            inlet->frame_size = get_le32(inlet->head);
+            if (inlet->frame_size == 0 || inlet->frame_size > LIMIT_WIRE_BYTES ||
+                get_le32(inlet->head + 4) != 0) {
+                link_fail(link, STATUS_MALFORMED, "the head of a frame is none");
+                return;
+            }
+            inlet->frame = malloc(inlet->frame_size);
+            CHECK(inlet->frame != NULL);
+            inlet->frame_filled = 0;
+        }
+        const size_t wanted = inlet->frame_size - inlet->frame_filled;
+        const size_t taken = bytes.size < wanted ? bytes.size : wanted;
+        memcpy(inlet->frame + inlet->frame_filled, bytes.data, taken);
+        inlet->frame_filled += (uint32_t)taken;
+        bytes = bytes_of(bytes.data + taken, bytes.size - taken);
+        if (inlet->frame_filled == inlet->frame_size) {
+            uint8_t *frame = inlet->frame;
+            inlet->frame = NULL;
+            inlet->head_size = 0;
+            inlet->peers->events->on_frame(inlet->peers->owner, inlet->replica,
+                                           bytes_of(frame, inlet->frame_size));
+            free(frame);
+        }
+    }
+}
+
+static void inlet_on_close(struct link *link, int status, const char *reason, void *owner)
+{
+    (void)link;
+    struct inlet *inlet = owner;
+    struct peers *peers = inlet->peers;
+    if (status == STATUS_MALFORMED) {
+        logger_warn_limited("peer_malformed", "replica=%" PRIu64 " reason=%s", inlet->replica,
+                            reason);
+    }
+    for (struct inlet **at = &peers->inlets; *at != NULL; at = &(*at)->next) {
+        if (*at == inlet) {
+            *at = inlet->next;
+            break;
+        }
+    }
+    free(inlet->frame);
+    free(inlet);
+    peers_handle_closed(peers);
+}
+
+static const struct link_events inlet_events = {
+    .on_bytes = inlet_on_bytes,
+    .on_close = inlet_on_close,
+};
+
+static void peers_on_link(struct link_listener *listener, struct link *link, void *owner)
+{
+    (void)listener;
+    struct peers *peers = owner;
+    const uint64_t replica = peers_replica_of(link_peer(link));
+    if (peers_find(peers, replica) == NULL || peers->closing) {
+        logger_warn_limited("peer_refused", "address=%s user=%s reason=not a cloudcore of this group",
+                            link_peer(link)->address, link_peer(link)->common_name);
+        link_close(link);
+        return;
+    }
+    /* A newer link of the same replica replaces the older one: the peer has given that up. */
+    for (struct inlet *old = peers->inlets; old != NULL; old = old->next) {
+        if (old->replica == replica) {
+            link_close(old->link);
+        }
+    }
+    struct inlet *inlet = calloc(1, sizeof *inlet);
+    CHECK(inlet != NULL);
+    inlet->peers = peers;
+    inlet->link = link;
+    inlet->replica = replica;
+    inlet->next = peers->inlets;
+    peers->inlets = inlet;
+    peers->open_handles++;
+    link_attach(link, &inlet_events, inlet);
+}
+
+static void peers_on_refused(struct link_listener *listener, const char *address, int status,
+                             const char *reason, void *owner)
+{
+    (void)listener;
+    (void)owner;
+    logger_warn_limited("peer_refused", "address=%s status=%d reason=%s", address, status, reason);
+}
+
+static void peers_on_listener_close(void *owner)
+{
+    peers_handle_closed(owner);
+}
+
+static const struct link_listener_events listener_events = {
+    .on_link = peers_on_link,
+    .on_refused = peers_on_refused,
+    .on_close = peers_on_listener_close,
+};
+
+/* -- life ----------------------------------------------------------------------------------------- */
+
+int peers_open(uv_loop_t *loop, struct link_context *listen, struct link_context *dial,
+               const char *host, uint16_t port, uint64_t self,
+               const struct peers_address *addresses, uint32_t address_count,
+               const struct peers_events *events, void *owner, struct peers **out, char *reason)
+{
+    CHECK(address_count <= LIMIT_REPLICAS);
+    struct peers *peers = calloc(1, sizeof *peers);
+    CHECK(peers != NULL);
+    peers->loop = loop;
+    peers->dial = dial;
+    peers->events = events;
+    peers->owner = owner;
+    peers->self = self;
+    peers->chance = self * 0x9e3779b97f4a7c15u + uv_hrtime();
+    const int status = link_listener_open(loop, listen, host, port, &listener_events, peers,
+                                          &peers->listener, reason);
+    if (status != 0) {
+        free(peers);
+        return status;
+    }
+    peers->open_handles = 1;
+    for (uint32_t i = 0; i < address_count; i++) {
+        if (addresses[i].replica == self) {
+            continue;
+        }
+        struct peer *peer = &peers->all[peers->count];
+        peers->count++;
+        peer->peers = peers;
+        peer->replica = addresses[i].replica;
+        snprintf(peer->host, sizeof peer->host, "%s", addresses[i].host);
+        peer->port = addresses[i].port;
+        peer->wait_ms = DIAL_MS_MIN;
+        CHECK(uv_timer_init(loop, &peer->timer) == 0);
+        peer->timer.data = peer;
+        peers->open_handles++;
+        uv_timer_start(&peer->timer, peer_on_timer, 0, 0);
+    }
+    *out = peers;
+    return 0;
+}
+
+static void peer_on_timer_close(uv_handle_t *handle)
+{
+    struct peer *peer = handle->data;
+    peers_handle_closed(peer->peers);
+}
+
+void peers_close(struct peers *peers)
+{
+    CHECK(!peers->closing);
+    peers->closing = true;
+    link_listener_close(peers->listener);
+    for (struct inlet *inlet = peers->inlets; inlet != NULL; inlet = inlet->next) {
+        link_close(inlet->link);
+    }
+    for (uint32_t i = 0; i < peers->count; i++) {
+        struct peer *peer = &peers->all[i];
+        if (peer->link != NULL) {
+            link_close(peer->link);
+        }
+        uv_close((uv_handle_t *)&peer->timer, peer_on_timer_close);
+    }
+}

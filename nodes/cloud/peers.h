@@ -1,0 +1,68 @@
+/* The links between cloudcores: one Frame at a time, best effort, over mutual TLS.
+ *
+ * Each replica dials every other one and sends on the link it dialed; what arrives on links that
+ * others dialed is received. So a link has one direction and needs no agreement about who keeps it.
+ *
+ *   1. dial; the server's certificate must be of our authority and valid for the host
+ *   2. both sides learn the other's certificate: CN "cloudcore-<id>", O "kelp:cloudcores"
+ *   3. frames follow, each a 8-byte head (u32 size, u32 zero; little-endian) and its bytes
+ *
+ * What can fail: the link (dialed again with back-off, 100 ms doubling to 2 s, with jitter); a peer
+ * that is no cloudcore or not the one that was dialed (closed, logged); a frame above
+ * LIMIT_WIRE_BYTES or a head that is none (closed, logged); a full queue (the frame is dropped: raft
+ * and forwarding send again).
+ */
+#ifndef KELP_NODES_CLOUD_PEERS_H
+#define KELP_NODES_CLOUD_PEERS_H
+
+#include <uv.h>
+
+#include "nodes/net/link_tls.h"
+#include "schemas/bytes.h"
+
+struct peers;
+
+struct peers_address {
+    uint64_t replica;
+    const char *host;
+    uint16_t port;
+};
+
+struct peers_events {
+    /* A Frame from a replica, 8-byte aligned, borrowed during the call. */
+    void (*on_frame)(void *owner, uint64_t replica, struct bytes frame);
+    /* Our link to a replica has been made (anew). */
+    void (*on_connected)(void *owner, uint64_t replica);
+    /* After peers_close: all links are gone and so is the memory. */
+    void (*on_close)(void *owner);
+};
+
+/* Listen, and dial all others.
+ *
+ *   listen     role LINK_LISTEN_REQUIRE; dial: role LINK_DIAL; both borrowed until on_close
+ *   host, port where to listen
+ *   self       our own id; entries of `addresses` with it are skipped
+ *   addresses  borrowed during the call; at most LIMIT_REPLICAS
+ *   out        given to peers_close; untouched unless 0
+ *   reason     LINK_REASON_BYTES bytes, receives a sentence when not 0
+ *   answers    0; what link_listener_open answers
+ */
+int peers_open(uv_loop_t *loop, struct link_context *listen, struct link_context *dial,
+               const char *host, uint16_t port, uint64_t self,
+               const struct peers_address *addresses, uint32_t address_count,
+               const struct peers_events *events, void *owner, struct peers **out, char *reason);
+
+/* Send one Frame; dropped when there is no link or its queue is full. */
+void peers_send(struct peers *peers, uint64_t replica, struct bytes frame);
+
+/* Is our link to this replica up? */
+bool peers_connected(const struct peers *peers, uint64_t replica);
+
+/* End all links; on_close follows, from the loop. */
+void peers_close(struct peers *peers);
+
+/* The replica that a certificate speaks for: CN "cloudcore-<id>" in group kelp:cloudcores.
+ *   returns  its id; 0: none */
+uint64_t peers_replica_of(const struct link_peer *peer);
+
+#endif

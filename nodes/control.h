@@ -1,0 +1,32 @@
+/* The state of a running program for whoever sits at the same machine: connect to a unix socket, read
+ * one JSON object, end of file. The socket is 0600: only its owner (and root) may ask.
+ */
+#ifndef KELP_NODES_CONTROL_H
+#define KELP_NODES_CONTROL_H
+
+#include <stddef.h>
+#include <uv.h>
+
+#define CONTROL_BYTES 8192u
+
+struct control {
+    uv_pipe_t pipe;
+    size_t (*report)(void *owner, char *buffer, size_t size);
+    void *owner;
+    void (*on_close)(void *owner);
+    unsigned visitors; /* connections being answered; more than 16 wait in the kernel's queue */
+    char path[108];
+};
+
+/* Listen at `path`; a socket that nobody serves any more is replaced.
+ *
+ *   report   writes one JSON object with a newline, at most `size` bytes; answers how many
+ *   answers  0; -ENAMETOOLONG: 107 bytes at most; -EADDRINUSE: somebody serves it; -errno. The control
+ *            is not open then.
+ */
+int control_open(struct control *control, uv_loop_t *loop, const char *path,
+                 size_t (*report)(void *owner, char *buffer, size_t size), void *owner);
+/* Stop and remove the socket; then on_close, from the loop (may be NULL). */
+void control_close(struct control *control, void (*on_close)(void *owner));
+
+#endif

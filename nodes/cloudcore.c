@@ -1,0 +1,715 @@
+/* cloudcore: one member of the control plane.
+ *
+ *   1. read the configuration and the certificates; refuse what does not fit together, with a sentence
+ *   2. open the log and the store of the data directory (locked: one process at a time)
+ *   3. open the core over them, and replay what the store does not have yet
+ *   4. listen: edges (WebSocket), the other cloudcores, the Kubernetes API, the control socket
+ *   5. run until SIGTERM or SIGINT: say bye, flush, leave
+ *
+ * What can fail: any of 1 to 4 ends the process with one line that says what to do; a real I/O error or a
+ * damaged log later on ends it too, since going on would promise what is not kept.
+ *
+ * Exit codes: 0 left in order, 1 could not start, 2 usage, 71 a fatal error while running.
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "log/disk_uv.h"
+#include "log/log.h"
+#include "nodes/cloud/api.h"
+#include "nodes/cloud/api_server.h"
+#include "nodes/cloud/core.h"
+#include "nodes/cloud/hub.h"
+#include "nodes/cloud/peers.h"
+#include "nodes/config.h"
+#include "nodes/control.h"
+#include "nodes/logger.h"
+#include "nodes/options.h"
+#include "nodes/tag_tls.h"
+#include "schemas/check.h"
+#include "statemachine/machine.h"
+#include "statemachine/store.h"
+
+#define EXIT_FATAL 71
+/* How long a graceful stop may take before the process leaves anyway: nothing acknowledged depends on
+ * it. */
+#define STOP_MS 10000u
+
+struct settings {
+    int64_t replica;
+    const char *data;
+    struct config_list group;
+    struct config_address api_listen;
+    struct config_address hub_listen;
+    struct config_address peer_listen;
+    const char *control;
+    const char *authority;
+    const char *certificate;
+    const char *key;
+    uint64_t heartbeat_ms;
+    uint64_t unreachable_ms;
+    uint64_t propose_ms;
+    uint64_t election_ms;
+    uint64_t raft_heartbeat_ms;
+    uint64_t history_bytes;
+    enum logger_level log_level;
+    enum logger_format log_format;
+};
+
+#define AT(field) offsetof(struct settings, field)
+static const struct config_key keys[] = {
+    {"replica", CONFIG_INTEGER, AT(replica), NULL, 1, 65535, NULL,
+     "number of this cloudcore in the group; its certificate is for cloudcore-<replica>"},
+    {"data", CONFIG_TEXT, AT(data), "/var/lib/kelp/cloudcore", 1, 900, NULL,
+     "directory of the log, the state and the control socket"},
+    {"group", CONFIG_LIST, AT(group), NULL, 1, LIMIT_REPLICAS, NULL,
+     "all cloudcores, this one too, each as <replica>=<host>:<port>; the same list on each"},
+    {"api.listen", CONFIG_ADDRESS, AT(api_listen), "0.0.0.0:6443", 0, 0, NULL,
+     "where the Kubernetes API is served"},
+    {"hub.listen", CONFIG_ADDRESS, AT(hub_listen), "0.0.0.0:10000", 0, 0, NULL,
+     "where edges connect"},
+    {"peer.listen", CONFIG_ADDRESS, AT(peer_listen), "0.0.0.0:10010", 0, 0, NULL,
+     "where the other cloudcores connect"},
+    {"control", CONFIG_TEXT, AT(control), "", 0, 107, NULL,
+     "unix socket that `kelp status` asks; empty: <data>/control"},
+    {"tls.authority", CONFIG_TEXT, AT(authority), "/etc/kelp/pki/ca.crt", 1, 4096, NULL,
+     "certificates of the authority that signed edges, cloudcores and users"},
+    {"tls.certificate", CONFIG_TEXT, AT(certificate), "/etc/kelp/pki/cloudcore.crt", 1, 4096, NULL,
+     "certificate of this cloudcore, with the addresses it is reached at"},
+    {"tls.key", CONFIG_TEXT, AT(key), "/etc/kelp/pki/cloudcore.key", 1, 4096, NULL,
+     "its private key, readable only by this user"},
+    {"session.heartbeat", CONFIG_DURATION, AT(heartbeat_ms), "10s", 100, 600000, NULL,
+     "how often an idle edge says that it is alive"},
+    {"session.unreachable", CONFIG_DURATION, AT(unreachable_ms), "40s", 500, 3600000, NULL,
+     "silence of a node after which it is NotReady"},
+    {"propose.deadline", CONFIG_DURATION, AT(propose_ms), "10s", 500, 120000, NULL,
+     "how long a write is retried, over changes of the leader"},
+    {"raft.election", CONFIG_DURATION, AT(election_ms), "1s", 100, 60000, NULL,
+     "silence of the leader after which another one is sought"},
+    {"raft.heartbeat", CONFIG_DURATION, AT(raft_heartbeat_ms), "100ms", 10, 10000, NULL,
+     "how often the leader says that it is alive"},
+    {"log.history", CONFIG_SIZE, AT(history_bytes), "1GiB", 0, INT64_MAX, NULL,
+     "log kept for whoever asks why, beyond what is needed"},
+    {"logging.level", CONFIG_CHOICE, AT(log_level), "info", 0, 0, LOGGER_LEVEL_CHOICES,
+     "least important lines that are written"},
+    {"logging.format", CONFIG_CHOICE, AT(log_format), "text", 0, 0, LOGGER_FORMAT_CHOICES,
+     "form of the lines"},
+};
+static const struct config_table table = {keys, sizeof keys / sizeof keys[0]};
+
+struct group_member {
+    char host[256];
+    char address[300];
+    uint64_t replica;
+    uint16_t port;
+};
+
+struct cloudcore {
+    struct settings settings;
+    uv_loop_t loop;
+    struct link_context *dial_context;
+    struct link_context *peer_context;
+    struct link_context *hub_context;
+    struct link_context *api_context;
+
+    struct group_member members[LIMIT_REPLICAS];
+    uint32_t member_count;
+    char name[32];
+    char checkpoints[1024];
+
+    struct disk_uv *disk;
+    struct log log;
+    bool log_opened;
+    struct store *store;
+    struct cloud_core *core;
+    struct api *api;
+
+    struct peers *peers;
+    struct hub *hub;
+    struct api_server *api_server;
+    struct control control;
+    bool control_opened;
+
+    uv_timer_t core_timer;   /* the next moment the core wants to run */
+    uv_timer_t second_timer; /* what happens about once a second */
+    uv_timer_t stop_timer;
+    uv_prepare_t prepare; /* once per turn, before the loop waits */
+    uv_signal_t signals[2];
+    char cluster[64]; /* as the core knows it: the key of tags */
+    bool stopping;
+    bool left; /* the core is idle and the log is closing */
+};
+
+static struct cloud_core_time now(void)
+{
+    uv_timeval64_t wall;
+    uv_gettimeofday(&wall);
+    return (struct cloud_core_time){
+        .mono_ms = uv_hrtime() / 1000000,
+        .wall_ms = wall.tv_sec * 1000 + wall.tv_usec / 1000,
+    };
+}
+
+/* -- what the core asks of the world ---------------------------------------------------------- */
+
+static void on_send_peer(void *context, uint64_t replica, struct bytes frame)
+{
+    struct cloudcore *c = context;
+    if (c->peers != NULL) {
+        peers_send(c->peers, replica, frame);
+    }
+}
+
+static int on_send_session(void *context, uint64_t session, struct bytes frame)
+{
+    struct cloudcore *c = context;
+    return c->hub == NULL ? STATUS_CLOSING : hub_send(c->hub, session, frame);
+}
+
+static bool on_session_room(void *context, uint64_t session)
+{
+    struct cloudcore *c = context;
+    return c->hub != NULL && hub_room(c->hub, session);
+}
+
+static void on_close_session(void *context, uint64_t session)
+{
+    struct cloudcore *c = context;
+    if (c->hub != NULL) {
+        hub_leave(c->hub, session);
+    }
+}
+
+static void on_log(void *context, enum logger_level level, const char *event, const char *pairs)
+{
+    (void)context;
+    logger_line(level, event, "%s", pairs);
+}
+
+static void on_random(void *context, void *buffer, size_t size)
+{
+    (void)context;
+    tag_random(buffer, size);
+}
+
+static struct tag on_tag(void *context, struct bytes key, struct bytes content)
+{
+    struct cloudcore *c = context;
+    return tag_make(c->cluster, key, content);
+}
+
+__attribute__((noreturn)) static void on_fatal(void *context, int status, const char *message)
+{
+    (void)context;
+    logger_error("cloudcore_failed", "status=%d cause=%s reason=%s", status, status_text(status),
+                 message);
+    _exit(EXIT_FATAL); /* raft_close may free twice, and nothing unsaved is worth more than a clean end */
+}
+
+/* -- work that blocks, in libuv's pool -------------------------------------------------------- */
+
+struct pool_work {
+    uv_work_t request;
+    struct replica_work *work;
+};
+
+static void pool_on_work(uv_work_t *request)
+{
+    struct pool_work *pool = CONTAINER_OF(request, struct pool_work, request);
+    pool->work->work(pool->work);
+}
+
+static void pool_on_done(uv_work_t *request, int status)
+{
+    (void)status; /* never cancelled */
+    struct pool_work *pool = CONTAINER_OF(request, struct pool_work, request);
+    struct replica_work *work = pool->work;
+    free(pool);
+    work->done(work);
+}
+
+static void on_run(void *context, struct replica_work *work)
+{
+    struct cloudcore *c = context;
+    struct pool_work *pool = calloc(1, sizeof *pool);
+    CHECK(pool != NULL);
+    pool->work = work;
+    CHECK(uv_queue_work(&c->loop, &pool->request, pool_on_work, pool_on_done) == 0);
+}
+
+/* -- inputs of the core ----------------------------------------------------------------------- */
+
+static void on_peer_frame(void *owner, uint64_t replica, struct bytes frame)
+{
+    struct cloudcore *c = owner;
+    cloud_core_on_peer(c->core, replica, frame, now());
+}
+
+static void on_peer_connected(void *owner, uint64_t replica)
+{
+    struct cloudcore *c = owner;
+    cloud_core_peer_connected(c->core, replica);
+}
+
+static void on_peers_close(void *owner)
+{
+    struct cloudcore *c = owner;
+    c->peers = NULL;
+}
+
+static int on_hub_open(void *owner, uint64_t session, const char *node)
+{
+    struct cloudcore *c = owner;
+    return cloud_core_session_open(c->core, session, node, now());
+}
+
+static void on_hub_frame(void *owner, uint64_t session, struct bytes frame)
+{
+    struct cloudcore *c = owner;
+    cloud_core_on_session(c->core, session, frame, now());
+}
+
+static void on_hub_writable(void *owner, uint64_t session)
+{
+    struct cloudcore *c = owner;
+    cloud_core_session_writable(c->core, session);
+}
+
+static void on_hub_closed(void *owner, uint64_t session)
+{
+    struct cloudcore *c = owner;
+    cloud_core_session_closed(c->core, session, now());
+}
+
+static void on_hub_close(void *owner)
+{
+    struct cloudcore *c = owner;
+    c->hub = NULL;
+}
+
+static void on_api_close(void *owner)
+{
+    struct cloudcore *c = owner;
+    c->api_server = NULL;
+}
+
+static const struct peers_events peers_events = {
+    .on_frame = on_peer_frame,
+    .on_connected = on_peer_connected,
+    .on_close = on_peers_close,
+};
+static const struct hub_events hub_events = {
+    .on_open = on_hub_open,
+    .on_frame = on_hub_frame,
+    .on_writable = on_hub_writable,
+    .on_closed = on_hub_closed,
+    .on_close = on_hub_close,
+};
+
+/* -- one turn of the loop --------------------------------------------------------------------- */
+
+static void on_core_timer(uv_timer_t *timer)
+{
+    (void)timer; /* waking the loop is all: on_prepare does the work */
+}
+
+static void on_log_closed(void *context)
+{
+    (void)context;
+    logger_info("cloudcore_left", "%s", "in=order");
+    exit(0); /* memory of libraft is not given back: its raft_close may free twice */
+}
+
+static void leave_when_idle(struct cloudcore *c)
+{
+    if (c->stopping && !c->left && cloud_core_idle(c->core)) {
+        c->left = true;
+        log_close(&c->log, on_log_closed, c);
+    }
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct cloudcore *c = prepare->data;
+    const struct cloud_core_time at = now();
+    const uint64_t next_ms = cloud_core_run(c->core, at);
+    const struct cloud_core_report report = cloud_core_report(c->core);
+    if (strcmp(c->cluster, report.cluster) != 0) {
+        snprintf(c->cluster, sizeof c->cluster, "%s", report.cluster);
+    }
+    const bool more = c->api != NULL && api_changed(c->api);
+    const uint64_t wait_ms = more || next_ms <= at.mono_ms ? 0 : next_ms - at.mono_ms;
+    uv_timer_start(&c->core_timer, on_core_timer, wait_ms, 0);
+    leave_when_idle(c);
+}
+
+static void on_second(uv_timer_t *timer)
+{
+    struct cloudcore *c = timer->data;
+    log_tick(&c->log);
+    if (c->api != NULL) {
+        api_tick(c->api);
+    }
+}
+
+static void on_stop_timer(uv_timer_t *timer)
+{
+    (void)timer;
+    logger_warn("cloudcore_left", "reason=not everything ended within %u ms", STOP_MS);
+    _exit(0);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct cloudcore *c = handle->data;
+    if (c->stopping) {
+        _exit(0); /* asked twice */
+    }
+    c->stopping = true;
+    logger_info("cloudcore_stopping", "signal=%d", number);
+    if (c->api != NULL) {
+        api_stop(c->api);
+    }
+    cloud_core_stop(c->core, now());
+    if (c->api_server != NULL) {
+        api_server_close(c->api_server);
+    }
+    if (c->hub != NULL) {
+        hub_close(c->hub);
+    }
+    if (c->peers != NULL) {
+        peers_close(c->peers);
+    }
+    if (c->control_opened) {
+        control_close(&c->control, NULL);
+    }
+    uv_timer_start(&c->stop_timer, on_stop_timer, STOP_MS, 0);
+}
+
+static size_t on_report(void *owner, char *buffer, size_t size)
+{
+    struct cloudcore *c = owner;
+    const struct cloud_core_report r = cloud_core_report(c->core);
+    const int written = snprintf(
+        buffer, size,
+        "{\"program\":\"cloudcore\",\"version\":\"%s\",\"name\":\"%s\",\"replica\":%" PRIi64
+        ",\"cluster\":\"%s\",\"leader\":%" PRIu64 ",\"leads\":%s,\"applied\":%" PRIu64
+        ",\"resourceVersion\":%" PRIu64 ",\"sessions\":%u,\"sessionsActive\":%u,\"proposals\":%u"
+        ",\"logFirst\":%" PRIu64 ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64 "}\n",
+        KELP_VERSION, c->name, c->settings.replica, r.cluster, r.leader, r.leads ? "true" : "false",
+        r.applied, r.version, r.sessions, r.sessions_active, r.proposals,
+        log_index_first(&c->log), log_index_next(&c->log), log_disk_bytes(&c->log));
+    return written < 0 ? 0 : (size_t)written < size ? (size_t)written : size - 1;
+}
+
+/* -- starting --------------------------------------------------------------------------------- */
+
+__attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("cloudcore: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    return 1;
+}
+
+static int read_group(struct cloudcore *c)
+{
+    bool self = false;
+    for (size_t i = 0; i < c->settings.group.count; i++) {
+        const char *item = c->settings.group.items[i];
+        struct group_member *member = &c->members[i];
+        char *end;
+        member->replica = strtoul(item, &end, 10);
+        if (end == item || *end != '=' || member->replica == 0 || member->replica > 65535 ||
+            config_parse_address(end + 1, member->host, &member->port) != 0) {
+            return refuse("group: \"%s\" is not <replica>=<host>:<port>, such as 1=10.0.0.1:10010",
+                          item);
+        }
+        snprintf(member->address, sizeof member->address, "%s", end + 1);
+        for (size_t k = 0; k < i; k++) {
+            if (c->members[k].replica == member->replica) {
+                return refuse("group: replica %" PRIu64 " is listed twice", member->replica);
+            }
+        }
+        self = self || member->replica == (uint64_t)c->settings.replica;
+    }
+    c->member_count = (uint32_t)c->settings.group.count;
+    if (!self) {
+        return refuse("group: replica %" PRIi64 ", which is this one, is not listed",
+                      c->settings.replica);
+    }
+    return 0;
+}
+
+static int open_contexts(struct cloudcore *c)
+{
+    const struct link_files files = {
+        .authority = c->settings.authority,
+        .certificate = c->settings.certificate,
+        .key = c->settings.key,
+    };
+    char reason[LINK_REASON_BYTES];
+    if (link_context_open(LINK_DIAL, &files, &c->dial_context, reason) != 0 ||
+        link_context_open(LINK_LISTEN_REQUIRE, &files, &c->peer_context, reason) != 0 ||
+        link_context_open(LINK_LISTEN_REQUIRE, &files, &c->hub_context, reason) != 0 ||
+        link_context_open(LINK_LISTEN_REQUEST, &files, &c->api_context, reason) != 0) {
+        return refuse("%s\n  make certificates with `kelp pki server`, or name others under tls: in "
+                      "the configuration", reason);
+    }
+    const int32_t days = link_context_days(c->hub_context);
+    if (days < 30) {
+        logger_warn("certificate_ends", "days=%d file=%s", days, c->settings.certificate);
+    }
+    return 0;
+}
+
+/* Boots of this data directory: the upper part of the origin of commands must never repeat. */
+static int count_boot(struct cloudcore *c, uint32_t *out)
+{
+    uint8_t *data = NULL;
+    size_t size = 0;
+    int status = log_file_get(&c->log, "boots", &data, &size);
+    if (status != 0 && status != -ENOENT) {
+        return status;
+    }
+    const uint32_t boots = status == 0 && size == 4 ? get_le32(data) : 0;
+    free(data);
+    uint8_t next[4];
+    put_le32(next, boots + 1);
+    const struct bytes piece = bytes_of(next, sizeof next);
+    status = log_file_put(&c->log, "boots", &piece, 1);
+    *out = boots + 1;
+    return status;
+}
+
+static int open_state(struct cloudcore *c)
+{
+    const char *data = c->settings.data;
+    char path[1024];
+    if (mkdir(data, 0700) != 0 && errno != EEXIST) {
+        return refuse("cannot make the data directory %s: %s", data, strerror(errno));
+    }
+    snprintf(path, sizeof path, "%s/log", data);
+    c->disk = disk_uv_new(&c->loop);
+    CHECK(c->disk != NULL);
+    struct log_options options = {.directory = path,
+                                  .history_bytes = c->settings.history_bytes};
+    tag_owner("cloudcore", c->name, options.owner);
+    struct log_recovery recovery;
+    int status = log_open(&c->log, disk_uv_disk(c->disk), &options, &recovery);
+    if (status == STATUS_LOCKED) {
+        return refuse("%s is in use by another cloudcore", data);
+    }
+    if (status != 0) {
+        return refuse("the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
+                      "  `kelp log verify %s` shows the damage; rebuild this replica from the others "
+                      "rather than mend it", path, status_text(status),
+                      recovery.message == NULL ? "" : recovery.message, recovery.path,
+                      recovery.damage_offset, path);
+    }
+    c->log_opened = true;
+    logger_info("log_opened", "directory=%s first=%" PRIu64 " next=%" PRIu64 " segments=%u "
+                "cut_bytes=%" PRIu64, path, recovery.index_first, recovery.index_next,
+                recovery.segments, recovery.cut_bytes);
+
+    snprintf(path, sizeof path, "%s/state", data);
+    const struct store_options store_options = {
+        .directory = path,
+        .profile = STORE_CLOUD,
+        .machine = MACHINE_NAME,
+        .format = MACHINE_FORMAT,
+    };
+    status = store_rocks_open(&store_options, &c->store);
+    if (status != 0) {
+        return refuse("the state in %s cannot be opened: %s: %s", path, status_text(status),
+                      store_error(c->store));
+    }
+    return 0;
+}
+
+static int open_core(struct cloudcore *c)
+{
+    uint32_t boots;
+    int status = count_boot(c, &boots);
+    if (status != 0) {
+        return refuse("cannot count this start in %s: %s", c->settings.data, status_text(status));
+    }
+    struct cloud_core_peer peers[LIMIT_REPLICAS];
+    for (uint32_t i = 0; i < c->member_count; i++) {
+        peers[i] = (struct cloud_core_peer){c->members[i].replica, c->members[i].address};
+    }
+    uint64_t seed;
+    tag_random(&seed, sizeof seed);
+    snprintf(c->checkpoints, sizeof c->checkpoints, "%s/checkpoints", c->settings.data);
+    const struct cloud_core_config config = {
+        .replica = (uint64_t)c->settings.replica,
+        .boot_count = boots,
+        .name = c->name,
+        .peers = peers,
+        .peer_count = c->member_count,
+        .seed = seed,
+        .heartbeat_ms = (uint32_t)c->settings.heartbeat_ms,
+        .unreachable_ms = (uint32_t)c->settings.unreachable_ms,
+        .propose_ms = (uint32_t)c->settings.propose_ms,
+        .election_ms = (uint32_t)c->settings.election_ms,
+        .raft_heartbeat_ms = (uint32_t)c->settings.raft_heartbeat_ms,
+        .checkpoint_directory = c->checkpoints,
+    };
+    static const struct cloud_core_objects objects = {
+        .build_node = api_build_node,
+        .build_binding = api_build_binding,
+        .pod_fits = api_pod_fits,
+        .build_namespace = api_build_namespace,
+    };
+    const struct cloud_core_ops ops = {
+        .context = c,
+        .send_peer = on_send_peer,
+        .send_session = on_send_session,
+        .session_room = on_session_room,
+        .close_session = on_close_session,
+        .log = on_log,
+        .random = on_random,
+        .tag = on_tag,
+        .run = on_run,
+        .fatal = on_fatal,
+    };
+    char reason[256];
+    status = cloud_core_open(&config, &objects, &ops, c->store, &c->log, now(), &c->core, reason);
+    if (status != 0) {
+        return refuse("cannot start on %s: %s: %s", c->settings.data, status_text(status), reason);
+    }
+    snprintf(c->cluster, sizeof c->cluster, "%s", cloud_core_report(c->core).cluster);
+    c->api = api_open(cloud_core_backend(c->core));
+    return 0;
+}
+
+static int listen_all(struct cloudcore *c)
+{
+    char reason[LINK_REASON_BYTES];
+    struct peers_address addresses[LIMIT_REPLICAS];
+    for (uint32_t i = 0; i < c->member_count; i++) {
+        addresses[i] = (struct peers_address){c->members[i].replica, c->members[i].host,
+                                              c->members[i].port};
+    }
+    const struct settings *s = &c->settings;
+    if (peers_open(&c->loop, c->peer_context, c->dial_context, s->peer_listen.host,
+                   s->peer_listen.port, (uint64_t)s->replica, addresses, c->member_count,
+                   &peers_events, c, &c->peers, reason) != 0) {
+        return refuse("peer.listen: %s", reason);
+    }
+    if (hub_open(&c->loop, c->hub_context, s->hub_listen.host, s->hub_listen.port, &hub_events, c,
+                 &c->hub, reason) != 0) {
+        return refuse("hub.listen: %s", reason);
+    }
+    if (api_server_open(&c->loop, c->api_context, s->api_listen.host, s->api_listen.port, c->api,
+                        on_api_close, c, &c->api_server, reason) != 0) {
+        return refuse("api.listen: %s", reason);
+    }
+    char path[1024];
+    snprintf(path, sizeof path, "%s/control", s->data);
+    const char *control = s->control[0] == 0 ? path : s->control;
+    const int status = control_open(&c->control, &c->loop, control, on_report, c);
+    if (status != 0) {
+        return refuse("control: cannot listen at %s: %s", control, status_text(status));
+    }
+    c->control_opened = true;
+    return 0;
+}
+
+static int start_loop(struct cloudcore *c)
+{
+    uv_timer_init(&c->loop, &c->core_timer);
+    uv_timer_init(&c->loop, &c->second_timer);
+    uv_timer_init(&c->loop, &c->stop_timer);
+    uv_prepare_init(&c->loop, &c->prepare);
+    c->second_timer.data = c;
+    c->prepare.data = c;
+    uv_timer_start(&c->second_timer, on_second, 1000, 1000);
+    uv_prepare_start(&c->prepare, on_prepare);
+    static const int numbers[] = {SIGTERM, SIGINT};
+    for (size_t i = 0; i < 2; i++) {
+        uv_signal_init(&c->loop, &c->signals[i]);
+        c->signals[i].data = c;
+        const int status = uv_signal_start(&c->signals[i], on_signal, numbers[i]);
+        if (status != 0) {
+            return refuse("cannot watch signals: %s", status_text(status));
+        }
+    }
+    return 0;
+}
+
+static void print_more(FILE *stream)
+{
+    fputs("\nConfiguration keys (file given by --config, or --set key=value):\n", stream);
+    config_print_help(&table, stream);
+}
+
+int main(int argc, char **argv)
+{
+    static struct cloudcore cloudcore;
+    struct cloudcore *c = &cloudcore;
+    const char *file = NULL;
+    struct options_list set = {0};
+    bool example = false;
+    const struct options_flag flags[] = {
+        {"config", 'c', OPTIONS_TEXT, &file, "FILE", "configuration to read (YAML)"},
+        {"set", 's', OPTIONS_TEXTS, &set, "KEY=VALUE", "one key, stronger than the file"},
+        {"print-config", 0, OPTIONS_FLAG, &example, NULL, "print a configuration to start from"},
+    };
+    const struct options_command command = {
+        .name = "cloudcore",
+        .about = "One member of Kelp's control plane: the Kubernetes API for people, a durable log "
+                 "for every edge node.",
+        .flags = flags,
+        .flags_count = sizeof flags / sizeof flags[0],
+        .print_more = print_more,
+    };
+    struct options_list words;
+    switch (options_parse(&command, argc, argv, &words)) {
+    case OPTIONS_DONE:
+        return OPTIONS_EXIT_OK;
+    case OPTIONS_USAGE:
+        return OPTIONS_EXIT_USAGE;
+    case OPTIONS_RUN:
+        break;
+    }
+    if (example) {
+        config_print_example(&table, stdout);
+        return OPTIONS_EXIT_OK;
+    }
+    struct config_memory memory;
+    char reason[CONFIG_REASON_BYTES];
+    if (config_load(&table, file, set.items, set.count, &c->settings, &memory, reason) != 0) {
+        refuse("%s\n  `cloudcore --help` lists the keys, `cloudcore --print-config` prints a file to "
+               "start from", reason);
+        return OPTIONS_EXIT_USAGE;
+    }
+    logger_set(c->settings.log_level, c->settings.log_format, NULL);
+    umask(0077); /* nothing this process writes is for others */
+    snprintf(c->name, sizeof c->name, "cloudcore-%" PRIi64, c->settings.replica);
+    CHECK(uv_loop_init(&c->loop) == 0);
+    int failed = read_group(c);
+    failed = failed ? failed : open_contexts(c);
+    failed = failed ? failed : open_state(c);
+    failed = failed ? failed : open_core(c);
+    failed = failed ? failed : listen_all(c);
+    failed = failed ? failed : start_loop(c);
+    if (failed) {
+        return failed;
+    }
+    logger_info("cloudcore_started",
+                "version=%s name=%s api=%s:%u hub=%s:%u data=%s", KELP_VERSION, c->name,
+                c->settings.api_listen.host, c->settings.api_listen.port,
+                c->settings.hub_listen.host, c->settings.hub_listen.port, c->settings.data);
+    uv_run(&c->loop, UV_RUN_DEFAULT);
+    return 0;
+}

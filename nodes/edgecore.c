@@ -1,0 +1,646 @@
+/* edgecore: one edge node.
+ *
+ *   1. read the configuration and the certificate: the node's name is what the certificate says
+ *   2. open the log and the state of the data directory (locked: one process at a time)
+ *   3. open the core over them: it replays what the state does not have yet, and pods go on, whether
+ *      there is a link or not
+ *   4. connect to one of the cloudcores, and to another when that one is lost
+ *   5. run until SIGTERM or SIGINT: say bye, flush, leave; containers keep running
+ *
+ * What can fail: 1 and 2 end the process with one line that says what to do. The runtime, the link and the
+ * clock may come and go: the core waits for them. A real I/O error or a damaged log ends the process.
+ *
+ * Exit codes: 0 left in order, 1 could not start, 2 usage, 71 a fatal error while running.
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "log/disk_uv.h"
+#include "log/log.h"
+#include "nodes/config.h"
+#include "nodes/control.h"
+#include "nodes/edge/core.h"
+#include "nodes/edge/driver_cri.h"
+#include "nodes/edge/node.h"
+#include "nodes/edge/uplink.h"
+#include "nodes/edge/volumes_uv.h"
+#include "nodes/logger.h"
+#include "nodes/net/identity_tls.h"
+#include "nodes/options.h"
+#include "nodes/tag_tls.h"
+#include "schemas/check.h"
+#include "statemachine/edge.h"
+#include "statemachine/store.h"
+
+#define EXIT_FATAL 71
+#define STOP_MS    10000u
+/* The node looks at itself this often; only what changed is recorded. source: KubeEdge
+ * nodeStatusUpdateFrequency. */
+#define NODE_STATUS_MS 10000u
+
+struct settings {
+    const char *node;
+    const char *data;
+    struct config_addresses cloud;
+    const char *control;
+    const char *authority;
+    const char *certificate;
+    const char *key;
+    const char *runtime;
+    const char *root;
+    const char *cgroup_root;
+    const char *node_ip;
+    struct config_map labels;
+    int64_t max_pods;
+    uint64_t backoff_ms;
+    uint64_t history_bytes;
+    struct config_list dns_servers;
+    enum logger_level log_level;
+    enum logger_format log_format;
+};
+
+#define AT(field) offsetof(struct settings, field)
+static const struct config_key keys[] = {
+    {"node", CONFIG_TEXT, AT(node), "", 0, LIMIT_NAME_BYTES, NULL,
+     "name of this node; empty: what the certificate says. Another name than that is refused"},
+    {"data", CONFIG_TEXT, AT(data), "/var/lib/kelp/edgecore", 1, 900, NULL,
+     "directory of the log, the state and the control socket"},
+    {"cloud", CONFIG_ADDRESS_LIST, AT(cloud), NULL, 1, 16, NULL,
+     "the cloudcores, as host:port of their hub.listen; any of them will do"},
+    {"control", CONFIG_TEXT, AT(control), "", 0, 107, NULL,
+     "unix socket that `kelp status` asks; empty: <data>/control"},
+    {"tls.authority", CONFIG_TEXT, AT(authority), "/etc/kelp/pki/ca.crt", 1, 4096, NULL,
+     "certificates of the authority that signed the cloudcores"},
+    {"tls.certificate", CONFIG_TEXT, AT(certificate), "/etc/kelp/pki/edge.crt", 1, 4096, NULL,
+     "certificate of this node: CN system:node:<name>, O system:nodes"},
+    {"tls.key", CONFIG_TEXT, AT(key), "/etc/kelp/pki/edge.key", 1, 4096, NULL,
+     "its private key, readable only by this user"},
+    {"runtime.endpoint", CONFIG_TEXT, AT(runtime), "unix:///run/containerd/containerd.sock", 1, 200,
+     NULL, "CRI socket of the container runtime"},
+    {"runtime.root", CONFIG_TEXT, AT(root), "/var/lib/kelp/pods", 1, 512, NULL,
+     "directory of volumes and container logs"},
+    {"runtime.cgroup", CONFIG_TEXT, AT(cgroup_root), "/kelp", 0, 128, NULL,
+     "parent of all pods' cgroups (cgroupfs driver); empty: the runtime's own"},
+    {"runtime.dns", CONFIG_LIST, AT(dns_servers), "", 0, 3, NULL,
+     "name servers of pods with dnsPolicy ClusterFirst; empty: those of this machine"},
+    {"nodeStatus.ip", CONFIG_TEXT, AT(node_ip), "", 0, 63, NULL,
+     "InternalIP of the node; empty: the address of the default route"},
+    {"nodeStatus.labels", CONFIG_MAP, AT(labels), "", 0, 0, NULL, "labels the node registers with"},
+    {"nodeStatus.maxPods", CONFIG_INTEGER, AT(max_pods), "110", 1, 1000, NULL,
+     "pods this node takes"},
+    {"link.backoff", CONFIG_DURATION, AT(backoff_ms), "30s", 100, 600000, NULL,
+     "longest wait between attempts to connect"},
+    {"log.history", CONFIG_SIZE, AT(history_bytes), "64MiB", 0, INT64_MAX, NULL,
+     "log kept for whoever asks why, beyond what is needed"},
+    {"logging.level", CONFIG_CHOICE, AT(log_level), "info", 0, 0, LOGGER_LEVEL_CHOICES,
+     "least important lines that are written"},
+    {"logging.format", CONFIG_CHOICE, AT(log_format), "text", 0, 0, LOGGER_FORMAT_CHOICES,
+     "form of the lines"},
+};
+static const struct config_table table = {keys, sizeof keys / sizeof keys[0]};
+
+struct edgecore {
+    struct settings settings;
+    char node[LIMIT_NAME_BYTES + 1];
+    uv_loop_t loop;
+    struct link_context *context;
+    struct uplink uplink;
+
+    struct disk_uv *disk;
+    struct log log;
+    struct store *store;
+    struct edge_core *core;
+    struct driver_cri *runtime;
+    struct volumes_uv *volumes;
+    struct node *self;
+
+    struct control control;
+    bool control_opened;
+
+    uv_work_t flush;
+    int flush_status;
+    uv_timer_t core_timer;
+    uv_timer_t second_timer;
+    uv_timer_t node_timer;
+    uv_timer_t stop_timer;
+    uv_prepare_t prepare;
+    uv_signal_t signals[2];
+    bool stopping;
+    bool left;
+};
+
+static struct pods_time now(void)
+{
+    uv_timeval64_t wall;
+    uv_gettimeofday(&wall);
+    return (struct pods_time){
+        .mono_ms = uv_hrtime() / 1000000,
+        .wall_ms = wall.tv_sec * 1000 + wall.tv_usec / 1000,
+    };
+}
+
+/* -- what the core asks of the world ---------------------------------------------------------- */
+
+static void on_link_dial(void *context, uint32_t address)
+{
+    struct edgecore *e = context;
+    CHECK(address < e->settings.cloud.count);
+    const struct config_address *to = &e->settings.cloud.items[address];
+    uplink_dial(&e->uplink, to->host, to->port);
+}
+
+static int on_link_send(void *context, struct bytes frame)
+{
+    struct edgecore *e = context;
+    return uplink_send(&e->uplink, frame);
+}
+
+static bool on_link_room(void *context)
+{
+    struct edgecore *e = context;
+    return uplink_room(&e->uplink);
+}
+
+static void on_link_close(void *context)
+{
+    struct edgecore *e = context;
+    uplink_leave(&e->uplink);
+}
+
+static void on_log(void *context, enum logger_level level, const char *event, const char *pairs)
+{
+    (void)context;
+    logger_line(level, event, "%s", pairs);
+}
+
+static void on_random(void *context, void *buffer, size_t size)
+{
+    (void)context;
+    tag_random(buffer, size);
+}
+
+static int on_runtime_call(void *context, uint64_t id, const struct driver_call *call)
+{
+    struct edgecore *e = context;
+    struct driver *driver = driver_cri_door(e->runtime);
+    return driver->call(driver, id, call);
+}
+
+static int on_volumes_prepare(void *context, const struct pod_spec *spec,
+                              const struct pod_facts *facts)
+{
+    struct edgecore *e = context;
+    const struct pod_lookup lookup = edge_core_lookup(e->core);
+    return volumes_uv_prepare(e->volumes, spec, &lookup, facts);
+}
+
+static int on_volumes_remove(void *context, const char *uid, const char *namespace,
+                             const char *name)
+{
+    struct edgecore *e = context;
+    return volumes_uv_remove(e->volumes, uid, namespace, name);
+}
+
+static void on_log_remove(void *context, const char *uid, const char *namespace, const char *name,
+                          const char *container, uint32_t attempt)
+{
+    struct edgecore *e = context;
+    volumes_uv_remove_log(e->volumes, uid, namespace, name, container, attempt);
+}
+
+static void flush_on_work(uv_work_t *work)
+{
+    struct edgecore *e = CONTAINER_OF(work, struct edgecore, flush);
+    e->flush_status = store_flush(e->store);
+}
+
+static void flush_on_done(uv_work_t *work, int status)
+{
+    (void)status; /* never cancelled */
+    struct edgecore *e = CONTAINER_OF(work, struct edgecore, flush);
+    edge_core_flushed(e->core, e->flush_status);
+}
+
+static void on_flush_store(void *context)
+{
+    struct edgecore *e = context;
+    CHECK(uv_queue_work(&e->loop, &e->flush, flush_on_work, flush_on_done) == 0);
+}
+
+__attribute__((noreturn)) static void on_fatal(void *context, int status, const char *message)
+{
+    (void)context;
+    logger_error("edgecore_failed", "status=%d cause=%s reason=%s", status, status_text(status),
+                 message);
+    _exit(EXIT_FATAL);
+}
+
+/* -- inputs of the core ----------------------------------------------------------------------- */
+
+static void on_up(void *owner)
+{
+    struct edgecore *e = owner;
+    edge_core_link_up(e->core, now());
+}
+
+static void on_frame(void *owner, struct bytes frame)
+{
+    struct edgecore *e = owner;
+    edge_core_on_link(e->core, frame, now());
+}
+
+static void on_writable(void *owner)
+{
+    struct edgecore *e = owner;
+    edge_core_link_writable(e->core);
+}
+
+static void on_down(void *owner, int status, const char *reason)
+{
+    struct edgecore *e = owner;
+    edge_core_link_down(e->core, status, reason, now());
+}
+
+static const struct uplink_events uplink_events = {
+    .on_up = on_up,
+    .on_frame = on_frame,
+    .on_writable = on_writable,
+    .on_down = on_down,
+};
+
+static void on_runtime_answer(void *owner, uint64_t id, const struct driver_answer *answer)
+{
+    struct edgecore *e = owner;
+    edge_core_on_answer(e->core, id, answer, now());
+}
+
+static void on_volumes(void *owner, const char *uid, int status, const char *message)
+{
+    struct edgecore *e = owner;
+    edge_core_on_volumes(e->core, uid, status, message, now());
+}
+
+static void on_volumes_removed(void *owner, const char *uid, int status, const char *message)
+{
+    struct edgecore *e = owner;
+    edge_core_on_removed(e->core, uid, status, message, now());
+}
+
+/* -- one turn of the loop --------------------------------------------------------------------- */
+
+static void on_core_timer(uv_timer_t *timer)
+{
+    (void)timer; /* waking the loop is all: on_prepare does the work */
+}
+
+static void on_log_closed(void *context)
+{
+    struct edgecore *e = context;
+    store_close(e->store);
+    logger_info("edgecore_left", "%s", "in=order");
+    exit(0);
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct edgecore *e = prepare->data;
+    const struct pods_time at = now();
+    const uint64_t next_ms = edge_core_run(e->core, at);
+    const uint64_t wait_ms = next_ms <= at.mono_ms ? 0 : next_ms - at.mono_ms;
+    uv_timer_start(&e->core_timer, on_core_timer, wait_ms, 0);
+    if (e->stopping && !e->left && edge_core_idle(e->core)) {
+        e->left = true;
+        edge_core_close(e->core);
+        uv_prepare_stop(&e->prepare);
+        log_close(&e->log, on_log_closed, e);
+    }
+}
+
+static void on_second(uv_timer_t *timer)
+{
+    struct edgecore *e = timer->data;
+    if (!e->left) {
+        log_tick(&e->log);
+    }
+}
+
+static void on_node_timer(uv_timer_t *timer)
+{
+    struct edgecore *e = timer->data;
+    if (e->left) {
+        return;
+    }
+    const struct edge_core_report report = edge_core_report(e->core);
+    edge_core_node_status(e->core, node_look(e->self, &report.pods, now()), now());
+}
+
+static void on_stop_timer(uv_timer_t *timer)
+{
+    (void)timer;
+    logger_warn("edgecore_left", "reason=not everything ended within %u ms", STOP_MS);
+    _exit(0);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct edgecore *e = handle->data;
+    if (e->stopping) {
+        _exit(0); /* asked twice */
+    }
+    e->stopping = true;
+    logger_info("edgecore_stopping", "signal=%d reason=containers keep running", number);
+    edge_core_stop(e->core, now());
+    if (e->control_opened) {
+        control_close(&e->control, NULL);
+    }
+    uv_timer_start(&e->stop_timer, on_stop_timer, STOP_MS, 0);
+}
+
+static size_t on_report(void *owner, char *buffer, size_t size)
+{
+    struct edgecore *e = owner;
+    if (e->left) {
+        return 0;
+    }
+    const struct edge_core_report r = edge_core_report(e->core);
+    const int written = snprintf(
+        buffer, size,
+        "{\"program\":\"edgecore\",\"version\":\"%s\",\"node\":\"%s\",\"cluster\":\"%s\""
+        ",\"linkUp\":%s,\"applied\":%" PRIu64 ",\"downStream\":%" PRIu64
+        ",\"downPosition\":%" PRIu64 ",\"upStream\":%" PRIu64 ",\"upLast\":%" PRIu64
+        ",\"upAcked\":%" PRIu64 ",\"digest\":\"%016" PRIx64 "%016" PRIx64 "\""
+        ",\"digestAlarms\":%" PRIu64 ",\"podsWanted\":%zu,\"podsRunning\":%zu"
+        ",\"logFirst\":%" PRIu64 ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64 "}\n",
+        KELP_VERSION, e->node, r.cluster, r.link_up ? "true" : "false", r.applied, r.down_stream,
+        r.down_position, r.up_stream, r.up_last, r.up_acked, r.digest.high, r.digest.low,
+        r.digest_alarms, r.pods.wanted, r.pods.running, log_index_first(&e->log),
+        log_index_next(&e->log), log_disk_bytes(&e->log));
+    return written < 0 ? 0 : (size_t)written < size ? (size_t)written : size - 1;
+}
+
+/* -- starting --------------------------------------------------------------------------------- */
+
+__attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("edgecore: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    return 1;
+}
+
+/* A node is what its certificate says. */
+static int open_identity(struct edgecore *e)
+{
+    const struct link_files files = {
+        .authority = e->settings.authority,
+        .certificate = e->settings.certificate,
+        .key = e->settings.key,
+    };
+    char reason[IDENTITY_REASON_BYTES];
+    if (link_context_open(LINK_DIAL, &files, &e->context, reason) != 0) {
+        return refuse("%s\n  make a certificate with `kelp pki node`, or name another one under tls: "
+                      "in the configuration", reason);
+    }
+    if (identity_node_of_file(e->settings.certificate, e->node, reason) != 0) {
+        return refuse("%s\n  an edge needs a certificate of CN system:node:<name>: `kelp pki node` "
+                      "makes one", reason);
+    }
+    if (e->settings.node[0] != 0 && strcmp(e->settings.node, e->node) != 0) {
+        return refuse("node: the configuration says \"%s\", the certificate %s is for \"%s\"",
+                      e->settings.node, e->settings.certificate, e->node);
+    }
+    const int32_t days = link_context_days(e->context);
+    if (days < 30) {
+        logger_warn("certificate_ends", "days=%d file=%s", days, e->settings.certificate);
+    }
+    return 0;
+}
+
+static int open_state(struct edgecore *e)
+{
+    const char *data = e->settings.data;
+    char path[1024];
+    if (mkdir(data, 0700) != 0 && errno != EEXIST) {
+        return refuse("cannot make the data directory %s: %s", data, strerror(errno));
+    }
+    e->disk = disk_uv_new(&e->loop);
+    CHECK(e->disk != NULL);
+    snprintf(path, sizeof path, "%s/log", data);
+    struct log_options options = {.directory = path, .history_bytes = e->settings.history_bytes};
+    tag_owner("edge", e->node, options.owner);
+    struct log_recovery recovery;
+    int status = log_open(&e->log, disk_uv_disk(e->disk), &options, &recovery);
+    if (status == STATUS_LOCKED) {
+        return refuse("%s is in use by another edgecore", data);
+    }
+    if (status == STATUS_FOREIGN) {
+        return refuse("%s does not belong to node %s: %s", data, e->node,
+                      recovery.message == NULL ? "another owner" : recovery.message);
+    }
+    if (status != 0) {
+        return refuse("the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
+                      "  `kelp log verify %s` shows the damage. Pods keep running. To start over, move "
+                      "%s away: the cloud sends everything again", path, status_text(status),
+                      recovery.message == NULL ? "" : recovery.message, recovery.path,
+                      recovery.damage_offset, path, data);
+    }
+    logger_info("log_opened", "directory=%s first=%" PRIu64 " next=%" PRIu64 " cut_bytes=%" PRIu64,
+                path, recovery.index_first, recovery.index_next, recovery.cut_bytes);
+
+    snprintf(path, sizeof path, "%s/state", data);
+    const struct store_options store_options = {
+        .directory = path,
+        .profile = STORE_EDGE,
+        .machine = EDGE_MACHINE_NAME,
+        .format = EDGE_MACHINE_FORMAT,
+    };
+    status = store_rocks_open(&store_options, &e->store);
+    if (status != 0) {
+        return refuse("the state in %s cannot be opened: %s: %s", path, status_text(status),
+                      store_error(e->store));
+    }
+    return 0;
+}
+
+static int open_world(struct edgecore *e)
+{
+    if (mkdir(e->settings.root, 0711) != 0 && errno != EEXIST) {
+        return refuse("cannot make the directory of volumes %s: %s", e->settings.root,
+                      strerror(errno));
+    }
+    e->runtime = driver_cri_open(&e->loop, e->settings.runtime, e->node);
+    if (e->runtime == NULL) {
+        return refuse("runtime.endpoint: \"%s\" is no path of a unix socket", e->settings.runtime);
+    }
+    struct driver *driver = driver_cri_door(e->runtime);
+    driver->owner = e;
+    driver->on_answer = on_runtime_answer;
+    static const struct volumes_uv_events volumes_events = {
+        .on_prepared = on_volumes,
+        .on_removed = on_volumes_removed,
+    };
+    e->volumes = volumes_uv_open(&e->loop, e->settings.root, e->settings.cgroup_root,
+                                 &volumes_events, e);
+    uplink_init(&e->uplink, &e->loop, e->context, &uplink_events, e);
+
+    const struct node_options options = {
+        .name = e->node,
+        .ip = e->settings.node_ip,
+        .root = e->settings.root,
+        .max_pods = (uint32_t)e->settings.max_pods,
+        .labels = (const struct pair *)e->settings.labels.items,
+        .label_count = (uint32_t)e->settings.labels.count,
+    };
+    e->self = node_open(&options);
+    return 0;
+}
+static_assert(sizeof(struct config_pair) == sizeof(struct pair), "labels are passed on as they are");
+
+static int open_core(struct edgecore *e)
+{
+    const struct edge_core_config config = {
+        .node = e->node,
+        .pods =
+            {
+                .node_name = e->node,
+                .host_ip = node_ip(e->self),
+                .root = e->settings.root,
+                .cgroup_root = e->settings.cgroup_root,
+                .dns_servers = e->settings.dns_servers.items,
+                .dns_server_count = e->settings.dns_servers.count,
+                .node_cpu_milli = node_cpu_milli(e->self),
+                .node_memory_bytes = node_memory_bytes(e->self),
+            },
+        .address_count = (uint32_t)e->settings.cloud.count,
+        .backoff_ms_max = (uint32_t)e->settings.backoff_ms,
+        .software = "kelp " KELP_VERSION,
+        .labels = node_labels(e->self),
+        .label_count = node_label_count(e->self),
+    };
+    const struct edge_core_ops ops = {
+        .context = e,
+        .link_dial = on_link_dial,
+        .link_send = on_link_send,
+        .link_room = on_link_room,
+        .link_close = on_link_close,
+        .log = on_log,
+        .random = on_random,
+        .runtime_call = on_runtime_call,
+        .volumes_prepare = on_volumes_prepare,
+        .volumes_remove = on_volumes_remove,
+        .log_remove = on_log_remove,
+        .flush_store = on_flush_store,
+        .fatal = on_fatal,
+    };
+    char reason[256];
+    const int status = edge_core_open(&config, &ops, e->store, &e->log, now(), &e->core, reason);
+    if (status != 0) {
+        return refuse("cannot start on %s: %s: %s", e->settings.data, status_text(status), reason);
+    }
+    char path[1024];
+    snprintf(path, sizeof path, "%s/control", e->settings.data);
+    const char *control = e->settings.control[0] == 0 ? path : e->settings.control;
+    const int listening = control_open(&e->control, &e->loop, control, on_report, e);
+    if (listening != 0) {
+        return refuse("control: cannot listen at %s: %s", control, status_text(listening));
+    }
+    e->control_opened = true;
+    return 0;
+}
+
+static int start_loop(struct edgecore *e)
+{
+    uv_timer_init(&e->loop, &e->core_timer);
+    uv_timer_init(&e->loop, &e->second_timer);
+    uv_timer_init(&e->loop, &e->node_timer);
+    uv_timer_init(&e->loop, &e->stop_timer);
+    uv_prepare_init(&e->loop, &e->prepare);
+    e->second_timer.data = e;
+    e->node_timer.data = e;
+    e->prepare.data = e;
+    uv_timer_start(&e->second_timer, on_second, 1000, 1000);
+    uv_timer_start(&e->node_timer, on_node_timer, 0, NODE_STATUS_MS);
+    uv_prepare_start(&e->prepare, on_prepare);
+    static const int numbers[] = {SIGTERM, SIGINT};
+    for (size_t i = 0; i < 2; i++) {
+        uv_signal_init(&e->loop, &e->signals[i]);
+        e->signals[i].data = e;
+        const int status = uv_signal_start(&e->signals[i], on_signal, numbers[i]);
+        if (status != 0) {
+            return refuse("cannot watch signals: %s", status_text(status));
+        }
+    }
+    return 0;
+}
+
+static void print_more(FILE *stream)
+{
+    fputs("\nConfiguration keys (file given by --config, or --set key=value):\n", stream);
+    config_print_help(&table, stream);
+}
+
+int main(int argc, char **argv)
+{
+    static struct edgecore edgecore;
+    struct edgecore *e = &edgecore;
+    const char *file = NULL;
+    struct options_list set = {0};
+    bool example = false;
+    const struct options_flag flags[] = {
+        {"config", 'c', OPTIONS_TEXT, &file, "FILE", "configuration to read (YAML)"},
+        {"set", 's', OPTIONS_TEXTS, &set, "KEY=VALUE", "one key, stronger than the file"},
+        {"print-config", 0, OPTIONS_FLAG, &example, NULL, "print a configuration to start from"},
+    };
+    const struct options_command command = {
+        .name = "edgecore",
+        .about = "One edge node of Kelp: runs the pods it was given, with the link up or down, and tells "
+                 "the cloud what happened.",
+        .flags = flags,
+        .flags_count = sizeof flags / sizeof flags[0],
+        .print_more = print_more,
+    };
+    struct options_list words;
+    switch (options_parse(&command, argc, argv, &words)) {
+    case OPTIONS_DONE:
+        return OPTIONS_EXIT_OK;
+    case OPTIONS_USAGE:
+        return OPTIONS_EXIT_USAGE;
+    case OPTIONS_RUN:
+        break;
+    }
+    if (example) {
+        config_print_example(&table, stdout);
+        return OPTIONS_EXIT_OK;
+    }
+    struct config_memory memory;
+    char reason[CONFIG_REASON_BYTES];
+    if (config_load(&table, file, set.items, set.count, &e->settings, &memory, reason) != 0) {
+        refuse("%s\n  `edgecore --help` lists the keys, `edgecore --print-config` prints a file to "
+               "start from", reason);
+        return OPTIONS_EXIT_USAGE;
+    }
+    logger_set(e->settings.log_level, e->settings.log_format, NULL);
+    umask(0077); /* volumes set their own modes; everything else is for nobody */
+    CHECK(uv_loop_init(&e->loop) == 0);
+    int failed = open_identity(e);
+    failed = failed ? failed : open_state(e);
+    failed = failed ? failed : open_world(e);
+    failed = failed ? failed : open_core(e);
+    failed = failed ? failed : start_loop(e);
+    if (failed) {
+        return failed;
+    }
+    logger_info("edgecore_started", "version=%s node=%s data=%s runtime=%s", KELP_VERSION, e->node,
+                e->settings.data, e->settings.runtime);
+    uv_run(&e->loop, UV_RUN_DEFAULT);
+    return 0;
+}

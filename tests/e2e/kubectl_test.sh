@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Claim: kubectl works against any of the three cloudcores, for the kinds and commands the README names.
+#   kubectl_test.sh PORT
+. "$(dirname "$0")/lib.sh"
+begin fake "$1"
+quick --runtime fake start >/dev/null || exit 1
+y=$home/yaml
+mkdir -p "$y"
+
+check "get nodes is a table" says "Ready" kube get nodes
+for n in 1 2 3; do check "cloudcore-$n answers" says edge-1 on $n get nodes -o name; done
+check "wide columns" says "CONTAINER-RUNTIME" kube get nodes -o wide
+check "describe node" says "edge-1" kube describe node edge-1
+
+check "create namespace (protobuf body)" says "namespace/shop created" on 2 create namespace shop
+check "twice is AlreadyExists" says 'namespaces "shop" already exists' on 3 create namespace shop
+check "create configmap" says "configmap/c created" on 3 create configmap c -n shop --from-literal=a=1
+check "create secret" says "secret/s created" kube create secret generic s -n shop --from-literal=k=v
+check "secret data is base64" says "dg==" kube get secret s -n shop -o jsonpath='{.data.k}'
+check "in a missing namespace" says 'namespaces "nowhere" not found' kube create configmap c -n nowhere --from-literal=a=1
+
+cat >"$y/pod.yaml" <<Y
+apiVersion: v1
+kind: Pod
+metadata: { name: web, namespace: shop, labels: { app: web } }
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+    - { name: main, image: "kelp.local/busybox:1", command: [sleep, "1000"], env: [ { name: A, value: "1" } ], ports: [ { containerPort: 80 } ] }
+    - { name: side, image: "kelp.local/busybox:1", command: [sleep, "1000"] }
+Y
+check "apply creates" says "pod/web created" kube apply -f "$y/pod.yaml"
+check "apply again is unchanged" says "pod/web unchanged" kube apply -f "$y/pod.yaml"
+sed -i 's/app: web/app: web, tier: edge/' "$y/pod.yaml"
+check "apply of a change (strategic merge)" says "pod/web configured" kube apply -f "$y/pod.yaml"
+check "the label is there" says edge kube get pod web -n shop -o jsonpath='{.metadata.labels.tier}'
+running() { [ "$(kube get pod web -n shop -o jsonpath='{.status.phase}')" = Running ]; }
+check "the pod runs" within 30 running
+check "table" says "2/2" kube get pods -n shop
+check "wide has the node" says edge-1 kube get pods -n shop -o wide
+check "yaml" says "containerStatuses:" kube get pod web -n shop -o yaml
+check "json" says '"restartCount": 0' kube get pod web -n shop -o json
+check "describe pod" says "Status:" kube describe pod web -n shop
+check "selector" says pod/web kube get pods -A -l app=web -o name
+check "field selector" says pod/web kube get pods -A --field-selector spec.nodeName=edge-1 -o name
+check "events are listed" kube get events -n shop
+watch_sees() {
+    kube get configmaps -n shop -w --request-timeout=6s -o name >"$y/watch" 2>&1 &
+    local pid=$!
+    within 5 grep -q configmap/c "$y/watch"
+    on 2 create configmap seen -n shop --from-literal=a=1 >/dev/null
+    within 5 grep -q configmap/seen "$y/watch"
+    local found=$?
+    kill $pid 2>/dev/null
+    wait $pid 2>/dev/null
+    return $found
+}
+check "a watch on one replica sees a write through another" watch_sees
+check "wait for a condition" kube wait --for=condition=Ready pod/web -n shop --timeout=20s
+
+conflict() {
+    kube get configmap c -n shop -o json | sed 's/"resourceVersion": "[0-9]*"/"resourceVersion": "1"/' >"$y/old.json"
+    says "the object has been modified" kube replace -f "$y/old.json"
+}
+check "an old resourceVersion is a conflict" conflict
+printf '{"apiVersion":"v1","kind":"Pod","metadata":{"name":"bad"},"spec":{"containers":[{"name":"a"}]}}' >"$y/bad.json"
+check "an invalid object names the field" says "spec.containers[0].image: Required value" kube create -f "$y/bad.json"
+printf '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"odd"},"data":{},"bogus":1}' >"$y/odd.json"
+check "an unknown field is refused" says 'unknown field "bogus"' kube create -f "$y/odd.json"
+check "or warned of" says 'unknown field "bogus"' kube create -f "$y/odd.json" --validate=warn
+check "invalid JSON" says "400" curl -sk --cert "$home/k/pki/admin.crt" --key "$home/k/pki/admin.key" -X POST -d '{"kind":' "https://127.0.0.1:$((port + 11))/api/v1/namespaces/shop/configmaps"
+check "no certificate is 401" says '"code":401' curl -sk "https://127.0.0.1:$((port + 11))/api/v1/nodes"
+check "an edge's certificate may not write" says "403" curl -sk --cert "$home/k/pki/edge-1.crt" --key "$home/k/pki/edge-1.key" "https://127.0.0.1:$((port + 11))/api/v1/secrets"
+check "logs answer 501 with a sentence" says "501" kube get --raw "/api/v1/namespaces/shop/pods/web/log"
+check "exec fails with a sentence" exits 1 kube exec web -n shop -- true
+
+cat >"$y/lost.yaml" <<Y
+apiVersion: v1
+kind: Pod
+metadata: { name: lost, namespace: shop }
+spec: { containers: [ { name: main, image: "example.invalid/none:1" } ], terminationGracePeriodSeconds: 1 }
+Y
+kube apply -f "$y/lost.yaml" >/dev/null 2>&1
+pulling() { kube get pod lost -n shop | grep -Eq 'ErrImagePull|ImagePullBackOff'; }
+check "a missing image is visible" within 30 pulling
+check "force delete" says "force deleted" kube delete pod lost -n shop --force --grace-period=0
+check "graceful delete waits for the edge" says 'pod "web" deleted' kube delete pod web -n shop --timeout=30s
+check "and it is gone" says "NotFound" kube get pod web -n shop
+check "delete namespace removes its content" says 'namespace "shop" deleted' kube delete namespace shop --timeout=30s
+check "all gone" says "NotFound" kube get configmap c -n shop
+finish

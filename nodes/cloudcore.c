@@ -33,6 +33,7 @@
 #include "nodes/options.h"
 #include "nodes/tag_tls.h"
 #include "schemas/check.h"
+#include "statemachine/delivery.h"
 #include "statemachine/machine.h"
 #include "statemachine/store.h"
 
@@ -299,6 +300,30 @@ static void on_api_close(void *owner)
     c->api_server = NULL;
 }
 
+/* Where the logs of a node stand, on this replica. */
+static size_t on_report_node(void *owner, const char *node, char *buffer, size_t size)
+{
+    struct cloudcore *c = owner;
+    struct node_row row;
+    if (node_get(store_live(c->store), node, &row) != 0) {
+        return 0;
+    }
+    const int written = snprintf(
+        buffer, size,
+        "{\"node\":\"%s\",\"uid\":\"%s\",\"epoch\":%" PRIu64 ",\"replica\":%" PRIu64
+        ",\"downStream\":%" PRIu64 ",\"downTip\":%" PRIu64 ",\"downAcked\":%" PRIu64
+        ",\"downHeld\":%" PRIu64 ",\"upStream\":%" PRIu64 ",\"upPosition\":%" PRIu64
+        ",\"rows\":%" PRIu64 ",\"digest\":\"%016" PRIx64 "%016" PRIx64 "\"}\n",
+        row.name, row.uid, row.epoch, row.replica, row.down_stream, row.down_tip, row.down_acked,
+        row.down_count, row.up_stream, row.up_position, row.held_count, row.digest.high,
+        row.digest.low);
+    return written < 0 ? 0 : (size_t)written < size ? (size_t)written : size - 1;
+}
+
+static const struct api_server_events api_events = {
+    .report_node = on_report_node,
+    .on_close = on_api_close,
+};
 static const struct peers_events peers_events = {
     .on_frame = on_peer_frame,
     .on_connected = on_peer_connected,
@@ -611,7 +636,7 @@ static int listen_all(struct cloudcore *c)
         return refuse("hub.listen: %s", reason);
     }
     if (api_server_open(&c->loop, c->api_context, s->api_listen.host, s->api_listen.port, c->api,
-                        on_api_close, c, &c->api_server, reason) != 0) {
+                        &api_events, c, &c->api_server, reason) != 0) {
         return refuse("api.listen: %s", reason);
     }
     char path[1024];

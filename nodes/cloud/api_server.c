@@ -1,17 +1,21 @@
 #include "nodes/cloud/api_server.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "nodes/logger.h"
 #include "nodes/net/http.h"
+#include "nodes/net/identity_tls.h"
 #include "schemas/check.h"
 
 struct api_server {
     struct http_server *server;
     struct api *api;
-    void (*on_close)(void *owner);
+    const struct api_server_events *events;
     void *owner;
 };
+
+#define REPORT_BYTES 2048u
 
 /* One request: the exchange, and the call that works on it (NULL before and after). */
 struct api_visit {
@@ -93,10 +97,46 @@ static const struct http_exchange_events exchange_events = {
     .on_writable = visit_on_writable,
 };
 
+/* Where a node's logs stand: not an object of Kubernetes, so not of the API door. */
+static bool serve_report(struct api_server *server, struct http_exchange *exchange)
+{
+    const struct http_request *request = http_exchange_request(exchange);
+    if (request->segments_count != 4 || strcmp(request->segments[0], "kelp") != 0 ||
+        strcmp(request->segments[1], "v1") != 0 || strcmp(request->segments[2], "nodes") != 0) {
+        return false;
+    }
+    const struct link_peer *peer = http_exchange_peer(exchange);
+    bool master = false;
+    for (uint32_t i = 0; i < peer->groups_count; i++) {
+        master = master || strcmp(peer->groups[i], IDENTITY_MASTER_GROUP) == 0;
+    }
+    if (!peer->verified || !master) {
+        http_answer(exchange, peer->verified ? 403 : 401, "text/plain",
+                    bytes_text("this needs a certificate of group system:masters\n"));
+        return true;
+    }
+    if (strcmp(request->method, "GET") != 0) {
+        http_answer(exchange, 405, "text/plain", bytes_text("only GET\n"));
+        return true;
+    }
+    char text[REPORT_BYTES];
+    const size_t size =
+        server->events->report_node(server->owner, request->segments[3], text, sizeof text);
+    if (size == 0) {
+        http_answer(exchange, 404, "text/plain", bytes_text("there is no such node\n"));
+    } else {
+        http_answer(exchange, 200, "application/json", bytes_of(text, size));
+    }
+    return true;
+}
+
 static void server_on_request(struct http_server *http, struct http_exchange *exchange, void *owner)
 {
     (void)http;
     struct api_server *server = owner;
+    if (serve_report(server, exchange)) {
+        return;
+    }
     const struct link_peer *peer = http_exchange_peer(exchange);
     const char *groups[LIMIT_IDENTITY_GROUPS];
     for (uint32_t i = 0; i < peer->groups_count; i++) {
@@ -135,10 +175,10 @@ static void server_on_refused(struct http_server *http, const char *address, int
 static void server_on_close(void *owner)
 {
     struct api_server *server = owner;
-    void (*on_close)(void *) = server->on_close;
+    const struct api_server_events *events = server->events;
     void *back = server->owner;
     free(server);
-    on_close(back);
+    events->on_close(back);
 }
 
 static const struct http_server_events server_events = {
@@ -148,13 +188,13 @@ static const struct http_server_events server_events = {
 };
 
 int api_server_open(uv_loop_t *loop, struct link_context *context, const char *host, uint16_t port,
-                    struct api *api, void (*on_close)(void *owner), void *owner,
+                    struct api *api, const struct api_server_events *events, void *owner,
                     struct api_server **out, char *reason)
 {
     struct api_server *server = calloc(1, sizeof *server);
     CHECK(server != NULL);
     server->api = api;
-    server->on_close = on_close;
+    server->events = events;
     server->owner = owner;
     const int status = http_server_open(loop, context, host, port, &server_events, server,
                                         &server->server, reason);

@@ -2,6 +2,10 @@
  *
  * The client certificate is asked for and not required: a client without one gets 401 from the API
  * itself, with the body kubectl understands; one of a foreign authority fails in the handshake.
+ *
+ * Beside the API, for group system:masters:
+ *
+ *   GET /kelp/v1/nodes/NAME    where the two logs of a node stand, and its digest, as JSON
  */
 #ifndef KELP_NODES_CLOUD_API_SERVER_H
 #define KELP_NODES_CLOUD_API_SERVER_H
@@ -13,14 +17,20 @@
 
 struct api_server;
 
+struct api_server_events {
+    /* Write one JSON object about a node, at most `size` bytes; answers how many, 0: no such node. */
+    size_t (*report_node)(void *owner, const char *node, char *buffer, size_t size);
+    /* After api_server_close: every call is answered, all connections are gone. */
+    void (*on_close)(void *owner);
+};
+
 /* Listen and serve. Parameters and answers as link_listener_open; context with role
  * LINK_LISTEN_REQUEST.
  *
- *   api       borrowed until on_close
- *   on_close  after api_server_close: every call is answered, all connections are gone
+ *   api, events  borrowed until on_close
  */
 int api_server_open(uv_loop_t *loop, struct link_context *context, const char *host, uint16_t port,
-                    struct api *api, void (*on_close)(void *owner), void *owner,
+                    struct api *api, const struct api_server_events *events, void *owner,
                     struct api_server **out, char *reason);
 uint16_t api_server_port(const struct api_server *server);
 /* Stop listening and drop connections; on_close follows once all calls have been answered. */

@@ -1,5 +1,6 @@
 #include "nodes/control.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>

@@ -103,6 +103,14 @@ static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
 /* Records of a newer release's kinds, until this one is upgraded. */
 #define LIMIT_EDGE_UNKNOWN       4096u
 
+/* One event of an edge, kept for `kubectl describe`: a message of Kubernetes is at most 1 KiB. */
+#define LIMIT_EVENT_BYTES       (16u * 1024u)
+/* The facts and the verdict about one object: 64 container statuses, a node's conditions. With the
+ * wish they fit one row of history. */
+#define LIMIT_FACT_BYTES        (256u * 1024u)
+static_assert(LIMIT_RECORD_BYTES + 2 * LIMIT_FACT_BYTES + 8 * LIMIT_KEY_BYTES <= LIMIT_FRAME_BYTES,
+              "what an object was before a change is one value of the store");
+
 /* -- connections, HTTP, WebSocket, configuration (nodes/net) ---------------------------------- */
 
 /* Plaintext handed over in one on_bytes: a TLS record carries at most this much. */

@@ -29,7 +29,8 @@ struct node_row {
     uint64_t down_tip;   /* newest sequence given, 0 when none was */
     uint64_t down_acked;
     uint64_t down_floor; /* readers below need a snapshot; >= down_acked */
-    uint64_t down_count; /* DOWN rows held, swept ones included */
+    uint64_t down_swept; /* <= floor: DOWN rows up to here are gone, the others wait for it */
+    uint64_t down_count; /* DOWN rows there are */
     uint64_t held_count; /* rows the node holds at its tip */
     struct tag digest;   /* sum of their tags */
     uint64_t up_stream;  /* 0 before the first session */
@@ -39,8 +40,9 @@ struct node_row {
     int64_t session_ms;  /* cloud time at which it opened */
     uint64_t refused_count; /* facts of it that were refused */
     uint64_t gap_count;     /* events it dropped for lack of space */
-    uint64_t bound_count;   /* pods bound to it */
-    uint64_t event_count;   /* EVENT rows of it */
+    uint64_t event_count;   /* events of it that are held */
+    uint64_t event_swept;   /* none of them has a version up to this one */
+    uint64_t bound_count;   /* pods bound to it; a row of its own */
 };
 
 /* One node.

@@ -39,8 +39,9 @@
  *   DOWN_KEY  node \0 object key \0 uid     u64, the sequence of its unread DOWN row
  *   HELD      node \0 object key            tag, uid: the rows the node holds at its tip
  *   BOUND     node \0 pod key               "", pods with that node_name, whether there is a Node or not
- *   REF       object key \0 node \0 pod key   u8: what pods bound to a node need; the config map
- *   USES      node \0 pod key \0 object key   u8  or secret itself may be missing
+ *             node                          u64, how many; absent when none
+ *   REF       object key \0 node \0 pod key   "": what pods bound to a node need; the config map
+ *                                           or secret itself may be missing, and so may the node
  *   ORIGIN    origin be64, sequence be64    results of that command; sequence 0: the newest of it
  *   EVENT     see event.c
  *
@@ -69,10 +70,9 @@ enum machine_table {
     TABLE_HELD = 9,
     TABLE_BOUND = 10,
     TABLE_REF = 11,
-    TABLE_USES = 12,
-    TABLE_ORIGIN = 13,
-    TABLE_EVENT = 14,
-    MACHINE_TABLES = 15,
+    TABLE_ORIGIN = 12,
+    TABLE_EVENT = 13,
+    MACHINE_TABLES = 14,
 };
 static_assert(MACHINE_TABLES <= STORE_TABLES, "the store has a table for each of ours");
 
@@ -136,10 +136,13 @@ struct machine_meta {
     uint64_t version;       /* of the newest change of any object */
     int64_t time_ms;        /* of the newest command, never goes back */
     uint64_t change_floor;  /* changes up to this version are forgotten */
+    uint64_t change_swept;  /* of those, rows up to this version are gone */
     uint64_t change_bytes;  /* of the CHANGE rows held */
     uint64_t object_count;
     uint64_t node_count;
-    uint64_t event_count;   /* EVENT rows held, of all nodes */
+    uint64_t event_count;   /* events held, of all nodes */
+    uint64_t event_swept;   /* no event has a version up to this one */
+    int64_t event_oldest_ms; /* none held is older */
     uint64_t refused_count; /* records refused, all reasons, since the cluster began */
 };
 
@@ -178,20 +181,28 @@ struct node_cache; /* NODE rows of the entry being applied: node.c */
 
 struct machine {
     struct store *store; /* borrowed for life */
-    struct codec *codec; /* what is read out of the entry being applied */
     struct machine_meta meta;
     int64_t settings[SETTINGS];
 
+    /* What is read out of the entry being applied lives in one of these: until the next entry, the
+     * next record, the next record inside an upward batch. */
+    struct codec *codec_entry;
+    struct codec *codec_record;
+    struct codec *codec_inner;
+    struct codec *codec; /* the one of the two below that the present record is read into */
+
     /* Of the entry being applied. */
     uint64_t index;
-    uint32_t place; /* of the record in it */
-    int failed;     /* sticky: what the store answered when reading failed */
-    uint16_t unknown_kind;
-    bool committing; /* the batch is complete, and the store was full */
+    uint32_t place;         /* of the record in it */
+    uint64_t history_bytes; /* of the CHANGE rows it wrote */
+    int failed;             /* sticky: what the store answered when reading failed */
+    bool committing;        /* the batch is complete, and the store was full */
     struct node_cache *nodes;
     struct machine_result *results; /* LIMIT_BATCH_RECORDS of them */
     struct machine_touched *touched;
     uint32_t touched_capacity;
+    uint8_t *scratch; /* the value being put together */
+    size_t scratch_capacity;
     struct machine_applied applied;
 };
 

@@ -1,0 +1,493 @@
+/* Who must hear of what, in which place: the writing of the down logs.
+ *
+ * What a node holds is decided here and nowhere else: pods bound to it, and what they name. HELD is
+ * that set as of the tip, DOWN the way there. A row of DOWN says "read this key now", so when a key
+ * changes again before the node has read it, the older row goes and the newer takes the next number.
+ * A remove is never dropped together with an unread put: any replica may have sent the put already.
+ *
+ * Rows:
+ *   DOWN      node \0 sequence be64 -> u8 operation, u8 reason, u16 key size, u32 zero, i64 time,
+ *                                      u64 trace; key; uid
+ *   HELD      node \0 object key    -> tag low, high; uid
+ */
+#include "statemachine/apply.h"
+
+#define DOWN_HEADER_BYTES 24u
+/* Rows below the floor let go per row appended: more than one, so that they come to an end. */
+#define DOWN_SWEEP_APPEND 4u
+/* ... and per acknowledgement. */
+#define DOWN_SWEEP_ACK    1024u
+
+/* -- the log of one node ----------------------------------------------------------------------- */
+
+static struct row_key down_key(struct bytes node, uint64_t sequence)
+{
+    struct row_key key;
+    key.size = 0;
+    row_key_add(&key, node);
+    row_key_add_zero(&key);
+    row_key_add_be64(&key, sequence);
+    return key;
+}
+
+static struct row_key down_key_key(struct bytes node, struct bytes object, struct bytes uid)
+{
+    struct row_key key = row_key_pair(node, object);
+    row_key_add_zero(&key);
+    row_key_add(&key, uid);
+    return key;
+}
+
+bool down_decode(struct bytes value, struct down_row *out)
+{
+    if (value.size < DOWN_HEADER_BYTES) {
+        return false;
+    }
+    uint16_t key_size;
+    memcpy(&key_size, value.data + 2, sizeof key_size);
+    const size_t rest = value.size - DOWN_HEADER_BYTES;
+    out->operation = value.data[0];
+    out->reason = value.data[1];
+    out->time_ms = (int64_t)get_le64(value.data + 8);
+    out->trace = get_le64(value.data + 16);
+    if (key_size > rest || (out->operation != DOWN_PUT && out->operation != DOWN_REMOVE)) {
+        return false;
+    }
+    out->key = bytes_of(value.data + DOWN_HEADER_BYTES, key_size);
+    out->uid = bytes_of(out->key.data + key_size, rest - key_size);
+    return true;
+}
+
+/* Let go of rows that no reader gets any more, a few at a time. */
+static void down_sweep(struct machine *machine, struct node_row *node, uint32_t rows_max)
+{
+    if (node->down_swept >= node->down_floor) {
+        return;
+    }
+    const struct bytes name = bytes_text(node->name);
+    const struct row_key from = down_key(name, node->down_swept + 1);
+    struct store_iterator *iterator = store_iterate(store_live(machine->store), TABLE_DOWN,
+                                                    bytes_of(from.data, from.size - 8));
+    bool on = store_iterator_seek(iterator, row_key_bytes(&from));
+    for (uint32_t i = 0; i < rows_max; i++) {
+        if (!on || get_be64(store_iterator_key(iterator).data + name.size + 1) > node->down_floor) {
+            node->down_swept = node->down_floor;
+            break;
+        }
+        const struct bytes row = store_iterator_key(iterator);
+        struct down_row down;
+        if (!down_decode(store_iterator_value(iterator), &down) || node->down_count == 0) {
+            machine->failed = STATUS_CORRUPT;
+            break;
+        }
+        const struct row_key index = down_key_key(name, down.key, down.uid);
+        node->down_swept = get_be64(row.data + name.size + 1);
+        node->down_count--;
+        store_remove(machine->store, TABLE_DOWN_KEY, row_key_bytes(&index));
+        store_remove(machine->store, TABLE_DOWN, row);
+        on = store_iterator_next(iterator);
+    }
+    row_iterator_end(machine, iterator);
+}
+
+static void down_append(struct machine *machine, struct node_row *node, const struct down_row *down)
+{
+    const struct bytes name = bytes_text(node->name);
+    node->down_tip++;
+    const struct row_key row = down_key(name, node->down_tip);
+    const struct row_key index = down_key_key(name, down->key, down->uid);
+    const uint64_t earlier = row_get_u64(machine, TABLE_DOWN_KEY, row_key_bytes(&index));
+    if (earlier > 0) {
+        const struct row_key old = down_key(name, earlier);
+        store_remove(machine->store, TABLE_DOWN, row_key_bytes(&old));
+        CHECK(node->down_count > 0);
+        node->down_count--;
+    }
+
+    uint8_t value[DOWN_HEADER_BYTES + LIMIT_KEY_BYTES + LIMIT_NAME_BYTES] = {0};
+    const uint16_t key_size = (uint16_t)down->key.size;
+    CHECK(down->key.size <= LIMIT_KEY_BYTES);
+    CHECK(down->uid.size <= LIMIT_NAME_BYTES);
+    value[0] = down->operation;
+    value[1] = down->reason;
+    memcpy(value + 2, &key_size, sizeof key_size);
+    put_le64(value + 8, (uint64_t)down->time_ms);
+    put_le64(value + 16, down->trace);
+    memcpy(value + DOWN_HEADER_BYTES, down->key.data, down->key.size);
+    if (down->uid.size > 0) {
+        memcpy(value + DOWN_HEADER_BYTES + down->key.size, down->uid.data, down->uid.size);
+    }
+    store_put(machine->store, TABLE_DOWN, row_key_bytes(&row),
+              bytes_of(value, DOWN_HEADER_BYTES + down->key.size + down->uid.size));
+    row_put_u64(machine, TABLE_DOWN_KEY, row_key_bytes(&index), node->down_tip);
+    node->down_count++;
+
+    if (node->down_count > (uint64_t)machine->settings[SETTING_DOWN_ROWS_MAX]) {
+        node->down_floor = node->down_tip; /* too far behind: a snapshot is less than this log */
+    }
+    down_sweep(machine, node, DOWN_SWEEP_APPEND);
+    node_touch(machine, node, NODE_DOWN);
+}
+
+/* -- what a node holds ------------------------------------------------------------------------- */
+
+struct held {
+    struct tag tag;
+    struct bytes uid;
+};
+
+static bool held_get(struct machine *machine, const struct row_key *key, struct held *out)
+{
+    struct bytes value;
+    if (!row_get(machine, TABLE_HELD, row_key_bytes(key), &value)) {
+        return false;
+    }
+    if (value.size < HELD_TAG_BYTES) {
+        machine->failed = STATUS_CORRUPT;
+        return false;
+    }
+    out->tag = (struct tag){.low = get_le64(value.data), .high = get_le64(value.data + 8)};
+    out->uid = bytes_of(value.data + HELD_TAG_BYTES, value.size - HELD_TAG_BYTES);
+    return true;
+}
+
+static void delivery_give(struct machine *machine, struct node_row *node, struct bytes object_key,
+                          const struct object *object, const struct arrival *arrival)
+{
+    const struct row_key key = row_key_pair(bytes_text(node->name), object_key);
+    struct held held;
+    if (held_get(machine, &key, &held)) {
+        node->digest = tag_subtract(node->digest, held.tag);
+    } else {
+        node->held_count++;
+    }
+    const struct bytes uid = bytes_text(object->uid);
+    uint8_t value[HELD_TAG_BYTES + LIMIT_NAME_BYTES];
+    CHECK(uid.size <= LIMIT_NAME_BYTES);
+    put_le64(value, object->tag.low);
+    put_le64(value + 8, object->tag.high);
+    memcpy(value + HELD_TAG_BYTES, uid.data, uid.size);
+    store_put(machine->store, TABLE_HELD, row_key_bytes(&key),
+              bytes_of(value, HELD_TAG_BYTES + uid.size));
+    node->digest = tag_add(node->digest, object->tag);
+    const struct down_row down = {
+        .operation = DOWN_PUT,
+        .time_ms = arrival->record->time_ms,
+        .trace = arrival->record->trace,
+        .key = object_key,
+        .uid = uid,
+    };
+    down_append(machine, node, &down);
+}
+
+static void delivery_take(struct machine *machine, struct node_row *node, struct bytes object_key,
+                          enum remove_reason reason, const struct arrival *arrival)
+{
+    const struct row_key key = row_key_pair(bytes_text(node->name), object_key);
+    struct held held;
+    if (!held_get(machine, &key, &held)) {
+        return;
+    }
+    store_remove(machine->store, TABLE_HELD, row_key_bytes(&key));
+    CHECK(node->held_count > 0);
+    node->held_count--;
+    node->digest = tag_subtract(node->digest, held.tag);
+    const struct down_row down = {
+        .operation = DOWN_REMOVE,
+        .reason = (uint8_t)reason,
+        .time_ms = arrival->record->time_ms,
+        .trace = arrival->record->trace,
+        .key = object_key,
+        .uid = held.uid,
+    };
+    down_append(machine, node, &down);
+}
+
+/* -- what pods need ---------------------------------------------------------------------------- */
+
+/* "/configmaps/default/settings" */
+static struct row_key reference_object_key(const struct object *pod,
+                                           const struct reference *reference)
+{
+    struct row_key key = {.size = 0};
+    row_key_add(&key, bytes_text("/"));
+    row_key_add(&key, bytes_text(reference->resource));
+    row_key_add(&key, bytes_text("/"));
+    row_key_add(&key, bytes_text(pod->namespace_));
+    row_key_add(&key, bytes_text("/"));
+    row_key_add(&key, bytes_text(reference->name));
+    return key;
+}
+
+static struct row_key reference_key(struct bytes object_key, struct bytes node, struct bytes pod_key)
+{
+    struct row_key key = row_key_pair(object_key, node);
+    row_key_add_zero(&key);
+    row_key_add(&key, pod_key);
+    return key;
+}
+
+static bool reference_used(struct machine *machine, struct bytes object_key, struct bytes node)
+{
+    const struct row_key prefix = reference_key(object_key, node, (struct bytes){0});
+    struct store_iterator *iterator =
+        store_iterate(store_live(machine->store), TABLE_REF, row_key_bytes(&prefix));
+    const bool used = store_iterator_first(iterator);
+    row_iterator_end(machine, iterator);
+    return used;
+}
+
+static bool reference_named(const struct object *pod, const struct reference *reference)
+{
+    for (uint32_t i = 0; i < pod->reference_count; i++) {
+        if (strcmp(pod->references[i].name, reference->name) == 0 &&
+            strcmp(pod->references[i].resource, reference->resource) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The pod needs these no more, those that `keep` still names excepted. */
+static void reference_drop(struct machine *machine, struct bytes pod_key, const struct object *pod,
+                           const struct object *keep, const struct arrival *arrival)
+{
+    const struct bytes name = bytes_text(pod->node_name);
+    struct node_row *node = node_find(machine, name);
+    for (uint32_t i = 0; i < pod->reference_count; i++) {
+        if (keep != NULL && reference_named(keep, &pod->references[i])) {
+            continue;
+        }
+        const struct row_key object_key = reference_object_key(pod, &pod->references[i]);
+        const struct row_key key = reference_key(row_key_bytes(&object_key), name, pod_key);
+        store_remove(machine->store, TABLE_REF, row_key_bytes(&key));
+        if (node != NULL && !reference_used(machine, row_key_bytes(&object_key), name)) {
+            delivery_take(machine, node, row_key_bytes(&object_key), REMOVE_UNUSED, arrival);
+        }
+    }
+}
+
+/* -- pods -------------------------------------------------------------------------------------- */
+
+uint64_t delivery_bound_count(struct machine *machine, const char *node)
+{
+    return row_get_u64(machine, TABLE_BOUND, bytes_text(node));
+}
+
+/* The node gets the pod, and before it what it names and the node has not yet. */
+static void delivery_give_pod(struct machine *machine, struct node_row *node, struct bytes pod_key,
+                              const struct object *pod, const struct arrival *arrival)
+{
+    const struct bytes name = bytes_text(node->name);
+    for (uint32_t i = 0; i < pod->reference_count; i++) {
+        const struct row_key key = reference_object_key(pod, &pod->references[i]);
+        const struct row_key held = row_key_pair(name, row_key_bytes(&key));
+        struct part_value part;
+        struct object object;
+        if (!row_find(machine, TABLE_HELD, row_key_bytes(&held)) &&
+            object_find(machine, row_key_bytes(&key), &part, &object)) {
+            delivery_give(machine, node, row_key_bytes(&key), &object, arrival);
+        }
+    }
+    delivery_give(machine, node, pod_key, pod, arrival);
+}
+
+static void delivery_bind(struct machine *machine, struct bytes pod_key, const struct object *pod,
+                          bool bound, const struct arrival *arrival)
+{
+    const struct bytes name = bytes_text(pod->node_name);
+    if (!bound) {
+        const struct row_key key = row_key_pair(name, pod_key);
+        store_put(machine->store, TABLE_BOUND, row_key_bytes(&key), (struct bytes){0});
+        row_add(machine, TABLE_BOUND, name, 1);
+    }
+    for (uint32_t i = 0; i < pod->reference_count; i++) {
+        const struct row_key object_key = reference_object_key(pod, &pod->references[i]);
+        const struct row_key key = reference_key(row_key_bytes(&object_key), name, pod_key);
+        store_put(machine->store, TABLE_REF, row_key_bytes(&key), (struct bytes){0});
+    }
+    struct node_row *node = node_find(machine, name);
+    if (node != NULL) {
+        delivery_give_pod(machine, node, pod_key, pod, arrival);
+    }
+}
+
+static void delivery_unbind(struct machine *machine, struct bytes pod_key, const struct object *pod,
+                            enum remove_reason reason, const struct arrival *arrival)
+{
+    const struct bytes name = bytes_text(pod->node_name);
+    const struct row_key key = row_key_pair(name, pod_key);
+    store_remove(machine->store, TABLE_BOUND, row_key_bytes(&key));
+    row_add(machine, TABLE_BOUND, name, -1);
+    struct node_row *node = node_find(machine, name);
+    if (node != NULL) {
+        delivery_take(machine, node, pod_key, reason, arrival);
+    }
+    reference_drop(machine, pod_key, pod, NULL, arrival);
+}
+
+static void delivery_put_pod(struct machine *machine, struct bytes key, const struct object *before,
+                             const struct object *pod, const struct arrival *arrival)
+{
+    const bool was_bound = before != NULL && before->node_name[0] != '\0';
+    const bool stays = was_bound && strcmp(before->node_name, pod->node_name) == 0;
+    if (was_bound && !stays) {
+        delivery_unbind(machine, key, before, REMOVE_UNUSED, arrival);
+    }
+    if (pod->node_name[0] != '\0') {
+        delivery_bind(machine, key, pod, stays, arrival);
+    }
+    if (stays) {
+        reference_drop(machine, key, before, pod, arrival);
+    }
+}
+
+/* -- nodes ------------------------------------------------------------------------------------- */
+
+/* The next pod bound to a node, after the one `at` is (its size 0: the first).
+ *   at   BOUND key of the pod; out_key lent as long as it */
+static bool delivery_next_bound(struct machine *machine, struct bytes node, struct row_key *at,
+                                struct bytes *out_key)
+{
+    const struct row_key prefix = row_key_pair(node, (struct bytes){0});
+    struct store_iterator *iterator =
+        store_iterate(store_live(machine->store), TABLE_BOUND, row_key_bytes(&prefix));
+    bool on = false;
+    if (at->size == 0) {
+        on = store_iterator_first(iterator);
+    } else {
+        on = store_iterator_seek(iterator, row_key_bytes(at));
+        if (on && bytes_equal(store_iterator_key(iterator), row_key_bytes(at))) {
+            on = store_iterator_next(iterator);
+        }
+    }
+    if (on) {
+        at->size = 0;
+        row_key_add(at, store_iterator_key(iterator));
+        *out_key = bytes_of(at->data + prefix.size, at->size - prefix.size);
+    }
+    row_iterator_end(machine, iterator);
+    return on && machine->failed == STATUS_OK;
+}
+
+/* A Node appeared; pods may be bound to its name already. */
+static void delivery_make_node(struct machine *machine, const struct object *object,
+                               const struct arrival *arrival)
+{
+    struct node_row *node = node_add(machine, object->name, object->uid);
+    struct row_key at = {.size = 0};
+    struct bytes pod_key;
+    while (delivery_next_bound(machine, bytes_text(node->name), &at, &pod_key)) {
+        struct part_value part;
+        struct object pod;
+        if (!object_find(machine, pod_key, &part, &pod)) {
+            machine->failed = STATUS_CORRUPT;
+            return;
+        }
+        delivery_give_pod(machine, node, pod_key, &pod, arrival);
+        store_reader_reset(store_live(machine->store)); /* `object` lives in the command */
+    }
+}
+
+void delivery_forget_node(struct machine *machine, const char *name, const struct arrival *arrival)
+{
+    char node[LIMIT_NAME_BYTES + 1]; /* the caller's may be lent by the reader, which is reset below */
+    CHECK(strlen(name) < sizeof node);
+    memcpy(node, name, strlen(name) + 1);
+    struct node_row *row = node_find(machine, bytes_text(node));
+    if (row == NULL) {
+        CHECK(machine->failed != STATUS_OK); /* a Node object has its row */
+        return;
+    }
+    const struct row_key prefix = row_key_pair(bytes_text(node), (struct bytes){0});
+    row_remove_prefix(machine, TABLE_DOWN, row_key_bytes(&prefix));
+    row_remove_prefix(machine, TABLE_DOWN_KEY, row_key_bytes(&prefix));
+    row_remove_prefix(machine, TABLE_HELD, row_key_bytes(&prefix));
+    event_forget_node(machine, node);
+    node_remove(machine, row);
+
+    struct row_key at = {.size = 0};
+    struct bytes pod_key;
+    while (delivery_next_bound(machine, bytes_text(node), &at, &pod_key)) {
+        struct part_value part;
+        struct object pod;
+        if (!object_find(machine, pod_key, &part, &pod)) {
+            machine->failed = STATUS_CORRUPT;
+            return;
+        }
+        if (pod.finalizer_count == 0) {
+            object_erase(machine, pod_key, &pod, arrival);
+        }
+        store_reader_reset(store_live(machine->store));
+    }
+}
+
+void delivery_acknowledge(struct machine *machine, struct node_row *node, uint64_t position)
+{
+    CHECK(position > node->down_acked);
+    CHECK(position <= node->down_tip);
+    node->down_acked = position;
+    if (position > node->down_floor) {
+        node->down_floor = position;
+    }
+    down_sweep(machine, node, DOWN_SWEEP_ACK);
+    node_touch(machine, node, 0);
+}
+
+/* -- any object -------------------------------------------------------------------------------- */
+
+static bool delivery_is_shared(const struct object *object)
+{
+    return object_is(object, "configmaps") || object_is(object, "secrets");
+}
+
+/* Every existing node that needs a config map or secret gets it, or loses it (`object` NULL). */
+static void delivery_tell(struct machine *machine, struct bytes key, const struct object *object,
+                          const struct arrival *arrival)
+{
+    const struct row_key prefix = row_key_pair(key, (struct bytes){0});
+    struct store_iterator *iterator =
+        store_iterate(store_live(machine->store), TABLE_REF, row_key_bytes(&prefix));
+    bool on = store_iterator_first(iterator);
+    while (on && machine->failed == STATUS_OK) {
+        struct bytes rest = store_iterator_key(iterator);
+        rest = bytes_of(rest.data + prefix.size, rest.size - prefix.size);
+        const struct bytes name = row_key_take(&rest);
+        struct row_key behind = row_key_pair(key, name); /* all pods of this node */
+        row_key_add(&behind, bytes_of("\1", 1));
+        struct node_row *node = node_find(machine, name);
+        if (node != NULL && object != NULL) {
+            delivery_give(machine, node, key, object, arrival);
+        } else if (node != NULL) {
+            delivery_take(machine, node, key, REMOVE_DELETED, arrival);
+        }
+        on = store_iterator_seek(iterator, row_key_bytes(&behind));
+    }
+    row_iterator_end(machine, iterator);
+}
+
+void delivery_put(struct machine *machine, struct bytes key, const struct object *before,
+                  const struct object *object, const struct arrival *arrival)
+{
+    if (object_is(object, "pods")) {
+        delivery_put_pod(machine, key, before, object, arrival);
+    } else if (delivery_is_shared(object)) {
+        delivery_tell(machine, key, object, arrival);
+    } else if (object_is(object, "nodes") && before == NULL) {
+        delivery_make_node(machine, object, arrival);
+    }
+}
+
+void delivery_remove(struct machine *machine, struct bytes key, const struct object *object,
+                     const struct arrival *arrival)
+{
+    if (object_is(object, "pods")) {
+        if (object->node_name[0] != '\0') {
+            delivery_unbind(machine, key, object, REMOVE_DELETED, arrival);
+        }
+    } else if (delivery_is_shared(object)) {
+        delivery_tell(machine, key, NULL, arrival);
+    } else if (object_is(object, "nodes")) {
+        delivery_forget_node(machine, object->name, arrival);
+    }
+}

@@ -151,7 +151,8 @@ struct http_call_events {
 int http_call_start(struct http_client *client, const struct http_call_request *request,
                     const struct http_call_events *events, void *owner, struct http_call **out_call);
 
-/* Stop and restart on_body, slowing the server down. */
+/* Stop and restart on_body, slowing the server down. What was read already, up to
+ * LIMIT_LINK_READ_BYTES, may still come. */
 void http_call_pause(struct http_call *call);
 void http_call_resume(struct http_call *call);
 

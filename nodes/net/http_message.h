@@ -2,8 +2,9 @@
  *
  * Pure: bytes in, messages out, so that it can be fuzzed and simulated. http.h puts it on links.
  *
- * Refused on purpose: obsolete line folding, more than one Host or Content-Length that differ, both
- * Content-Length and Transfer-Encoding (request smuggling), NUL in a decoded path or value, HTTP/0.9.
+ * Refused on purpose: no or several Host headers, several Content-Lengths, both
+ * Content-Length and Transfer-Encoding (request smuggling), NUL in a decoded path or value, HTTP/0.9,
+ * CONNECT, fragments.
  */
 #ifndef KELP_NODES_NET_HTTP_MESSAGE_H
 #define KELP_NODES_NET_HTTP_MESSAGE_H
@@ -28,10 +29,10 @@ struct http_parameter {
 };
 
 struct http_request {
-    const char *method;                            /* "GET", "PATCH", ... */
-    const char *target;                            /* as sent, "/api/v1/pods?watch=1" */
-    const char *path;                              /* target up to '?', as sent */
-    const char *segments[LIMIT_HTTP_SEGMENTS];     /* percent-decoded; empty ones are left out */
+    const char *method;                        /* "GET", "PATCH", ... */
+    const char *target;                        /* as sent, "/api/v1/pods?watch=1" */
+    const char *path;                          /* target up to '?', as sent */
+    const char *segments[LIMIT_HTTP_SEGMENTS]; /* percent-decoded; empty ones are left out */
     uint32_t segments_count;
     struct http_parameter parameters[LIMIT_HTTP_PARAMETERS]; /* in order, repeated ones too */
     uint32_t parameters_count;
@@ -39,7 +40,7 @@ struct http_request {
     uint32_t headers_count;
     struct bytes body; /* de-chunked */
     bool keep_alive;   /* the client wants to go on */
-    bool upgrade;      /* Connection: upgrade with an Upgrade header; bytes that follow are not HTTP */
+    bool upgrade; /* Connection: upgrade with an Upgrade header; bytes that follow are not HTTP */
 };
 
 /* Value of the first header of this name, without case; NULL: not sent. */
@@ -80,7 +81,8 @@ bool http_request_parser_take_continue(struct http_request_parser *parser);
 bool http_request_parser_busy(const struct http_request_parser *parser);
 
 /* The status to refuse with (400, 413, 414, 431, 501, 505) and a sentence, lent for ever. */
-uint32_t http_request_parser_refusal(const struct http_request_parser *parser, const char **out_text);
+uint32_t http_request_parser_refusal(const struct http_request_parser *parser,
+                                     const char **out_text);
 
 /* -- responses, for the client side ------------------------------------------------------------ */
 
@@ -101,7 +103,7 @@ struct http_response_events {
     void (*on_body)(struct bytes bytes, void *owner);
 };
 
-/* `head`: the request was HEAD, so no body follows. NULL: out of memory. */
+/* events: borrowed until close. NULL: out of memory. Ready for the response to a GET. */
 struct http_response_parser *http_response_parser_open(const struct http_response_events *events,
                                                        void *owner);
 void http_response_parser_close(struct http_response_parser *parser);
@@ -113,6 +115,9 @@ void http_response_parser_next(struct http_response_parser *parser, const char *
  * limit was met. */
 enum http_parse http_response_parser_feed(struct http_response_parser *parser, struct bytes bytes,
                                           size_t *out_used);
+
+/* May the connection carry another call? After HTTP_PARSE_WHOLE. */
+bool http_response_parser_keep_alive(const struct http_response_parser *parser);
 
 /* The connection ended: is the response whole by that (no length was given)? */
 bool http_response_parser_finish(struct http_response_parser *parser);

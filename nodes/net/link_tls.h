@@ -120,7 +120,8 @@ const struct link_peer *link_peer(const struct link *link);
 
 /* Queue bytes, all of them or none. What is written in one turn of the loop leaves together.
  *
- *   bytes    borrowed during the call; up to LIMIT_LINK_WRITE_BYTES, which is the caller's own claim
+ *   bytes    borrowed during the call; up to LIMIT_LINK_WRITE_BYTES, which is the caller's own claim;
+ *            none: asks whether a write would be taken
  *   answers  0; STATUS_FULL: nothing taken, on_writable follows; STATUS_CLOSING: never again
  */
 int link_write(struct link *link, struct bytes bytes);

@@ -23,6 +23,7 @@
 #include "log/log.h"
 #include "nodes/cloud/backend.h"
 #include "nodes/logger.h"
+#include "replication/replica.h"
 #include "schemas/bytes.h"
 #include "schemas/codec.h"
 #include "schemas/limits.h"
@@ -51,7 +52,7 @@ struct cloud_core_config {
     uint32_t raft_heartbeat_ms; /* raft [100] */
     uint32_t apply_budget;   /* entries applied in one run [256] */
     uint32_t session_max;    /* sessions of this replica [LIMIT_SESSIONS] */
-    uint64_t flush_bytes;    /* applied bytes after which the store is flushed and the log released [64 MiB] */
+    uint64_t snapshot_bytes; /* log between two checkpoints of the state, see replica.h */
 };
 
 /* Kubernetes JSON is made and edited at the API door only; the program passes api.h's functions. */
@@ -84,6 +85,8 @@ struct cloud_core_ops {
     void (*random)(void *context, void *buffer, size_t size);
     /* The keyed content tag, see backend.tag. */
     struct tag (*tag)(void *context, struct bytes key, struct bytes json);
+    /* Run work->work(work) in a pool thread, then work->done(work) on the loop. */
+    void (*run_work)(void *context, struct replica_work *work);
     /* Rows have changed up to this resource version: feed watches (api_changed). May be NULL. */
     void (*changed)(void *context, uint64_t version);
     /* We lead now, or no longer: start and stop controllers. May be NULL. */
@@ -110,10 +113,10 @@ struct cloud_core;
 int cloud_core_open(const struct cloud_core_config *config, const struct cloud_core_objects *objects,
                     const struct cloud_core_ops *ops, struct store *store, struct log *log,
                     struct cloud_core_time now, struct cloud_core **out, char *reason);
-/* Say bye to all sessions, take no more proposals, answer waiting calls with STATUS_CLOSING and start
- * the last flush of the store. The frames are sent from inside. */
+/* Say bye to all sessions, take no more proposals, answer waiting calls with STATUS_CLOSING. The frames
+ * are sent from inside. */
 void cloud_core_stop(struct cloud_core *core, struct cloud_core_time now);
-/* Nothing is under way any more: log requests and flushes have called back. */
+/* Nothing is under way any more: the log's requests and pool work have called back. */
 bool cloud_core_idle(const struct cloud_core *core);
 /* Forget everything. After a stop that became idle; or, in the simulator's crash, at once, with a
  * store and a log that never call back again. */

@@ -56,6 +56,8 @@ struct edge_core_ops {
     int (*volumes_remove)(void *context, const char *uid, const char *namespace, const char *name);
     void (*log_remove)(void *context, const char *uid, const char *namespace, const char *name,
                        const char *container, uint32_t attempt);
+    /* Run store_flush in a pool thread, then edge_core_flushed. One at a time. */
+    void (*flush_store)(void *context);
     /* The log or the store failed: the process must end with this message. */
     void (*fatal)(void *context, int status, const char *message);
 };
@@ -103,6 +105,9 @@ void edge_core_node_status(struct edge_core *core, const struct node_status *sta
                            struct pods_time now);
 /* For people: an event of the node itself. */
 void edge_core_event(struct edge_core *core, const struct edge_event *event, struct pods_time now);
+
+/* The store_flush that was asked for is done, with its answer. */
+void edge_core_flushed(struct edge_core *core, int status);
 
 /* Do what is due.
  *   answers  the mono_ms at which to run again at the latest; now.mono_ms when there is more to do */

@@ -63,6 +63,14 @@ static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starv
 /* -- the cluster ----------------------------------------------------------------------------- */
 
 #define LIMIT_REPLICAS           7u
+/* Records one replica has proposed or wants to, and their bytes; 429 or 503 above. Sixteen times what
+ * ten thousand edges acknowledge in a turn is never reached; a stalled leader reaches it. */
+#define LIMIT_FORWARD_RECORDS         65536u
+#define LIMIT_FORWARD_BYTES           (64u * 1024u * 1024u)
+/* Commands of one replica under way at once; fewer than results the state keeps per origin. */
+#define LIMIT_FORWARD_FLIGHT          32u
+#define LIMIT_FORWARD_COMMAND_RECORDS 1024u
+#define LIMIT_FORWARD_READERS         4096u
 /* Edge sessions of one replica: ten thousand edges on the last one standing, and room to reconnect. */
 #define LIMIT_SESSIONS           16384u
 /* Commands proposed and not yet applied, per replica: libraft itself does not bound them. */

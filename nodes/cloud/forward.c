@@ -65,6 +65,7 @@ struct forwarder {
     uint64_t request;       /* newest question asked, 0: none under way */
     uint64_t request_last;  /* numbers given out */
     uint64_t request_retry_ms;
+    uint64_t now_ms; /* of the newest input */
     struct forward_serve *serves;
 
     struct codec *codec;
@@ -356,6 +357,7 @@ static void forward_on_index(struct forwarder *forward, uint64_t request, int st
         return; /* of a question that was given up */
     }
     forward->request = 0;
+    forward->request_retry_ms = status == 0 ? 0 : forward->now_ms + FORWARD_REFUSED_MS;
     for (struct forward_reader *r = forward->readers; r != NULL; r = r->next) {
         if (r->request == request && r->index == 0) {
             r->request = 0; /* asked again when the leader refused */
@@ -445,9 +447,6 @@ static void forward_ask(struct forwarder *forward, uint64_t now_ms)
     if (leader == forward->replica) {
         forward->request_retry_ms = now_ms + FORWARD_RETRY_MS;
         forward_serve_read(forward, 0, forward->request);
-        if (forward->request == 0) {
-            forward->request_retry_ms = now_ms + FORWARD_REFUSED_MS; /* refused at once */
-        }
         return;
     }
     struct bytes body;
@@ -562,6 +561,7 @@ int forward_on_peer(struct forwarder *forward, uint64_t from, uint16_t kind, str
                     uint64_t now_ms)
 {
     struct read_index read;
+    forward->now_ms = now_ms;
     switch (kind) {
     case WIRE_FORWARD:
         return forward_on_forward(forward, from, body);
@@ -580,11 +580,6 @@ int forward_on_peer(struct forwarder *forward, uint64_t from, uint16_t kind, str
             return STATUS_MALFORMED;
         }
         forward_on_index(forward, read.request, read.status, read.index);
-        if (read.status != 0) {
-            forward->request_retry_ms = now_ms + FORWARD_REFUSED_MS;
-        } else {
-            forward->request_retry_ms = 0;
-        }
         return 0;
     default:
         return STATUS_MALFORMED;
@@ -620,6 +615,7 @@ static void forward_end_overdue(struct forwarder *forward, uint64_t now_ms)
 
 uint64_t forward_run(struct forwarder *forward, uint64_t now_ms)
 {
+    forward->now_ms = now_ms;
     forward_end_overdue(forward, now_ms);
     while (forward->queue_head != NULL && forward->command_count < LIMIT_FORWARD_FLIGHT) {
         forward_form(forward, now_ms);

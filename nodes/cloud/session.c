@@ -100,8 +100,8 @@ static int session_feed_read(void *context, uint64_t after, size_t max_bytes, st
                              uint64_t *out_last)
 {
     struct session *session = context;
-    return session->door->read(session->door->context, session->node, after, max_bytes, out,
-                               out_last);
+    return session->door->read(session->door->context, session->node, session->down.stream, after,
+                               max_bytes, out, out_last);
 }
 
 static int session_feed_snapshot_open(void *context, uint64_t id, uint64_t *out_position)

@@ -72,7 +72,7 @@ struct session_door {
     bool (*knows)(void *context, uint16_t kind);
     const char *(*cluster)(void *context); /* "" before the first boot is done */
     /* The down rows, as struct feed_source with the node's name. */
-    int (*read)(void *context, const char *node, uint64_t after, size_t max_bytes,
+    int (*read)(void *context, const char *node, uint64_t stream, uint64_t after, size_t max_bytes,
                 struct bytes *out, uint64_t *out_last);
     int (*snapshot_open)(void *context, const char *node, uint64_t id, uint64_t *out_position);
     int (*snapshot_next)(void *context, const char *node, uint64_t id, size_t max_bytes,

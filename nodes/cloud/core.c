@@ -1,0 +1,517 @@
+#include "nodes/cloud/core_inner.h"
+
+#include "schemas/check.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void core_log(struct cloud_core *core, enum logger_level level, const char *event,
+              const char *format, ...)
+{
+    char pairs[768];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(pairs, sizeof pairs, format, arguments);
+    va_end(arguments);
+    core->ops.log(core->ops.context, level, event, pairs);
+}
+
+struct store_reader *core_reader(struct cloud_core *core)
+{
+    return core->stalled != NULL ? core->stalled : store_live(core->store);
+}
+
+void core_fatal(struct cloud_core *core, int status, const char *message)
+{
+    if (!core->ended) {
+        core->ended = true;
+        core->ops.fatal(core->ops.context, status, message);
+    }
+}
+
+/* -- applying ---------------------------------------------------------------------------------- */
+
+static void core_on_applied(struct cloud_core *core, const struct machine_applied *applied)
+{
+    if (applied->origin == (core->config.replica << 32 | core->config.boot_count)) {
+        struct core_done *done =
+            calloc(1, sizeof *done + applied->result_count * sizeof done->results[0]);
+        CHECK(done != NULL);
+        done->sequence = applied->sequence;
+        done->count = applied->result_count;
+        for (uint32_t i = 0; i < applied->result_count; i++) {
+            done->results[i] = (struct forward_result){
+                .outcome = (int)applied->results[i].outcome,
+                .value = applied->results[i].value,
+            };
+        }
+        if (core->done_tail == NULL) {
+            core->done_head = done;
+        } else {
+            core->done_tail->next = done;
+        }
+        core->done_tail = done;
+    }
+    for (uint32_t i = 0; i < applied->node_count; i++) {
+        core_session_touch(core, applied->nodes[i].node);
+    }
+}
+
+/* Apply one entry. false: the store is full, or we have ended; the entry is still to be applied. */
+static bool core_apply(struct cloud_core *core, uint64_t index, struct bytes command)
+{
+    if (core->ended) {
+        return false;
+    }
+    const struct machine_applied *applied = NULL;
+    const int status = machine_apply(&core->machine, index, command, &applied);
+    if (status == STATUS_OK) {
+        if (core->stalled != NULL) {
+            store_snapshot_release(core->stalled);
+            core->stalled = NULL;
+            core_log(core, LOGGER_INFO, "store_went_on", "index=%llu", (unsigned long long)index);
+        }
+        core->applied_count++;
+        if (applied->malformed) {
+            core_log(core, LOGGER_ERROR, "entry_malformed", "index=%llu",
+                     (unsigned long long)index);
+        }
+        core_on_applied(core, applied);
+        return true;
+    }
+    if (status == STATUS_FULL) {
+        if (core->stalled == NULL) {
+            core->stalled = store_snapshot(core->store);
+            core_log(core, LOGGER_WARN, "store_stalled", "index=%llu", (unsigned long long)index);
+        }
+        return false;
+    }
+    char message[160];
+    if (status == STATUS_UNSUPPORTED) {
+        snprintf(message, sizeof message,
+                 "entry %llu holds a record of kind %u, which this release does not know: upgrade",
+                 (unsigned long long)index, applied == NULL ? 0 : applied->unknown_kind);
+    } else {
+        snprintf(message, sizeof message, "entry %llu cannot be applied: %s",
+                 (unsigned long long)index, store_error(core->store));
+    }
+    core_fatal(core, status, message);
+    return false;
+}
+
+/* From the middle of raft: apply at once while the budget of the turn lasts, else keep a copy. */
+static void core_hook_apply(void *context, uint64_t index, uint64_t term, struct bytes command)
+{
+    struct cloud_core *core = context;
+    (void)term;
+    if (core->entries_head == NULL && core->applied_count < core->config.apply_budget &&
+        core_apply(core, index, command)) {
+        return;
+    }
+    struct core_entry *entry = malloc(sizeof *entry + command.size);
+    CHECK(entry != NULL);
+    entry->next = NULL;
+    entry->index = index;
+    entry->size = command.size;
+    memcpy(entry->command, command.data, command.size);
+    if (core->entries_tail == NULL) {
+        core->entries_head = entry;
+    } else {
+        core->entries_tail->next = entry;
+    }
+    core->entries_tail = entry;
+}
+
+static void core_apply_waiting(struct cloud_core *core)
+{
+    while (core->entries_head != NULL && core->applied_count < core->config.apply_budget) {
+        struct core_entry *entry = core->entries_head;
+        if (!core_apply(core, entry->index, bytes_of(entry->command, entry->size))) {
+            return;
+        }
+        core->entries_head = entry->next;
+        if (core->entries_head == NULL) {
+            core->entries_tail = NULL;
+        }
+        free(entry);
+    }
+}
+
+/* Callbacks of proposals, once the applying of this turn is over. */
+static void core_tell_done(struct cloud_core *core)
+{
+    while (core->done_head != NULL) {
+        struct core_done *done = core->done_head;
+        core->done_head = done->next;
+        if (core->done_head == NULL) {
+            core->done_tail = NULL;
+        }
+        (void)forward_applied(core->forward,
+                              core->config.replica << 32 | core->config.boot_count,
+                              done->sequence, done->results, done->count);
+        free(done);
+    }
+}
+
+/* -- the replica's hooks ----------------------------------------------------------------------- */
+
+static void core_hook_leadership(void *context, enum replica_role role, uint64_t term,
+                                 uint64_t leader)
+{
+    struct cloud_core *core = context;
+    const bool leads = role == REPLICA_LEADER;
+    if (leads != core->leads || term != core->term || leader != core->leader) {
+        core->leadership_moved = true;
+    }
+    core->leads = leads;
+    core->term = term;
+    core->leader = leads ? core->config.replica : leader;
+}
+
+static void core_hook_fatal(void *context, const char *what, int status)
+{
+    core_fatal(context, status, what);
+}
+
+static int core_hook_checkpoint_start(void *context, uint64_t index)
+{
+    struct cloud_core *core = context;
+    return machine_index(&core->machine) >= index && core->stalled == NULL ? 0 : STATUS_FULL;
+}
+
+/* In the pool: what is applied becomes durable in the store, so the log may go up to there. The files
+ * of a checkpoint are not offered yet: a replica that needs them says so and stops. */
+static int core_hook_checkpoint_make(void *context, struct manifest *out)
+{
+    struct cloud_core *core = context;
+    const int status = store_flush(core->store);
+    if (status == 0) {
+        out->applied_index = store_flushed_position(core->store);
+    }
+    return status;
+}
+
+static void core_hook_checkpoint_end(void *context, int status)
+{
+    struct cloud_core *core = context;
+    if (status != 0) {
+        core_log(core, LOGGER_WARN, "checkpoint_failed", "status=%d reason=%s", status,
+                 status_text(status));
+    }
+}
+
+static void core_hook_run(void *context, struct replica_work *work)
+{
+    struct cloud_core *core = context;
+    core->ops.run_work(core->ops.context, work);
+}
+
+static int core_hook_send(void *context, uint64_t to, struct bytes message)
+{
+    struct cloud_core *core = context;
+    struct bytes frame;
+    codec_reset(core->codec_raft);
+    const int status = codec_frame_build(core->codec_raft, WIRE_RAFT, message, &frame);
+    if (status == 0) {
+        core->ops.send_peer(core->ops.context, to, frame);
+    }
+    return status;
+}
+
+/* -- the door of forwarding -------------------------------------------------------------------- */
+
+static uint64_t core_forward_leader(void *context)
+{
+    return ((struct cloud_core *)context)->leader;
+}
+
+static int core_forward_propose(void *context, struct bytes command)
+{
+    struct cloud_core *core = context;
+    if (core->stalled != NULL) {
+        return STATUS_FULL; /* proposals stop before the store would stall everybody */
+    }
+    return replica_propose(core->replica, command, NULL, NULL);
+}
+
+static int core_forward_read(void *context,
+                             void (*callback)(void *context, int status, uint64_t index),
+                             void *callback_context)
+{
+    struct cloud_core *core = context;
+    return replica_read(core->replica, callback, callback_context);
+}
+
+static uint64_t core_forward_applied(void *context)
+{
+    return machine_index(&((struct cloud_core *)context)->machine);
+}
+
+static int64_t core_forward_wall_ms(void *context)
+{
+    return ((struct cloud_core *)context)->now.wall_ms;
+}
+
+static void core_forward_send_peer(void *context, uint64_t replica, struct bytes frame)
+{
+    struct cloud_core *core = context;
+    core->ops.send_peer(core->ops.context, replica, frame);
+}
+
+/* -- life -------------------------------------------------------------------------------------- */
+
+static void core_default(uint32_t *value, uint32_t preset)
+{
+    if (*value == 0) {
+        *value = preset;
+    }
+}
+
+static int core_open_replica(struct cloud_core *core, struct log *log)
+{
+    struct replica_member members[LIMIT_REPLICAS];
+    const char *address = "";
+    for (uint32_t i = 0; i < core->config.peer_count; i++) {
+        const struct cloud_core_peer *peer = &core->config.peers[i];
+        members[i] = (struct replica_member){
+            .id = peer->replica,
+            .address = peer->address,
+            .role = REPLICA_VOTER,
+        };
+        address = peer->replica == core->config.replica ? peer->address : address;
+    }
+    const struct replica_config config = {
+        .id = core->config.replica,
+        .address = address,
+        .members = members,
+        .member_count = core->config.peer_count,
+        .epoch = 1,
+        .applied_index = machine_index(&core->machine),
+        .seed = core->config.seed,
+        .now_ms = core->now.mono_ms,
+        .election_ms = core->config.election_ms,
+        .heartbeat_ms = core->config.raft_heartbeat_ms,
+        .snapshot_bytes = core->config.snapshot_bytes,
+        .run = core_hook_run,
+    };
+    const struct replica_hooks hooks = {
+        .context = core,
+        .apply = core_hook_apply,
+        .leadership = core_hook_leadership,
+        .fatal = core_hook_fatal,
+        .checkpoint_start = core_hook_checkpoint_start,
+        .checkpoint_make = core_hook_checkpoint_make,
+        .checkpoint_end = core_hook_checkpoint_end,
+    };
+    const struct replica_peers peers = {.context = core, .send = core_hook_send};
+    return replica_open(log, &config, &hooks, &peers, &core->replica);
+}
+
+int cloud_core_open(const struct cloud_core_config *config, const struct cloud_core_objects *objects,
+                    const struct cloud_core_ops *ops, struct store *store, struct log *log,
+                    struct cloud_core_time now, struct cloud_core **out, char *reason)
+{
+    CHECK(config->peer_count >= 1);
+    CHECK(config->peer_count <= LIMIT_REPLICAS);
+
+    struct cloud_core *core = calloc(1, sizeof *core);
+    CHECK(core != NULL);
+    core->config = *config;
+    core->objects = *objects;
+    core->ops = *ops;
+    core->store = store;
+    core->now = now;
+    core_default(&core->config.heartbeat_ms, 10000);
+    core_default(&core->config.unreachable_ms, 40000);
+    core_default(&core->config.propose_ms, 10000);
+    core_default(&core->config.apply_budget, 256);
+    core_default(&core->config.session_max, LIMIT_SESSIONS);
+
+    core->codec_frame = codec_create();
+    core->codec_raft = codec_create();
+    core->codec_read = codec_create();
+    core->codec_build = codec_create();
+    core_backend_init(core);
+    core_sessions_init(core);
+    core_leader_init(core);
+
+    int status = machine_open(&core->machine, store);
+    if (status != 0) {
+        snprintf(reason, 256, "the state cannot be read: %s", store_error(store));
+    } else {
+        core->version_told = core->machine.meta.version;
+        core->forward_door = (struct forward_door){
+            .context = core,
+            .leader = core_forward_leader,
+            .propose = core_forward_propose,
+            .read = core_forward_read,
+            .applied = core_forward_applied,
+            .wall_ms = core_forward_wall_ms,
+            .send_peer = core_forward_send_peer,
+        };
+        core->forward = forward_create(&core->forward_door, config->replica,
+                                       config->replica << 32 | config->boot_count,
+                                       core->config.propose_ms);
+        status = core_open_replica(core, log);
+        if (status != 0) {
+            snprintf(reason, 256, "the log and the state do not go together: %s",
+                     status_text(status));
+        }
+    }
+    if (status != 0) {
+        cloud_core_close(core);
+        return status;
+    }
+    *out = core;
+    return 0;
+}
+
+static void core_on_replica_closed(void *context)
+{
+    ((struct cloud_core *)context)->replica_closed = true;
+}
+
+void cloud_core_stop(struct cloud_core *core, struct cloud_core_time now)
+{
+    if (core->stopping) {
+        return;
+    }
+    core->now = now;
+    core->stopping = true;
+    for (struct core_session *s = core->sessions; s != NULL; s = s->next_all) {
+        session_leave(&s->session, BYE_SHUTDOWN, "this cloudcore is stopping", 0);
+    }
+    core_tell_done(core);
+    forward_stop(core->forward);
+    replica_close(core->replica, core_on_replica_closed, core);
+}
+
+bool cloud_core_idle(const struct cloud_core *core)
+{
+    return core->stopping && core->replica_closed;
+}
+
+void cloud_core_close(struct cloud_core *core)
+{
+    if (core == NULL) {
+        return;
+    }
+    core_sessions_deinit(core);
+    core_leader_deinit(core);
+    while (core->entries_head != NULL) {
+        struct core_entry *entry = core->entries_head;
+        core->entries_head = entry->next;
+        free(entry);
+    }
+    while (core->done_head != NULL) {
+        struct core_done *done = core->done_head;
+        core->done_head = done->next;
+        free(done);
+    }
+    forward_destroy(core->forward);
+    if (core->stalled != NULL) {
+        store_snapshot_release(core->stalled);
+    }
+    machine_close(&core->machine);
+    codec_destroy(core->codec_frame);
+    codec_destroy(core->codec_raft);
+    codec_destroy(core->codec_read);
+    codec_destroy(core->codec_build);
+    free(core);
+}
+
+/* -- inputs and turns -------------------------------------------------------------------------- */
+
+void cloud_core_on_peer(struct cloud_core *core, uint64_t replica, struct bytes frame,
+                        struct cloud_core_time now)
+{
+    if (core->stopping || core->ended) {
+        return;
+    }
+    core->now = now;
+    uint16_t kind = WIRE_NONE;
+    struct bytes body;
+    struct codec *codec = core->codec_frame;
+    codec_reset(codec);
+    int status = codec_frame_read(codec, codec_aligned(codec, frame), &kind, &body);
+    if (status == 0 && kind == WIRE_RAFT) {
+        status = replica_receive(core->replica, replica, body);
+    } else if (status == 0 && kind == WIRE_SESSIONS) {
+        struct sessions report;
+        status = codec_sessions_read(codec, body, &report);
+        if (status == 0 && report.replica == replica) {
+            liveness_on_report(&core->liveness, &report, now.mono_ms, now.wall_ms);
+        }
+    } else if (status == 0 && kind != WIRE_PEER_HELLO) {
+        status = forward_on_peer(core->forward, replica, kind, body, now.mono_ms);
+    }
+    if (status == STATUS_MALFORMED || status == STATUS_TOO_LARGE || status == STATUS_IDENTITY) {
+        core_log(core, LOGGER_WARN, "peer_frame_refused", "replica=%llu kind=%u reason=%s",
+                 (unsigned long long)replica, kind, status_text(status));
+    }
+}
+
+void cloud_core_peer_connected(struct cloud_core *core, uint64_t replica)
+{
+    if (replica == core->leader) {
+        core->report_full_ms = 0; /* what was said into the old link may be lost */
+    }
+}
+
+static uint64_t core_earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now)
+{
+    if (core->stopping || core->ended) {
+        return now.mono_ms + CORE_TICK_MS;
+    }
+    core->now = now;
+    core->applied_count = 0;
+    if (now.mono_ms >= core->tick_ms) {
+        core->tick_ms = now.mono_ms + CORE_TICK_MS;
+        replica_tick(core->replica, now.mono_ms);
+    }
+    core_apply_waiting(core);
+    if (core->leadership_moved) {
+        core->leadership_moved = false;
+        core_log(core, LOGGER_INFO, "leadership_moved", "leader=%llu term=%llu leads=%d",
+                 (unsigned long long)core->leader, (unsigned long long)core->term,
+                 (int)core->leads);
+        forward_leadership(core->forward);
+        core_leader_moved(core);
+    }
+    core_tell_done(core);
+
+    uint64_t next = core->tick_ms;
+    next = core_earlier(next, core_sessions_run(core));
+    next = core_earlier(next, core_leader_run(core));
+    next = core_earlier(next, forward_run(core->forward, now.mono_ms));
+    if (core->version_told != core->machine.meta.version && core->stalled == NULL) {
+        core->version_told = core->machine.meta.version;
+        if (core->ops.changed != NULL) {
+            core->ops.changed(core->ops.context, core->version_told);
+        }
+    }
+    /* A single replica agrees with itself inside of forward_run. */
+    const bool more = core->done_head != NULL || core->session_dirty || core->leadership_moved ||
+                      (core->entries_head != NULL && core->stalled == NULL);
+    return more ? now.mono_ms : next;
+}
+
+struct cloud_core_report cloud_core_report(const struct cloud_core *core)
+{
+    return (struct cloud_core_report){
+        .applied = machine_index(&core->machine),
+        .version = core->machine.meta.version,
+        .leader = core->leader,
+        .leads = core->leads,
+        .sessions = core->session_count,
+        .sessions_active = core->session_active,
+        .proposals = forward_count(core->forward),
+        .cluster = core->machine.meta.cluster,
+    };
+}

@@ -1,0 +1,157 @@
+/* What the files of the core share: core.c (life, agreement, turns), core_session.c (the world of
+ * sessions), core_leader.c (what only the leader does), core_backend.c (the world of the API door). */
+#ifndef KELP_NODES_CLOUD_CORE_INNER_H
+#define KELP_NODES_CLOUD_CORE_INNER_H
+
+#include "nodes/cloud/core.h"
+#include "nodes/cloud/forward.h"
+#include "nodes/cloud/liveness.h"
+#include "nodes/cloud/scheduler.h"
+#include "nodes/cloud/session.h"
+#include "statemachine/delivery.h"
+#include "statemachine/machine.h"
+#include "statemachine/object.h"
+#include "statemachine/store.h"
+
+#define CORE_BUCKETS       4096u /* of sessions, by number and by node */
+#define CORE_TICK_MS       20u   /* raft's clock */
+#define CORE_SESSION_MS    100u  /* deadlines of sessions */
+#define CORE_LEADER_RETRY_MS 1000u
+
+/* A committed entry that could not be applied at once. */
+struct core_entry {
+    struct core_entry *next;
+    uint64_t index;
+    size_t size;
+    _Alignas(8) uint8_t command[];
+};
+
+/* Results of a command of ours, until the end of the turn. */
+struct core_done {
+    struct core_done *next;
+    uint64_t sequence;
+    uint32_t count;
+    struct forward_result results[];
+};
+
+struct core_session {
+    struct session session;
+    struct core_session *next_id;   /* in its buckets */
+    struct core_session *next_node;
+    struct core_session *next_all;
+    struct core_session *previous_all;
+    bool dirty; /* session_on_state is due */
+};
+
+struct core_snapshot {
+    struct core_snapshot *next;
+    struct delivery_snapshot snapshot;
+};
+
+/* A session that opened or closed, until the leader is told. */
+struct core_report_item {
+    struct core_report_item *next;
+    bool opened;
+    uint64_t epoch;
+    char node[LIMIT_NAME_BYTES + 1];
+};
+
+struct cloud_core {
+    struct cloud_core_config config;
+    struct cloud_core_objects objects;
+    struct cloud_core_ops ops;
+    struct store *store;
+    struct machine machine;
+    struct replica *replica;
+    struct forwarder *forward;
+    struct forward_door forward_door;
+    struct cloud_core_time now;
+    bool stopping;
+    bool replica_closed;
+    uint32_t works; /* with the pool */
+
+    /* applying */
+    struct core_entry *entries_head;
+    struct core_entry *entries_tail;
+    uint32_t applied_count; /* entries in this run */
+    struct store_reader *stalled; /* the store was full: what is read meanwhile; else NULL */
+    struct core_done *done_head;
+    struct core_done *done_tail;
+    uint64_t version_told;
+    bool ended; /* ops.fatal was called */
+
+    /* leadership, as the replica said last */
+    uint64_t leader;
+    uint64_t term;
+    bool leads;
+    bool leadership_moved;
+    bool lead_ready;     /* we lead, and have applied all that was agreed before */
+    bool lead_asked;
+    uint64_t lead_retry_ms;
+    bool init_pending;
+    uint64_t tick_ms;
+
+    /* sessions */
+    struct session_door session_door;
+    struct session_config session_config;
+    struct session_codecs session_codecs;
+    struct core_session *by_id[CORE_BUCKETS];
+    struct core_session *by_node[CORE_BUCKETS];
+    struct core_session *sessions;
+    uint32_t session_count;
+    uint32_t session_active;
+    bool session_dirty;
+    uint64_t session_tick_ms;
+    struct node_row node_row; /* lent to sessions */
+    struct core_snapshot *snapshots;
+
+    /* liveness and scheduling */
+    struct liveness_door liveness_door;
+    struct liveness liveness;
+    struct core_report_item *report_items;
+    uint64_t report_full_ms;
+    struct scheduler_door scheduler_door;
+    struct scheduler *scheduler;
+    uint64_t watched; /* version up to which liveness and scheduler know */
+    bool watch_all;   /* they know nothing: read everything */
+
+    struct backend backend;
+    struct codec *codec_frame; /* what a peer sent, and frames around others' bodies */
+    struct codec *codec_raft;  /* frames sent from the middle of raft */
+    struct codec *codec_read;  /* batches and snapshots read from the store */
+    struct codec *codec_build; /* records of our own */
+    char *name;
+    char *address;
+};
+
+__attribute__((format(printf, 4, 5))) void core_log(struct cloud_core *core,
+                                                    enum logger_level level, const char *event,
+                                                    const char *format, ...);
+/* What is read on the loop now; reset by whoever uses it. */
+struct store_reader *core_reader(struct cloud_core *core);
+void core_fatal(struct cloud_core *core, int status, const char *message);
+
+/* core_session.c */
+void core_sessions_init(struct cloud_core *core);
+void core_sessions_deinit(struct cloud_core *core);
+struct core_session *core_session_find(struct cloud_core *core, uint64_t id);
+/* Mark the sessions of a node: the state of it changed. */
+void core_session_touch(struct cloud_core *core, const char *node);
+/* session_on_state and session_tick where due. Answers the next deadline. */
+uint64_t core_sessions_run(struct cloud_core *core);
+
+/* core_leader.c */
+void core_leader_init(struct cloud_core *core);
+void core_leader_deinit(struct cloud_core *core);
+/* Leadership moved: begin anew. */
+void core_leader_moved(struct cloud_core *core);
+uint64_t core_leader_run(struct cloud_core *core);
+/* A session of ours became active, or is over. */
+void core_report(struct cloud_core *core, const struct session *session, bool opened);
+
+/* core_backend.c */
+void core_backend_init(struct cloud_core *core);
+void core_backend_row(const struct object_row *row, struct backend_row *out);
+enum backend_outcome core_backend_outcome(enum outcome outcome);
+
+#endif

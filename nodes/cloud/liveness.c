@@ -1,0 +1,259 @@
+#include "nodes/cloud/liveness.h"
+
+#include "schemas/check.h"
+
+#include <stdlib.h>
+
+#define LIVENESS_RUN_MS 500u /* how often the deadlines are looked at */
+
+struct liveness_node {
+    char *uid;
+    uint64_t replica; /* who holds its session, 0: nobody */
+    uint64_t epoch;
+    uint64_t lost_ms; /* mono: without a session since */
+    enum liveness_verdict verdict;
+    bool known;     /* the state has this node; else only a report said its name */
+    bool pending;   /* a proposal is under way */
+    bool mentioned; /* in the full report being read */
+    char name[];
+};
+
+void liveness_init(struct liveness *liveness, const struct liveness_door *door, uint64_t replica,
+                   uint32_t grace_ms)
+{
+    *liveness = (struct liveness){.door = door, .replica = replica, .grace_ms = grace_ms};
+}
+
+static void liveness_clear(struct liveness *liveness)
+{
+    for (uint32_t i = 0; i < liveness->node_count; i++) {
+        free(liveness->nodes[i]->uid);
+        free(liveness->nodes[i]);
+    }
+    liveness->node_count = 0;
+    liveness->replica_count = 0;
+}
+
+void liveness_deinit(struct liveness *liveness)
+{
+    liveness_clear(liveness);
+    free(liveness->nodes);
+    liveness->nodes = NULL;
+    liveness->node_capacity = 0;
+}
+
+void liveness_lead(struct liveness *liveness, uint64_t now_ms)
+{
+    (void)now_ms;
+    liveness_clear(liveness);
+    liveness->leads = true;
+}
+
+void liveness_unlead(struct liveness *liveness)
+{
+    liveness_clear(liveness);
+    liveness->leads = false;
+}
+
+/* Place of the first node whose name is not below `name`. */
+static uint32_t liveness_place(const struct liveness *liveness, const char *name)
+{
+    uint32_t low = 0;
+    uint32_t high = liveness->node_count;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (strcmp(liveness->nodes[middle]->name, name) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static struct liveness_node *liveness_find(const struct liveness *liveness, const char *name)
+{
+    const uint32_t place = liveness_place(liveness, name);
+    return place < liveness->node_count && strcmp(liveness->nodes[place]->name, name) == 0
+               ? liveness->nodes[place]
+               : NULL;
+}
+
+/* The entry of this name, made when absent; NULL beyond LIMIT_SESSIONS. */
+static struct liveness_node *liveness_enter(struct liveness *liveness, const char *name,
+                                            uint64_t now_ms)
+{
+    const uint32_t place = liveness_place(liveness, name);
+    if (place < liveness->node_count && strcmp(liveness->nodes[place]->name, name) == 0) {
+        return liveness->nodes[place];
+    }
+    if (liveness->node_count >= LIMIT_SESSIONS) {
+        return NULL;
+    }
+    if (liveness->node_count == liveness->node_capacity) {
+        liveness->node_capacity = liveness->node_capacity == 0 ? 64 : 2 * liveness->node_capacity;
+        liveness->nodes = realloc(liveness->nodes,
+                                  liveness->node_capacity * sizeof(struct liveness_node *));
+        CHECK(liveness->nodes != NULL);
+    }
+    const size_t size = strlen(name) + 1;
+    struct liveness_node *node = calloc(1, sizeof *node + size);
+    CHECK(node != NULL);
+    memcpy(node->name, name, size);
+    node->lost_ms = now_ms;
+    memmove(liveness->nodes + place + 1, liveness->nodes + place,
+            (liveness->node_count - place) * sizeof(struct liveness_node *));
+    liveness->nodes[place] = node;
+    liveness->node_count++;
+    return node;
+}
+
+void liveness_set_node(struct liveness *liveness, const char *node, const char *uid,
+                       enum liveness_verdict verdict, uint64_t now_ms)
+{
+    struct liveness_node *entry = liveness->leads ? liveness_enter(liveness, node, now_ms) : NULL;
+    if (entry == NULL) {
+        return;
+    }
+    if (entry->uid == NULL || strcmp(entry->uid, uid) != 0) {
+        free(entry->uid);
+        entry->uid = strdup(uid);
+        CHECK(entry->uid != NULL);
+        entry->pending = false;
+    }
+    entry->known = true;
+    entry->verdict = verdict;
+}
+
+void liveness_remove_node(struct liveness *liveness, const char *node)
+{
+    struct liveness_node *entry = liveness_find(liveness, node);
+    if (entry == NULL) {
+        return;
+    }
+    const uint32_t place = liveness_place(liveness, node);
+    memmove(liveness->nodes + place, liveness->nodes + place + 1,
+            (liveness->node_count - place - 1) * sizeof(struct liveness_node *));
+    liveness->node_count--;
+    free(entry->uid);
+    free(entry);
+}
+
+static void liveness_heard(struct liveness *liveness, uint64_t replica, uint64_t now_ms,
+                           int64_t wall_ms)
+{
+    uint32_t i = 0;
+    while (i < liveness->replica_count && liveness->replicas[i] != replica) {
+        i++;
+    }
+    if (i == LIMIT_REPLICAS) {
+        return;
+    }
+    if (i == liveness->replica_count) {
+        liveness->replica_count++;
+        liveness->replicas[i] = replica;
+    }
+    liveness->heard_ms[i] = now_ms;
+    liveness->heard_wall_ms[i] = wall_ms;
+}
+
+void liveness_on_report(struct liveness *liveness, const struct sessions *report, uint64_t now_ms,
+                        int64_t wall_ms)
+{
+    if (!liveness->leads) {
+        return;
+    }
+    liveness_heard(liveness, report->replica, now_ms, wall_ms);
+    for (uint32_t i = 0; i < report->closed_count; i++) {
+        struct liveness_node *node = liveness_find(liveness, report->closed[i]);
+        if (node != NULL && node->replica == report->replica) {
+            node->replica = 0;
+            node->lost_ms = now_ms;
+        }
+    }
+    for (uint32_t i = 0; i < report->opened_count; i++) {
+        struct liveness_node *node = liveness_enter(liveness, report->opened[i], now_ms);
+        if (node != NULL) {
+            node->mentioned = true;
+            if (report->epochs[i] >= node->epoch) {
+                node->replica = report->replica;
+                node->epoch = report->epochs[i];
+            }
+        }
+    }
+    for (uint32_t i = 0; i < liveness->node_count; i++) {
+        struct liveness_node *node = liveness->nodes[i];
+        if (report->full && node->replica == report->replica && !node->mentioned) {
+            node->replica = 0;
+            node->lost_ms = now_ms;
+        }
+        node->mentioned = false;
+    }
+}
+
+void liveness_on_verdict(struct liveness *liveness, const char *node, bool reachable, bool accepted)
+{
+    struct liveness_node *entry = liveness_find(liveness, node);
+    if (entry == NULL) {
+        return;
+    }
+    entry->pending = false;
+    if (accepted) {
+        entry->verdict = reachable ? LIVENESS_REACHABLE : LIVENESS_UNREACHABLE;
+    }
+}
+
+/* Since when nobody holds a session of this node; false: somebody does. */
+static bool liveness_lost(const struct liveness *liveness, const struct liveness_node *node,
+                          uint64_t now_ms, uint64_t *out_since_ms)
+{
+    if (node->replica == 0) {
+        *out_since_ms = node->lost_ms;
+        return true;
+    }
+    for (uint32_t i = 0; i < liveness->replica_count; i++) {
+        if (liveness->replicas[i] == node->replica) {
+            /* A replica that says nothing for three reports is gone, and so are its sessions. */
+            *out_since_ms = liveness->heard_ms[i] + 3 * (uint64_t)LIVENESS_FULL_MS;
+            return now_ms > *out_since_ms;
+        }
+    }
+    *out_since_ms = node->lost_ms;
+    return true;
+}
+
+uint64_t liveness_run(struct liveness *liveness, uint64_t now_ms)
+{
+    if (!liveness->leads) {
+        return UINT64_MAX;
+    }
+    for (uint32_t i = 0; i < liveness->node_count; i++) {
+        struct liveness_node *node = liveness->nodes[i];
+        if (!node->known || node->pending) {
+            continue;
+        }
+        uint64_t since_ms = 0;
+        const bool lost = liveness_lost(liveness, node, now_ms, &since_ms);
+        const bool overdue = lost && now_ms >= since_ms + liveness->grace_ms;
+        if ((!lost && node->verdict != LIVENESS_REACHABLE) ||
+            (overdue && node->verdict != LIVENESS_UNREACHABLE)) {
+            node->pending = liveness->door->propose(liveness->door->context, node->name, node->uid,
+                                                    !lost) == 0;
+        }
+    }
+    return now_ms + LIVENESS_RUN_MS;
+}
+
+int64_t liveness_seen_ms(const struct liveness *liveness, const char *node)
+{
+    const struct liveness_node *entry = liveness_find(liveness, node);
+    if (entry == NULL || entry->replica == 0) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < liveness->replica_count; i++) {
+        if (liveness->replicas[i] == entry->replica) {
+            return liveness->heard_wall_ms[i];
+        }
+    }
+    return 0;
+}

@@ -15,7 +15,6 @@ struct backend_view {
     size_t prefix_size;
     uint8_t last[LIMIT_KEY_BYTES]; /* key the cursor handed out last */
     size_t last_size;
-    uint8_t event_key[8];
 };
 
 void core_backend_row(const struct object_row *row, struct backend_row *out)
@@ -25,6 +24,7 @@ void core_backend_row(const struct object_row *row, struct backend_row *out)
         .version = row->version,
         .created_version = row->created_version,
         .wish_version = row->parts[PART_WISH].version,
+        .ended = row->ended,
         .wish = row->parts[PART_WISH].body,
         .fact = row->parts[PART_FACT].body,
         .verdict = row->parts[PART_VERDICT].body,
@@ -49,16 +49,19 @@ enum backend_outcome core_backend_outcome(enum outcome outcome)
         return BACKEND_REFUSED_NO_NAMESPACE;
     case REFUSED_NAMESPACE_TERMINATING:
         return BACKEND_REFUSED_TERMINATING;
+    case REFUSED_FINALIZERS:
+        return BACKEND_REFUSED_FINALIZERS;
+    case REFUSED_NOT_EMPTY:
+        return BACKEND_REFUSED_NOT_EMPTY;
+    case REFUSED_LIMIT:
+        return BACKEND_REFUSED_LIMIT;
     case REFUSED_MALFORMED:
     case REFUSED_KIND:
-    case REFUSED_NOT_EMPTY:
-    case REFUSED_FINALIZERS:
     case REFUSED_EPOCH:
     case REFUSED_STREAM:
     case REFUSED_GAP:
     case REFUSED_POSITION:
     case REFUSED_STALE_ORIGIN:
-    case REFUSED_LIMIT:
     case REFUSED_OWNER:
     case REFUSED_SETTING:
     case OUTCOMES:
@@ -154,28 +157,22 @@ static int core_backend_view_next(void *owner, struct backend_view *view, struct
     return 0;
 }
 
-static int core_backend_view_event(void *owner, struct backend_view *view, struct bytes after,
+static void core_backend_event(const struct event_row *row, struct backend_event *out)
+{
+    *out = (struct backend_event){.version = row->version, .node = row->node, .body = row->body};
+}
+
+static int core_backend_view_event(void *owner, struct backend_view *view, uint64_t after,
                                    struct backend_event *out)
 {
     struct event_row row;
     (void)owner;
-    if (after.size != 0 && after.size != sizeof view->event_key) {
-        return BACKEND_NONE;
-    }
-    const uint64_t version = after.size == 0 ? 0 : get_be64(after.data);
     store_reader_reset(view->reader);
-    const int status = event_next(view->reader, version, &row);
-    if (status != STATUS_OK) {
-        return status == OBJECT_NONE ? BACKEND_NONE : status;
+    const int status = event_next(view->reader, after, &row);
+    if (status == STATUS_OK) {
+        core_backend_event(&row, out);
     }
-    put_be64(view->event_key, row.version);
-    *out = (struct backend_event){
-        .key = bytes_of(view->event_key, sizeof view->event_key),
-        .node = row.node,
-        .version = row.version,
-        .body = row.body,
-    };
-    return 0;
+    return status == OBJECT_NONE ? BACKEND_NONE : status;
 }
 
 struct core_changes {
@@ -186,12 +183,15 @@ struct core_changes {
 static int core_backend_on_change(void *context, const struct change *change)
 {
     const struct core_changes *changes = context;
+    struct backend_change told = {.version = change->version};
     if (change->type == CHANGE_EVENT) {
-        return 0; /* no object: events are listed, not watched */
+        told.is_event = true;
+        core_backend_event(&change->event, &told.event);
+    } else {
+        told.key = change->key;
+        core_backend_row(&change->before, &told.before);
+        core_backend_row(&change->after, &told.after);
     }
-    struct backend_change told = {.version = change->version, .key = change->key};
-    core_backend_row(&change->before, &told.before);
-    core_backend_row(&change->after, &told.after);
     changes->on_change(changes->context, &told);
     return 0;
 }
@@ -206,8 +206,7 @@ static int core_backend_changes(void *owner, uint64_t after, uint32_t max,
                                    &changes, out_reached);
     store_reader_reset(reader);
     if (status == CHANGE_AHEAD) {
-        *out_reached = after;
-        return 0;
+        return BACKEND_AHEAD;
     }
     return status == CHANGE_EXPIRED ? BACKEND_EXPIRED : status;
 }

@@ -182,13 +182,14 @@ static struct feed_flight *feed_sender_flight(struct feed_sender *sender, uint32
     return &sender->flight[(sender->flight_first + i) % LIMIT_FEED_FLIGHT];
 }
 
-/* Forget the `count` oldest frames in flight; their confirmations hold. Answers whether any. */
-static bool feed_sender_pop(struct feed_sender *sender, uint32_t count)
+/* Forget the `count` oldest frames in flight. Those of the acknowledged stream are confirmed; a batch
+ * that a snapshot overtook may have been refused, so it is not. Answers whether any. */
+static bool feed_sender_pop(struct feed_sender *sender, uint32_t count, uint64_t stream)
 {
     CHECK(count <= sender->flight_count);
     for (uint32_t i = 0; i < count; i++) {
         const struct feed_flight *oldest = feed_sender_flight(sender, 0);
-        if (oldest->confirms > sender->acked) {
+        if (oldest->stream == stream && oldest->confirms > sender->acked) {
             sender->acked = oldest->confirms;
         }
         CHECK(sender->flight_bytes >= oldest->bytes);
@@ -256,7 +257,7 @@ enum feed_ack feed_sender_take_ack(struct feed_sender *sender, const struct ack 
             covered = i + 1;
         }
     }
-    return feed_sender_pop(sender, covered) ? FEED_ACK_PROGRESS : FEED_ACK_OLD;
+    return feed_sender_pop(sender, covered, ack->stream) ? FEED_ACK_PROGRESS : FEED_ACK_OLD;
 }
 
 bool feed_sender_idle(const struct feed_sender *sender)

@@ -38,6 +38,8 @@ static_assert(LIMIT_KEY_BYTES >= 3 * LIMIT_NAME_BYTES + 64, "a key holds group, 
 #define LIMIT_FEED_WINDOW_BYTES   (8u * 1024u * 1024u)
 /* One Append of a feed; several fit the window, so that the pipe stays full. */
 #define LIMIT_FEED_APPEND_BYTES   (512u * 1024u)
+/* The same, upward: ten thousand edges may all fill theirs at one replica, which bounds what it proposes. */
+#define LIMIT_FEED_UP_WINDOW_BYTES (1024u * 1024u)
 /* Frames of one feed in flight, whatever their size. */
 #define LIMIT_FEED_FLIGHT         64u
 static_assert(LIMIT_FEED_WINDOW_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest frame fits the window");

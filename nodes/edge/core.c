@@ -1,0 +1,977 @@
+#include "nodes/edge/core.h"
+
+#include "nodes/edge/hub.h"
+#include "schemas/check.h"
+#include "statemachine/edge.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CORE_FLUSH_BYTES   (8u * 1024u * 1024u)
+#define CORE_FLUSH_MS      60000u
+#define CORE_STALL_MS      20u   /* before a full store is asked again */
+#define CORE_APPLY_BUDGET  256u  /* records applied in one run */
+
+/* A record on its way: appended, durable, applied. In the order of the log. */
+struct core_append {
+    struct log_request request;
+    struct log_entry entry;
+    struct bytes piece;
+    struct core_append *next;
+    struct edge_core *core;
+    bool durable;
+    bool from_cloud;
+    struct hub_mark mark;
+    size_t size;
+    _Alignas(8) uint8_t record[];
+};
+
+struct edge_core {
+    struct edge_core_config config;
+    struct edge_core_ops ops;
+    struct store *store;
+    struct log *log;
+    struct edge_machine *machine;
+    struct hub hub;
+    struct hub_door hub_door;
+    struct pods *pods;
+    struct pods_door pods_door;
+    struct pods_time now;
+    bool started; /* the state knows who we are: link and pods are at work */
+    bool stopping;
+    bool ended;
+
+    struct core_append *appends_head; /* oldest first */
+    struct core_append *appends_tail;
+    uint64_t stalled_ms; /* > 0: the store was full, not before then */
+    bool facts;          /* something to ship was applied */
+
+    char (*uids)[64]; /* of the pods that are desired */
+    uint32_t uid_count;
+
+    uint64_t flush_log_bytes; /* appended since the last flush began */
+    uint64_t flush_due_ms;    /* > 0: something was applied since */
+    bool flushing;
+    uint64_t pods_due_ms;
+    uint64_t log_tick_ms;
+    uint64_t digest_alarms;
+
+    uint8_t *node_status; /* body recorded last, with times as they were */
+    size_t node_status_size;
+    uint8_t *node_status_plain; /* and without times, to compare */
+    size_t node_status_plain_size;
+
+    struct codec *codec_build;
+    struct codec *codec_read;
+    struct codec *codec_lookup;
+    char cluster[LIMIT_NAME_BYTES + 1];
+};
+
+__attribute__((format(printf, 4, 5))) static void core_log(struct edge_core *core,
+                                                           enum logger_level level,
+                                                           const char *event, const char *format,
+                                                           ...)
+{
+    char pairs[768];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(pairs, sizeof pairs, format, arguments);
+    va_end(arguments);
+    core->ops.log(core->ops.context, level, event, pairs);
+}
+
+static void core_fatal(struct edge_core *core, int status, const char *message)
+{
+    if (!core->ended) {
+        core->ended = true;
+        core->ops.fatal(core->ops.context, status, message);
+    }
+}
+
+/* -- the log ----------------------------------------------------------------------------------- */
+
+/* The log's callback: only takes note, edge_core_run goes on. */
+static void core_on_durable(struct log_request *request, int status)
+{
+    struct core_append *append = request->context;
+    if (status != 0) {
+        core_fatal(append->core, status, "the log cannot be written");
+        return;
+    }
+    append->durable = true;
+}
+
+/* Append one record.
+ *   answers  as log_append */
+static int core_append(struct edge_core *core, bool from_cloud, struct bytes record,
+                       struct hub_mark mark)
+{
+    if (core->stopping || core->ended) {
+        return STATUS_CLOSING;
+    }
+    struct core_append *append = malloc(sizeof *append + record.size);
+    CHECK(append != NULL);
+    memset(append, 0, sizeof *append);
+    memcpy(append->record, record.data, record.size);
+    append->core = core;
+    append->from_cloud = from_cloud;
+    append->mark = mark;
+    append->size = record.size;
+    append->piece = bytes_of(append->record, record.size);
+    append->entry = (struct log_entry){
+        .type = from_cloud ? LOG_TYPE_DOWN : LOG_TYPE_UP,
+        .piece_count = 1,
+        .pieces = &append->piece,
+    };
+    append->request.callback = core_on_durable;
+    append->request.context = append;
+    const int status = log_append(core->log, &append->request, &append->entry, 1);
+    if (status != 0) {
+        free(append);
+        return status;
+    }
+    if (core->appends_tail == NULL) {
+        core->appends_head = append;
+    } else {
+        core->appends_tail->next = append;
+    }
+    core->appends_tail = append;
+    core->flush_log_bytes += record.size;
+    return 0;
+}
+
+/* Append a record of our own making. */
+static int core_append_fact(struct edge_core *core, uint16_t kind, const char *key,
+                            struct bytes body)
+{
+    struct bytes record;
+    const int status = codec_record_build(core->codec_build,
+                                          &(struct record){
+                                              .kind = kind,
+                                              .key = key,
+                                              .origin = core->config.node,
+                                              .time_ms = core->now.wall_ms,
+                                              .body = body,
+                                          },
+                                          &record);
+    return status != 0 ? status : core_append(core, false, record, (struct hub_mark){0});
+}
+
+/* -- desired pods ------------------------------------------------------------------------------ */
+
+static void core_uid_forget(struct edge_core *core, const char *uid)
+{
+    for (uint32_t i = 0; i < core->uid_count; i++) {
+        if (strcmp(core->uids[i], uid) == 0) {
+            core->uid_count--;
+            memmove(core->uids[i], core->uids[core->uid_count], sizeof core->uids[i]);
+            return;
+        }
+    }
+}
+
+static void core_undesire(struct edge_core *core, const char *uid)
+{
+    if (uid[0] != '\0') {
+        pods_undesire(core->pods, uid);
+        core_uid_forget(core, uid);
+    }
+}
+
+/* Pass a pod of the state to the reconciler; `put` is lent by codec_read. */
+static void core_desire(struct edge_core *core, const char *key, const struct object_put *put)
+{
+    struct codec *codec = core->codec_read;
+    const struct object *object = &put->object;
+    const struct pod_attempt *attempts = NULL;
+    uint32_t attempt_count = 0;
+    struct pod_status status;
+    const int attempts_status =
+        edge_attempts_list(core->machine, object->uid, codec, &attempts, &attempt_count);
+    const int found = edge_pod_status_find(core->machine, key, codec, &status);
+    const int ended = edge_pod_ended_find(core->machine, object->uid);
+    if (attempts_status != STATUS_OK || found < 0 || ended < 0) {
+        core_fatal(core, STATUS_CORRUPT, store_error(core->store));
+        return;
+    }
+    core_uid_forget(core, object->uid);
+    const struct pods_wish wish = {
+        .object = object,
+        .attempts = attempts,
+        .attempt_count = attempt_count,
+        .status = found == STATUS_OK && strcmp(status.uid, object->uid) == 0 ? &status : NULL,
+        .ended = ended == STATUS_OK,
+    };
+    if (strlen(object->uid) >= sizeof core->uids[0] || core->uid_count >= LIMIT_PODS ||
+        pods_desire(core->pods, &wish) != 0) {
+        core_log(core, LOGGER_ERROR, "pod_not_taken", "key=%s reason=too many pods on this node",
+                 key);
+        return;
+    }
+    snprintf(core->uids[core->uid_count++], sizeof core->uids[0], "%s", object->uid);
+}
+
+/* All wishes were replaced, or we have just started: pass all of them, and forget the others. */
+static void core_desire_all(struct edge_core *core)
+{
+    struct edge_wishes *wishes = edge_wishes_open(core->machine, "/pods/");
+    char(*old)[64] = calloc(LIMIT_PODS, sizeof *old);
+    CHECK(old != NULL);
+    const uint32_t old_count = core->uid_count;
+    memcpy(old, core->uids, old_count * sizeof *old);
+    core->uid_count = 0;
+
+    const char *key = NULL;
+    struct object_put put;
+    int status;
+    codec_reset(core->codec_read);
+    while ((status = edge_wishes_next(wishes, core->codec_read, &key, &put)) == STATUS_OK) {
+        core_desire(core, key, &put);
+        codec_reset(core->codec_read);
+    }
+    edge_wishes_close(wishes);
+    if (status < 0) {
+        core_fatal(core, status, store_error(core->store));
+    }
+    for (uint32_t i = 0; i < old_count; i++) {
+        bool kept = false;
+        for (uint32_t j = 0; j < core->uid_count; j++) {
+            kept = kept || strcmp(old[i], core->uids[j]) == 0;
+        }
+        if (!kept) {
+            pods_undesire(core->pods, old[i]);
+        }
+    }
+    free(old);
+}
+
+/* "/configmaps/ns/name" -> a hint to the pods that use it. */
+static void core_reference_changed(struct edge_core *core, const char *key)
+{
+    const bool secret = strncmp(key, "/secrets/", 9) == 0;
+    if (!secret && strncmp(key, "/configmaps/", 12) != 0) {
+        return;
+    }
+    const char *namespace_ = key + (secret ? 9 : 12);
+    const char *name = strchr(namespace_, '/');
+    char copy[LIMIT_NAME_BYTES + 1];
+    if (name == NULL || (size_t)(name - namespace_) >= sizeof copy) {
+        return;
+    }
+    memcpy(copy, namespace_, (size_t)(name - namespace_));
+    copy[name - namespace_] = '\0';
+    pods_object_changed(core->pods, secret, copy, name + 1);
+}
+
+static void core_on_change(struct edge_core *core, const struct edge_change *change)
+{
+    if (strncmp(change->key, "/pods/", 6) != 0) {
+        core_reference_changed(core, change->key);
+        return;
+    }
+    core_undesire(core, change->old_uid);
+    if (change->removed) {
+        core_undesire(core, change->uid);
+        return;
+    }
+    struct object_put put;
+    codec_reset(core->codec_read);
+    const int status = edge_object_find(core->machine, change->key, core->codec_read, &put);
+    if (status == STATUS_OK) {
+        core_desire(core, change->key, &put);
+    } else if (status < 0) {
+        core_fatal(core, status, store_error(core->store));
+    }
+}
+
+/* -- applying ---------------------------------------------------------------------------------- */
+
+static void core_on_attempt(struct edge_core *core, struct bytes bytes)
+{
+    struct record record;
+    struct pod_attempt attempt;
+    codec_reset(core->codec_read);
+    if (codec_record_read(core->codec_read, bytes, &record) == 0 &&
+        codec_pod_attempt_read(core->codec_read, record.body, &attempt) == 0) {
+        pods_attempt_recorded(core->pods, attempt.uid, attempt.container, attempt.attempt);
+    }
+}
+
+/* What a record did, told to whom it concerns. Not during replay: then nobody acts yet. */
+static void core_on_applied(struct edge_core *core, const struct edge_applied *applied,
+                            struct bytes record)
+{
+    if (applied->outcome >= EDGE_REFUSED_MALFORMED) {
+        core_log(core, LOGGER_WARN, "record_refused", "kind=%u outcome=%s", applied->kind,
+                 edge_outcome_text(applied->outcome));
+    }
+    if (applied->refused_count > 0 || applied->unknown_count > 0) {
+        core_log(core, LOGGER_WARN, "records_refused", "refused=%u unknown=%u",
+                 applied->refused_count, applied->unknown_count);
+    }
+    if (applied->digest_differs) {
+        core->digest_alarms++;
+        core_log(core, LOGGER_ERROR, "digest_differed", "position=%llu",
+                 (unsigned long long)edge_machine_meta(core->machine)->down_position);
+    }
+    if (!core->started) {
+        return;
+    }
+    if (applied->kind == RECORD_POD_ATTEMPT &&
+        (applied->outcome == EDGE_ACCEPTED || applied->outcome == EDGE_DUPLICATE)) {
+        core_on_attempt(core, record);
+    }
+    if (applied->all_changed) {
+        core_desire_all(core);
+    }
+    for (uint32_t i = 0; i < applied->change_count; i++) {
+        core_on_change(core, &applied->changes[i]);
+    }
+    core->facts = core->facts || applied->up_sequence > 0 || applied->gap_recorded;
+}
+
+/* Apply what is durable, in the order of the log. Answers whether more could be done now. */
+static bool core_apply_durable(struct edge_core *core)
+{
+    bool wanted = edge_machine_meta(core->machine)->snapshot_wanted;
+    const bool wanted_before = wanted;
+    bool differs = false;
+    uint32_t count = 0;
+    while (core->appends_head != NULL && core->appends_head->durable && !core->ended) {
+        if (count == CORE_APPLY_BUDGET) {
+            break;
+        }
+        struct core_append *append = core->appends_head;
+        const struct bytes record = bytes_of(append->record, append->size);
+        struct edge_applied applied;
+        const int status =
+            edge_machine_apply(core->machine, append->request.index, record, &applied);
+        if (status == STATUS_FULL) {
+            core->stalled_ms = core->now.mono_ms + CORE_STALL_MS;
+            return false;
+        }
+        if (status != 0) {
+            core_fatal(core, status, store_error(core->store));
+            return false;
+        }
+        count++;
+        if (core->flush_due_ms == 0) {
+            core->flush_due_ms = core->now.mono_ms + core->config.flush_ms;
+        }
+        core_on_applied(core, &applied, record);
+        differs = differs || applied.digest_differs || applied.outcome == EDGE_REFUSED_DIGEST;
+        core->appends_head = append->next;
+        if (core->appends_head == NULL) {
+            core->appends_tail = NULL;
+        }
+        if (append->from_cloud && core->started) {
+            hub_on_settled(&core->hub, append->mark, core->now.mono_ms);
+        }
+        free(append);
+    }
+    wanted = edge_machine_meta(core->machine)->snapshot_wanted;
+    if (core->started && wanted && (!wanted_before || differs)) {
+        hub_want_snapshot(&core->hub, core->now.mono_ms);
+    }
+    return core->appends_head != NULL && core->appends_head->durable;
+}
+
+/* -- the hub's door ---------------------------------------------------------------------------- */
+
+static void core_hub_dial(void *context, uint32_t address)
+{
+    struct edge_core *core = context;
+    core->ops.link_dial(core->ops.context, address);
+}
+
+static int core_hub_send(void *context, struct bytes frame)
+{
+    struct edge_core *core = context;
+    return core->ops.link_send(core->ops.context, frame);
+}
+
+static bool core_hub_room(void *context)
+{
+    struct edge_core *core = context;
+    return core->ops.link_room(core->ops.context);
+}
+
+static void core_hub_close(void *context)
+{
+    struct edge_core *core = context;
+    core->ops.link_close(core->ops.context);
+}
+
+static void core_hub_random(void *context, void *buffer, size_t size)
+{
+    struct edge_core *core = context;
+    core->ops.random(core->ops.context, buffer, size);
+}
+
+static void core_hub_log(void *context, bool warning, const char *event, const char *pairs)
+{
+    struct edge_core *core = context;
+    core->ops.log(core->ops.context, warning ? LOGGER_WARN : LOGGER_INFO, event, pairs);
+}
+
+static void core_hub_hello(void *context, struct hello *out)
+{
+    edge_machine_hello(((struct edge_core *)context)->machine, out);
+}
+
+static int core_hub_up_read(void *context, uint64_t after, size_t max_bytes, struct codec *codec,
+                            struct batch *out)
+{
+    return edge_up_read(((struct edge_core *)context)->machine, after, max_bytes, codec, out);
+}
+
+static int core_hub_append(void *context, struct bytes record, struct hub_mark mark)
+{
+    return core_append(context, true, record, mark);
+}
+
+static int core_append_init(struct edge_core *core, const char *cluster, uint64_t up_stream)
+{
+    struct bytes body;
+    codec_reset(core->codec_build);
+    const struct stream_init init = {
+        .node = core->config.node,
+        .cluster = cluster,
+        .up_stream = up_stream,
+    };
+    const int status = codec_stream_init_build(core->codec_build, &init, &body);
+    return status != 0 ? status : core_append_fact(core, RECORD_STREAM_INIT, "", body);
+}
+
+/* The first Welcome says which cluster we belong to; a snapshot may mean that the cloud has forgotten
+ * what it knew of this node, so we say again what we are. */
+static void core_hub_welcomed(void *context, const struct welcome *welcome)
+{
+    struct edge_core *core = context;
+    const struct edge_meta *meta = edge_machine_meta(core->machine);
+    if (meta->cluster[0] == '\0' && core_append_init(core, welcome->cluster, meta->up_stream) != 0) {
+        core_log(core, LOGGER_WARN, "cluster_not_recorded", "cluster=%s", welcome->cluster);
+    }
+    if (welcome->mode == WELCOME_SNAPSHOT && core->node_status != NULL) {
+        codec_reset(core->codec_build);
+        (void)core_append_fact(core, RECORD_NODE_STATUS,
+                               codec_print(core->codec_build, "/nodes//%s", core->config.node),
+                               bytes_of(core->node_status, core->node_status_size));
+    }
+}
+
+static void core_hub_up_acked(void *context, uint64_t stream, uint64_t position)
+{
+    struct edge_core *core = context;
+    const struct edge_meta *meta = edge_machine_meta(core->machine);
+    struct bytes body;
+    if (stream != meta->up_stream || position <= meta->up_acked) {
+        return;
+    }
+    codec_reset(core->codec_build);
+    const struct down_ack ack = {
+        .node = core->config.node,
+        .stream = stream,
+        .position = position,
+    };
+    /* One that the log does not take is told by the next Ack or Welcome. */
+    if (codec_down_ack_build(core->codec_build, &ack, &body) == 0) {
+        (void)core_append_fact(core, RECORD_UP_ACK, "", body);
+    }
+}
+
+/* -- the pods' door ---------------------------------------------------------------------------- */
+
+static int core_pods_runtime_call(void *context, uint64_t id, const struct driver_call *call)
+{
+    struct edge_core *core = context;
+    return core->ops.runtime_call(core->ops.context, id, call);
+}
+
+static int core_pods_volumes_prepare(void *context, const struct pod_spec *spec,
+                                     const struct pod_facts *facts)
+{
+    struct edge_core *core = context;
+    return core->ops.volumes_prepare(core->ops.context, spec, facts);
+}
+
+static int core_pods_volumes_remove(void *context, const char *uid, const char *namespace,
+                                    const char *name)
+{
+    struct edge_core *core = context;
+    return core->ops.volumes_remove(core->ops.context, uid, namespace, name);
+}
+
+static void core_pods_log_remove(void *context, const char *uid, const char *namespace,
+                                 const char *name, const char *container, uint32_t attempt)
+{
+    struct edge_core *core = context;
+    core->ops.log_remove(core->ops.context, uid, namespace, name, container, attempt);
+}
+
+static int core_pods_record_attempt(void *context, const char *namespace, const char *name,
+                                    const struct pod_attempt *attempt)
+{
+    struct edge_core *core = context;
+    struct bytes body;
+    codec_reset(core->codec_build);
+    const int status = codec_pod_attempt_build(core->codec_build, attempt, &body);
+    return status != 0 ? status
+                       : core_append_fact(core, RECORD_POD_ATTEMPT,
+                                          codec_print(core->codec_build, "/pods/%s/%s", namespace,
+                                                      name),
+                                          body);
+}
+
+static int core_pods_record_status(void *context, const char *namespace, const char *name,
+                                   const struct pod_status *pod)
+{
+    struct edge_core *core = context;
+    struct bytes body;
+    codec_reset(core->codec_build);
+    const int status = codec_pod_status_build(core->codec_build, pod, &body);
+    return status != 0 ? status
+                       : core_append_fact(core, RECORD_POD_STATUS,
+                                          codec_print(core->codec_build, "/pods/%s/%s", namespace,
+                                                      name),
+                                          body);
+}
+
+static int core_pods_record_ended(void *context, const char *namespace, const char *name,
+                                  const struct pod_ended *ended)
+{
+    struct edge_core *core = context;
+    struct bytes body;
+    codec_reset(core->codec_build);
+    const int status = codec_pod_ended_build(core->codec_build, ended, &body);
+    return status != 0 ? status
+                       : core_append_fact(core, RECORD_POD_ENDED,
+                                          codec_print(core->codec_build, "/pods/%s/%s", namespace,
+                                                      name),
+                                          body);
+}
+
+static void core_pods_record_event(void *context, const struct edge_event *event)
+{
+    struct edge_core *core = context;
+    struct bytes body;
+    codec_reset(core->codec_build);
+    /* For people: one that the log does not take is lost, and the log line says so. */
+    if (codec_edge_event_build(core->codec_build, event, &body) != 0 ||
+        core_append_fact(core, RECORD_EDGE_EVENT,
+                         codec_print(core->codec_build, "/events/%s/%s", event->namespace_,
+                                     event->name),
+                         body) != 0) {
+        core_log(core, LOGGER_WARN, "event_dropped", "object=%s/%s reason=%s", event->namespace_,
+                 event->name, event->reason);
+    }
+}
+
+static int core_pods_find(void *context, bool secret, const char *namespace, const char *name,
+                          struct bytes *out_json)
+{
+    struct edge_core *core = context;
+    struct object_put put;
+    struct codec *codec = core->codec_lookup;
+    codec_reset(codec);
+    const char *key = codec_print(codec, "/%s/%s/%s", secret ? "secrets" : "configmaps", namespace,
+                                  name);
+    if (edge_object_find(core->machine, key, codec, &put) != STATUS_OK) {
+        return -ENOENT;
+    }
+    *out_json = put.object.json;
+    return 0;
+}
+
+/* -- life -------------------------------------------------------------------------------------- */
+
+static void core_init_doors(struct edge_core *core)
+{
+    core->hub_door = (struct hub_door){
+        .context = core,
+        .dial = core_hub_dial,
+        .send = core_hub_send,
+        .room = core_hub_room,
+        .close = core_hub_close,
+        .random = core_hub_random,
+        .log = core_hub_log,
+        .hello = core_hub_hello,
+        .up_read = core_hub_up_read,
+        .append = core_hub_append,
+        .welcomed = core_hub_welcomed,
+        .up_acked = core_hub_up_acked,
+    };
+    core->pods_door = (struct pods_door){
+        .context = core,
+        .runtime_call = core_pods_runtime_call,
+        .volumes_prepare = core_pods_volumes_prepare,
+        .volumes_remove = core_pods_volumes_remove,
+        .log_remove = core_pods_log_remove,
+        .record_attempt = core_pods_record_attempt,
+        .record_status = core_pods_record_status,
+        .record_ended = core_pods_record_ended,
+        .record_event = core_pods_record_event,
+        .lookup = {.find = core_pods_find, .context = core},
+    };
+}
+
+/* Fold what the log holds above the state. Synchronous: nothing acts yet. */
+static int core_replay(struct edge_core *core, char *reason)
+{
+    struct log_cursor cursor;
+    struct log_frame frame;
+    uint64_t count = 0;
+    int status;
+    const uint64_t first = edge_machine_position(core->machine) + 1;
+    if (first < log_index_first(core->log) || first > log_index_next(core->log)) {
+        snprintf(reason, 256,
+                 "the state is of record %llu, the log begins at %llu and ends before %llu",
+                 (unsigned long long)(first - 1), (unsigned long long)log_index_first(core->log),
+                 (unsigned long long)log_index_next(core->log));
+        return STATUS_CORRUPT;
+    }
+    log_cursor_open(&cursor, core->log, first);
+    while ((status = log_cursor_next(&cursor, &frame)) == LOG_CURSOR_FRAME) {
+        struct edge_applied applied;
+        status = edge_machine_apply(core->machine, frame.index, frame.payload, &applied);
+        if (status == STATUS_FULL) {
+            status = store_flush(core->store); /* nobody waits for us yet */
+            status = status != 0 ? status
+                                 : edge_machine_apply(core->machine, frame.index, frame.payload,
+                                                      &applied);
+        }
+        if (status != 0) {
+            break;
+        }
+        core_on_applied(core, &applied, frame.payload);
+        count++;
+    }
+    log_cursor_close(&cursor);
+    if (status != LOG_CURSOR_END) {
+        snprintf(reason, 256, "the log cannot be replayed: %s",
+                 status < 0 ? status_text(status) : "frames are missing");
+        return status < 0 ? status : STATUS_CORRUPT;
+    }
+    core_log(core, LOGGER_INFO, "log_replayed", "records=%llu position=%llu",
+             (unsigned long long)count, (unsigned long long)edge_machine_position(core->machine));
+    return 0;
+}
+
+/* Who we are is in the state: begin to act. */
+static void core_start(struct edge_core *core)
+{
+    const struct edge_meta *meta = edge_machine_meta(core->machine);
+    core->started = true;
+    core_log(core, LOGGER_INFO, "edge_started",
+             "node=%s cluster=%s up_stream=%llx up_last=%llu down_stream=%llu down_position=%llu",
+             meta->node, meta->cluster[0] == '\0' ? "none" : meta->cluster,
+             (unsigned long long)meta->up_stream, (unsigned long long)meta->up_last,
+             (unsigned long long)meta->down_stream, (unsigned long long)meta->down_position);
+    core_desire_all(core);
+    pods_begin(core->pods);
+}
+
+int edge_core_open(const struct edge_core_config *config, const struct edge_core_ops *ops,
+                   struct store *store, struct log *log, struct pods_time now,
+                   struct edge_core **out, char *reason)
+{
+    struct edge_core *core = calloc(1, sizeof *core);
+    CHECK(core != NULL);
+    core->config = *config;
+    core->ops = *ops;
+    core->store = store;
+    core->log = log;
+    core->now = now;
+    if (core->config.flush_bytes == 0) {
+        core->config.flush_bytes = CORE_FLUSH_BYTES;
+    }
+    if (core->config.flush_ms == 0) {
+        core->config.flush_ms = CORE_FLUSH_MS;
+    }
+    core->uids = calloc(LIMIT_PODS, sizeof *core->uids);
+    CHECK(core->uids != NULL);
+    core->codec_build = codec_create();
+    core->codec_read = codec_create();
+    core->codec_lookup = codec_create();
+    core_init_doors(core);
+    hub_init(&core->hub, &core->hub_door, config->address_count, config->backoff_ms_max,
+             config->software, config->labels, config->label_count);
+    core->pods = pods_create(&core->config.pods, &core->pods_door);
+
+    int status = edge_machine_open(store, NULL, &core->machine);
+    if (status != 0) {
+        snprintf(reason, 256, "the state cannot be read: %s", store_error(store));
+    } else {
+        status = core_replay(core, reason);
+    }
+    if (status == 0) {
+        const struct edge_meta *meta = edge_machine_meta(core->machine);
+        if (meta->node[0] != '\0' && strcmp(meta->node, config->node) != 0) {
+            snprintf(reason, 256, "the data directory belongs to node %.200s", meta->node);
+            status = STATUS_FOREIGN;
+        } else if (meta->node[0] == '\0') {
+            uint64_t stream = 0;
+            while (stream == 0) {
+                ops->random(ops->context, &stream, sizeof stream);
+                stream &= ~FEED_SNAPSHOT_BIT;
+            }
+            status = core_append_init(core, "", stream);
+            if (status != 0) {
+                snprintf(reason, 256, "the log takes nothing: %s", status_text(status));
+            }
+        }
+    }
+    if (status != 0) {
+        edge_core_close(core);
+        return status;
+    }
+    *out = core;
+    return 0;
+}
+
+void edge_core_stop(struct edge_core *core, struct pods_time now)
+{
+    core->now = now;
+    hub_stop(&core->hub, now.mono_ms);
+    core->stopping = true;
+}
+
+bool edge_core_idle(const struct edge_core *core)
+{
+    bool written = true;
+    for (const struct core_append *a = core->appends_head; a != NULL; a = a->next) {
+        written = written && a->durable;
+    }
+    return core->stopping && written && !core->flushing;
+}
+
+void edge_core_close(struct edge_core *core)
+{
+    if (core == NULL) {
+        return;
+    }
+    pods_destroy(core->pods);
+    hub_deinit(&core->hub);
+    if (core->machine != NULL) {
+        edge_machine_close(core->machine);
+    }
+    while (core->appends_head != NULL) {
+        struct core_append *append = core->appends_head;
+        core->appends_head = append->next;
+        free(append);
+    }
+    codec_destroy(core->codec_build);
+    codec_destroy(core->codec_read);
+    codec_destroy(core->codec_lookup);
+    free(core->node_status);
+    free(core->node_status_plain);
+    free(core->uids);
+    free(core);
+}
+
+/* -- inputs ------------------------------------------------------------------------------------ */
+
+void edge_core_link_up(struct edge_core *core, struct pods_time now)
+{
+    core->now = now;
+    hub_on_link_up(&core->hub, now.mono_ms);
+}
+
+void edge_core_link_down(struct edge_core *core, int status, const char *reason,
+                         struct pods_time now)
+{
+    core->now = now;
+    if (status != 0) {
+        core_log(core, LOGGER_WARN, "link_failed", "status=%d reason=%s", status, reason);
+    }
+    hub_on_link_down(&core->hub, now.mono_ms);
+}
+
+void edge_core_on_link(struct edge_core *core, struct bytes frame, struct pods_time now)
+{
+    if (!core->stopping && !core->ended) {
+        core->now = now;
+        hub_on_frame(&core->hub, frame, now.mono_ms);
+    }
+}
+
+void edge_core_link_writable(struct edge_core *core)
+{
+    hub_on_writable(&core->hub, core->now.mono_ms);
+}
+
+void edge_core_on_answer(struct edge_core *core, uint64_t id, const struct driver_answer *answer,
+                         struct pods_time now)
+{
+    pods_on_answer(core->pods, id, answer, now);
+    core->pods_due_ms = 0;
+}
+
+void edge_core_on_volumes(struct edge_core *core, const char *uid, int status, const char *message,
+                          struct pods_time now)
+{
+    pods_on_volumes(core->pods, uid, status, message, now);
+    core->pods_due_ms = 0;
+}
+
+void edge_core_on_removed(struct edge_core *core, const char *uid, int status, const char *message,
+                          struct pods_time now)
+{
+    pods_on_removed(core->pods, uid, status, message, now);
+    core->pods_due_ms = 0;
+}
+
+void edge_core_hint(struct edge_core *core)
+{
+    pods_hint(core->pods);
+    core->pods_due_ms = 0;
+}
+
+static void core_keep(uint8_t **keep, size_t *keep_size, struct bytes bytes)
+{
+    free(*keep);
+    *keep = aligned_alloc(8, (bytes.size + 7) / 8 * 8);
+    CHECK(*keep != NULL);
+    memcpy(*keep, bytes.data, bytes.size);
+    *keep_size = bytes.size;
+}
+
+/* Build a status without its times, to compare. */
+static int core_plain_status(struct edge_core *core, const struct node_status *status,
+                             struct bytes *out)
+{
+    struct node_status plain = *status;
+    struct condition *conditions =
+        codec_array(core->codec_build, plain.condition_count + 1, sizeof *conditions);
+    for (uint32_t i = 0; i < plain.condition_count; i++) {
+        conditions[i] = status->conditions[i];
+        conditions[i].transition_ms = 0;
+    }
+    plain.conditions = conditions;
+    return codec_node_status_build(core->codec_build, &plain, out);
+}
+
+void edge_core_node_status(struct edge_core *core, const struct node_status *status,
+                           struct pods_time now)
+{
+    struct bytes plain;
+    struct bytes body;
+    core->now = now;
+    codec_reset(core->codec_build);
+    if (!core->started || core_plain_status(core, status, &plain) != 0 ||
+        bytes_equal(plain, bytes_of(core->node_status_plain, core->node_status_plain_size))) {
+        return;
+    }
+    if (codec_node_status_build(core->codec_build, status, &body) == 0 &&
+        core_append_fact(core, RECORD_NODE_STATUS,
+                         codec_print(core->codec_build, "/nodes//%s", core->config.node),
+                         body) == 0) {
+        core_keep(&core->node_status_plain, &core->node_status_plain_size, plain);
+        core_keep(&core->node_status, &core->node_status_size, body);
+    }
+}
+
+void edge_core_event(struct edge_core *core, const struct edge_event *event, struct pods_time now)
+{
+    core->now = now;
+    core_pods_record_event(core, event);
+}
+
+void edge_core_flushed(struct edge_core *core, int status)
+{
+    CHECK(core->flushing);
+    core->flushing = false;
+    if (status != 0) {
+        core_log(core, LOGGER_WARN, "store_not_flushed", "status=%d reason=%s", status,
+                 store_error(core->store));
+        return;
+    }
+    log_release(core->log, store_flushed_position(core->store) + 1);
+}
+
+/* -- turns ------------------------------------------------------------------------------------- */
+
+static uint64_t core_earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Start a flush when enough was appended, or long enough ago. */
+static uint64_t core_flush(struct edge_core *core)
+{
+    if (core->flushing || core->flush_due_ms == 0) {
+        return UINT64_MAX;
+    }
+    if (core->now.mono_ms < core->flush_due_ms &&
+        core->flush_log_bytes < core->config.flush_bytes) {
+        return core->flush_due_ms;
+    }
+    core->flushing = true;
+    core->flush_due_ms = 0;
+    core->flush_log_bytes = 0;
+    core->ops.flush_store(core->ops.context);
+    return UINT64_MAX;
+}
+
+uint64_t edge_core_run(struct edge_core *core, struct pods_time now)
+{
+    core->now = now;
+    if (core->ended) {
+        return now.mono_ms + CORE_STALL_MS;
+    }
+    uint64_t next = UINT64_MAX;
+    bool more = false;
+    if (now.mono_ms >= core->stalled_ms) {
+        core->stalled_ms = 0;
+        more = core_apply_durable(core);
+    }
+    if (core->stalled_ms != 0) {
+        next = core->stalled_ms;
+    }
+    if (!core->started && !core->stopping && !core->ended &&
+        edge_machine_meta(core->machine)->node[0] != '\0') {
+        core_start(core);
+    }
+    if (core->started && !core->stopping && !core->ended) {
+        if (core->facts) {
+            core->facts = false;
+            hub_on_facts(&core->hub, now.mono_ms);
+        }
+        core->pods_due_ms = pods_tick(core->pods, now);
+        next = core_earlier(next, core->pods_due_ms);
+        next = core_earlier(next, hub_tick(&core->hub, now.mono_ms));
+    }
+    if (now.mono_ms >= core->log_tick_ms) {
+        core->log_tick_ms = now.mono_ms + 1000;
+        log_tick(core->log);
+    }
+    next = core_earlier(next, core->log_tick_ms);
+    next = core_earlier(next, core_flush(core));
+    return more ? now.mono_ms : next;
+}
+
+/* -- views ------------------------------------------------------------------------------------- */
+
+struct edge_core_report edge_core_report(const struct edge_core *core)
+{
+    const struct edge_meta *meta = edge_machine_meta(core->machine);
+    return (struct edge_core_report){
+        .link_up = core->hub.state == HUB_ACTIVE,
+        .applied = edge_machine_position(core->machine),
+        .down_stream = meta->down_stream,
+        .down_position = meta->down_position,
+        .up_stream = meta->up_stream,
+        .up_last = meta->up_last,
+        .up_acked = meta->up_acked,
+        .digest = meta->digest,
+        .digest_alarms = core->digest_alarms,
+        .cluster = meta->cluster,
+        .pods = pods_report(core->pods),
+    };
+}
+
+const struct pod_status *edge_core_pod(const struct edge_core *core, const char *uid)
+{
+    return pods_status(core->pods, uid);
+}

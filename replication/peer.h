@@ -4,8 +4,9 @@
  * carries it. Whoever implements it (links over TLS in nodes/, a network with losses in tests/sim)
  * wraps the bytes as it likes and hands them to replica_receive of the replica they are for.
  *
- * Delivery is best effort. A message may be lost, late or doubled; between two replicas messages
- * must not overtake each other within one connection (any stream connection keeps that).
+ * Delivery is best effort: a message may be late or lost. From one replica to another none is
+ * doubled and none overtakes another, which a stream connection keeps; when a new connection
+ * replaces an old one, what the old one still holds is thrown away.
  */
 #ifndef KELP_REPLICATION_PEER_H
 #define KELP_REPLICATION_PEER_H

@@ -1,0 +1,205 @@
+#include "replication/raft_fsm.h"
+
+#include "replication/raft_members.h"
+#include "replication/raft_status.h"
+#include "schemas/check.h"
+
+#include <limits.h>
+
+static const char needs_transfer[] =
+    "this replica needs a checkpoint transfer, which comes with the HA work: rebuild it with an "
+    "empty data directory and a copy of another replica's, taken while that one is stopped";
+
+static struct replica_fsm *fsm_of(struct raft_fsm *fsm)
+{
+    return fsm->data;
+}
+
+/* -- apply and the time of snapshots ----------------------------------------------------------- */
+
+/* Set libraft's threshold, which it looks at after each turn of applying. */
+static void cycle_follow(struct replica_fsm *fsm, uint64_t index)
+{
+    struct raft *raft = fsm->raft;
+    const uint64_t entries = index - raft->log.snapshot.last_index;
+    const bool due = fsm->checkpoints && fsm->cycle_bytes >= fsm->snapshot_bytes &&
+                     fsm->now_ms >= fsm->retry_ms;
+    raft->snapshot.threshold = due ? 1 : UINT_MAX;
+    if (due) {
+        uint64_t trailing = entries * fsm->trailing_percent / 100;
+        if (trailing == 0) {
+            trailing = 1; /* 0 means something else to raft_io.c: the snapshot of another replica */
+        }
+        raft->snapshot.trailing = trailing > UINT_MAX ? UINT_MAX : (unsigned)trailing;
+    }
+}
+
+static int fsm_apply(struct raft_fsm *raft_fsm, const struct raft_buffer *command, void **result)
+{
+    struct replica_fsm *fsm = fsm_of(raft_fsm);
+    const struct raft_log *log = &fsm->raft->log;
+    const uint64_t index = fsm->raft->last_applied + 1;
+    *result = NULL;
+    if (fsm->ended) {
+        return RAFT_SHUTDOWN;
+    }
+    fsm->cycle_bytes += command->len + RAFT_FSM_ENTRY_BYTES;
+    cycle_follow(fsm, index);
+    if (index <= fsm->applied_index) {
+        return 0; /* replayed after a restart; the state has it */
+    }
+
+    CHECK(index > log->offset);
+    const size_t at = (log->front + (size_t)(index - 1 - log->offset)) % log->size;
+    CHECK(log->entries[at].buf.base == command->base);
+    const uint64_t term = log->entries[at].term;
+    fsm->applied_index = index;
+    fsm->applying = true;
+    fsm->hooks.apply(fsm->hooks.context, index, term, bytes_of(command->base, command->len));
+    fsm->applying = false;
+    return 0;
+}
+
+/* -- taking ------------------------------------------------------------------------------------ */
+
+static int fsm_snapshot(struct raft_fsm *raft_fsm, struct raft_buffer *out_buffers[],
+                        unsigned *out_count)
+{
+    struct replica_fsm *fsm = fsm_of(raft_fsm);
+    *out_buffers = NULL;
+    *out_count = 0;
+    if (fsm->ended || !fsm->checkpoints ||
+        fsm->hooks.checkpoint_start(fsm->hooks.context, fsm->raft->last_applied) != 0) {
+        fsm->retry_ms = fsm->now_ms + RAFT_FSM_RETRY_MS;
+        return RAFT_BUSY; /* libraft asks again */
+    }
+    fsm->taking_bytes = fsm->cycle_bytes;
+    fsm->cycle_bytes = 0;
+    fsm->raft->snapshot.threshold = UINT_MAX;
+    return 0;
+}
+
+/* In the pool. */
+static int fsm_snapshot_async(struct raft_fsm *raft_fsm, struct raft_buffer *out_buffers[],
+                              unsigned *out_count)
+{
+    struct replica_fsm *fsm = fsm_of(raft_fsm);
+    struct manifest manifest = {0};
+    const int status = fsm->hooks.checkpoint_make(fsm->hooks.context, &manifest);
+    if (status != 0) {
+        return raft_result_of(status);
+    }
+    CHECK(manifest.applied_index >= fsm->raft->snapshot.pending.index);
+    manifest.epoch = fsm->epoch;
+    const size_t size = manifest_bytes(&manifest);
+    if (size == 0) {
+        return RAFT_TOOBIG;
+    }
+
+    struct raft_buffer *buffers = raft_memory(sizeof *buffers);
+    buffers[0].len = size;
+    buffers[0].base = raft_memory(size);
+    manifest_encode(&manifest, buffers[0].base);
+    *out_buffers = buffers;
+    *out_count = 1;
+    return 0;
+}
+
+static int fsm_finalize(struct raft_fsm *raft_fsm, struct raft_buffer *buffers[], unsigned *count)
+{
+    struct replica_fsm *fsm = fsm_of(raft_fsm);
+    const struct raft *raft = fsm->raft;
+    for (unsigned i = 0; i < *count; i++) {
+        raft_free((*buffers)[i].base);
+    }
+    raft_free(*buffers);
+    *buffers = NULL;
+    *count = 0;
+    /* libraft does not say how it ended, but it has moved its log before it calls here */
+    const bool stored = raft->log.snapshot.last_index >= raft->snapshot.pending.index;
+    if (!stored) {
+        fsm->cycle_bytes += fsm->taking_bytes;
+        fsm->retry_ms = fsm->now_ms + RAFT_FSM_RETRY_MS;
+    }
+    fsm->taking_bytes = 0;
+    fsm->hooks.checkpoint_end(fsm->hooks.context, stored ? 0 : -EIO);
+    return 0;
+}
+
+/* -- restoring --------------------------------------------------------------------------------- */
+
+bool raft_fsm_needs(void *context, const struct manifest *manifest)
+{
+    const struct replica_fsm *fsm = context;
+    return manifest->epoch != fsm->epoch || fsm->applied_index < manifest->applied_index;
+}
+
+int raft_fsm_fetch(void *context, uint64_t from, const struct manifest *manifest)
+{
+    struct replica_fsm *fsm = context;
+    int status = STATUS_UNSUPPORTED;
+    if (fsm->hooks.checkpoint_fetch != NULL) {
+        status = fsm->hooks.checkpoint_fetch(fsm->hooks.context, from, manifest);
+    }
+    if (status != 0) {
+        fsm->fatal(fsm->fatal_context, needs_transfer, status);
+    }
+    return status;
+}
+
+/* The buffer is ours when 0 is answered. */
+static int fsm_restore(struct raft_fsm *raft_fsm, struct raft_buffer *buffer)
+{
+    struct replica_fsm *fsm = fsm_of(raft_fsm);
+    struct manifest manifest;
+    int status = manifest_decode(bytes_of(buffer->base, buffer->len), &manifest);
+    if (status != 0) {
+        return raft_result_of(status);
+    }
+    if (raft_fsm_needs(fsm, &manifest)) {
+        status = STATUS_UNSUPPORTED;
+        if (fsm->hooks.checkpoint_restore != NULL) {
+            status = fsm->hooks.checkpoint_restore(fsm->hooks.context, &manifest);
+        }
+        if (status != 0) {
+            fsm->fatal(fsm->fatal_context, needs_transfer, status);
+            manifest_free(&manifest);
+            return raft_result_of(status);
+        }
+        fsm->epoch = manifest.epoch;
+        fsm->applied_index = manifest.applied_index;
+    }
+    fsm->cycle_bytes = 0;
+    manifest_free(&manifest);
+    raft_free(buffer->base);
+    return 0;
+}
+
+void raft_fsm_init(struct replica_fsm *fsm, struct raft *raft, const struct replica_config *config,
+                   const struct replica_hooks *hooks,
+                   void (*fatal)(void *context, const char *what, int status), void *context)
+{
+    *fsm = (struct replica_fsm){
+        .fsm = {.version = 3,
+                .data = fsm,
+                .apply = fsm_apply,
+                .snapshot = fsm_snapshot,
+                .restore = fsm_restore,
+                .snapshot_finalize = fsm_finalize,
+                .snapshot_async = fsm_snapshot_async},
+        .raft = raft,
+        .hooks = *hooks,
+        .checkpoints = hooks->checkpoint_start != NULL && hooks->checkpoint_make != NULL &&
+                       hooks->checkpoint_end != NULL,
+        .epoch = config->epoch,
+        .applied_index = config->applied_index,
+        .fatal = fatal,
+        .fatal_context = context,
+        .snapshot_bytes =
+            config->snapshot_bytes == 0 ? LIMIT_RAFT_SNAPSHOT_BYTES : config->snapshot_bytes,
+        .trailing_percent =
+            config->snapshot_trailing_percent == 0 ? 200 : config->snapshot_trailing_percent,
+        .now_ms = config->now_ms,
+    };
+    raft->snapshot.threshold = UINT_MAX;
+}

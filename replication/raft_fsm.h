@@ -1,0 +1,55 @@
+/* libraft's state machine: hands commands on, and knows snapshots as manifests only.
+ *
+ *   apply            -> hooks.apply, unless the state has that index already
+ *   snapshot         -> hooks.checkpoint_start, on the loop
+ *   snapshot_async   -> hooks.checkpoint_make, in the pool: the result is a manifest
+ *   finalize         -> hooks.checkpoint_end, on the loop
+ *   restore          -> nothing, when the state is at least as new and of the same epoch;
+ *                       else hooks.checkpoint_restore
+ *
+ * When a snapshot is due is decided here by bytes, not by libraft's count of entries: apply sets
+ * libraft's threshold to 1 once enough has been applied since the last one, and out of reach
+ * otherwise. The trailing part is a multiple of the entries of that cycle.
+ */
+#ifndef KELP_REPLICATION_RAFT_FSM_H
+#define KELP_REPLICATION_RAFT_FSM_H
+
+#include "replication/replica.h"
+
+#include <raft.h>
+
+/* libraft keeps about this much beside the bytes of each entry. */
+#define RAFT_FSM_ENTRY_BYTES 88u
+/* After a snapshot failed, the next attempt waits. */
+#define RAFT_FSM_RETRY_MS    2000u
+
+struct replica_fsm {
+    struct raft_fsm fsm; /* what libraft sees */
+    struct raft *raft;
+    struct replica_hooks hooks;
+    bool checkpoints; /* the hooks for them are there */
+    uint64_t epoch;
+    uint64_t applied_index; /* the state holds all up to here */
+    bool applying;          /* inside hooks.apply */
+    bool ended;
+    void (*fatal)(void *context, const char *what, int status);
+    void *fatal_context;
+
+    uint64_t snapshot_bytes;
+    uint32_t trailing_percent;
+    uint64_t cycle_bytes;  /* applied since the last snapshot was begun */
+    uint64_t taking_bytes; /* cycle_bytes of the snapshot that is being taken */
+    uint64_t now_ms;
+    uint64_t retry_ms; /* not before */
+};
+
+void raft_fsm_init(struct replica_fsm *fsm, struct raft *raft, const struct replica_config *config,
+                   const struct replica_hooks *hooks,
+                   void (*fatal)(void *context, const char *what, int status), void *context);
+
+/* For raft_io_state: must files be fetched before this snapshot can be restored? */
+bool raft_fsm_needs(void *context, const struct manifest *manifest);
+/* Start fetching them; not 0: the replica was ended with a message. */
+int raft_fsm_fetch(void *context, uint64_t from, const struct manifest *manifest);
+
+#endif

@@ -1,0 +1,41 @@
+/* libraft's messages as bytes, and back.
+ *
+ * The words are struct raft_wire of schemas/codec.h. What comes from outside is checked field by
+ * field, because libraft trusts what it is given: a message that passes raft_wire_read may be out
+ * of date or useless, and cannot lead libraft out of bounds.
+ */
+#ifndef KELP_REPLICATION_RAFT_WIRE_H
+#define KELP_REPLICATION_RAFT_WIRE_H
+
+#include "schemas/codec.h"
+
+#include <raft.h>
+
+/* Terms and indexes beyond are nobody's: counting up from there must not wrap. */
+#define RAFT_WIRE_NUMBER_MAX (UINT64_C(1) << 62)
+
+/* Build the bytes of a message.
+ *
+ *   sender     id and address of this replica: they travel in server_id and server_address, where
+ *              libraft has put the destination
+ *   first, count  of an AppendEntries, send only these entries, as a message of their own; 0 and
+ *              n_entries for all; ignored for other types
+ *   out        lent until codec_reset
+ *   answers    0; STATUS_TOO_LARGE
+ */
+int raft_wire_build(struct codec *codec, const struct raft_server *sender,
+                    const struct raft_message *message, unsigned first, unsigned count,
+                    struct bytes *out);
+
+/* Read and check a message.
+ *
+ *   out        entries, configuration and snapshot data are raft_malloc'd: taken by libraft's recv,
+ *              or given to raft_wire_free. server_address is lent until codec_reset.
+ *   answers    0; STATUS_MALFORMED, STATUS_TOO_LARGE: out is untouched
+ */
+int raft_wire_read(struct codec *codec, struct bytes bytes, struct raft_message *out);
+
+/* Free what raft_wire_read made, when it does not go to libraft. */
+void raft_wire_free(struct raft_message *message);
+
+#endif

@@ -26,7 +26,9 @@ struct manifest_file {
 
 struct manifest {
     uint64_t epoch;         /* of the cluster: another one after a restore from a backup */
-    uint64_t applied_index; /* the checkpoint holds all up to here; at least the snapshot's index */
+    uint64_t applied_index; /* of the newest command in the checkpoint; may be above the index of
+                               the snapshot (the state went on), or below (entries that are no
+                               commands came last) */
     uint32_t file_count;
     struct manifest_file *files; /* whose, says the contract that passes it; NULL with 0 */
 };

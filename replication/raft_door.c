@@ -25,7 +25,8 @@
 #define EXIT_FATAL          71
 #define ELECTION_MS         1000u
 #define HEARTBEAT_MS        100u
-#define INSTALL_TIMEOUT_MS  (10u * 60u * 1000u) /* a state of gigabytes is fetched meanwhile */
+#define INSTALL_ELECTIONS   2u /* a snapshot is offered again after this many times election_ms: the
+                                  offer is small, and dropped while files are fetched */
 #define ENTRY_MULTIPLE      8u /* libraft's own storage wants it (k); so do readers of flatbuffers */
 
 struct replica_proposal {
@@ -461,7 +462,7 @@ int replica_open(struct log *log, const struct replica_config *config,
     raft_set_election_timeout(raft, config->election_ms == 0 ? ELECTION_MS : config->election_ms);
     raft_set_heartbeat_timeout(raft,
                                config->heartbeat_ms == 0 ? HEARTBEAT_MS : config->heartbeat_ms);
-    raft_set_install_snapshot_timeout(raft, INSTALL_TIMEOUT_MS);
+    raft_set_install_snapshot_timeout(raft, raft->election_timeout * INSTALL_ELECTIONS);
     raft_set_pre_vote(raft, true);
 
     int status = raft_io_prepare(&replica->io);
@@ -471,7 +472,8 @@ int replica_open(struct log *log, const struct replica_config *config,
     if (status != 0) {
         return status;
     }
-    replica->depth++; /* a lone voter leads before this returns */
+    *out = replica;
+    replica->depth++; /* a lone voter leads, and applies, before this returns */
     result = raft_start(raft);
     replica->depth--;
     if (replica->ended) {
@@ -481,7 +483,6 @@ int replica_open(struct log *log, const struct replica_config *config,
         return raft_status_of(result);
     }
     replica->opened = true;
-    *out = replica;
     return 0;
 }
 

@@ -74,6 +74,7 @@ static int fsm_snapshot(struct raft_fsm *raft_fsm, struct raft_buffer *out_buffe
         return RAFT_BUSY; /* libraft asks again */
     }
     fsm->taking_bytes = fsm->cycle_bytes;
+    fsm->taking_index = fsm->applied_index;
     fsm->cycle_bytes = 0;
     fsm->raft->snapshot.threshold = UINT_MAX;
     return 0;
@@ -89,7 +90,7 @@ static int fsm_snapshot_async(struct raft_fsm *raft_fsm, struct raft_buffer *out
     if (status != 0) {
         return raft_result_of(status);
     }
-    CHECK(manifest.applied_index >= fsm->raft->snapshot.pending.index);
+    CHECK(manifest.applied_index >= fsm->taking_index);
     manifest.epoch = fsm->epoch;
     const size_t size = manifest_bytes(&manifest);
     if (size == 0) {

@@ -29,7 +29,7 @@ struct replica_fsm {
     struct replica_hooks hooks;
     bool checkpoints; /* the hooks for them are there */
     uint64_t epoch;
-    uint64_t applied_index; /* the state holds all up to here */
+    uint64_t applied_index; /* of the newest command that the state holds */
     bool applying;          /* inside hooks.apply */
     bool ended;
     void (*fatal)(void *context, const char *what, int status);
@@ -39,6 +39,7 @@ struct replica_fsm {
     uint32_t trailing_percent;
     uint64_t cycle_bytes;  /* applied since the last snapshot was begun */
     uint64_t taking_bytes; /* cycle_bytes of the snapshot that is being taken */
+    uint64_t taking_index; /* the newest command when it was begun: it must be in it */
     uint64_t now_ms;
     uint64_t retry_ms; /* not before */
 };

@@ -493,57 +493,49 @@ static int entries_load(struct replica_io *io, uint64_t start, struct raft_entry
 }
 
 /* Does the log go on where the snapshot stands? It does not when a crash came between storing a
- * snapshot of another replica and dropping the log that it replaces. */
-static bool log_continues(const struct raft_snapshot *snapshot, uint64_t start,
-                          const struct raft_entry *entries, size_t count)
+ * snapshot of another replica and dropping the log that it replaces.
+ *
+ *   answers    1, 0; a failure
+ */
+static int log_continues(struct replica_io *io, const struct raft_snapshot *snapshot)
 {
-    if (snapshot->index + 1 < start || snapshot->index + 1 > start + count) {
-        return false;
+    const uint64_t first = log_index_first(io->log);
+    if (first == snapshot->index + 1) {
+        return 1; /* begins right behind it */
     }
-    if (snapshot->index < start) {
-        return true; /* it begins right behind */
+    if (first > snapshot->index) {
+        return STATUS_CORRUPT; /* only a newer snapshot, which is gone, lets entries go */
     }
-    return entries[snapshot->index - start].term == snapshot->term;
-}
-
-static void entries_free(struct raft_entry *entries, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        raft_free(entries[i].buf.base);
+    if (log_index_next(io->log) <= snapshot->index) {
+        return 0;
     }
-    raft_free(entries);
+    struct log_cursor cursor;
+    struct log_frame frame;
+    log_cursor_open(&cursor, io->log, snapshot->index);
+    const int answer = log_cursor_next(&cursor, &frame);
+    const bool same = answer == LOG_CURSOR_FRAME && frame.term == snapshot->term;
+    log_cursor_close(&cursor);
+    return answer < 0 ? answer : same;
 }
 
 static int load_after_snapshot(struct replica_io *io, const struct raft_snapshot *snapshot,
                                uint64_t kept, raft_index *out_start, struct raft_entry **out_entries,
                                size_t *out_count)
 {
-    uint64_t start = log_index_first(io->log);
-    if (start < kept) {
-        start = kept;
+    const int continues = log_continues(io, snapshot);
+    if (continues < 0) {
+        return continues;
     }
-    if (start > snapshot->index + 1) {
-        start = snapshot->index + 1;
-    }
-    if (start >= log_index_first(io->log)) {
-        const int status = entries_load(io, start, out_entries, out_count);
-        if (status != 0) {
-            return status;
-        }
-        if (log_continues(snapshot, start, *out_entries, *out_count)) {
-            *out_start = start;
-            return 0;
-        }
-        entries_free(*out_entries, *out_count);
-    }
-    *out_entries = NULL;
-    *out_count = 0;
     *out_start = snapshot->index + 1;
-    if (log_index_next(io->log) == snapshot->index + 1 &&
-        log_index_first(io->log) == log_index_next(io->log)) {
-        return 0; /* dropped already */
+    if (continues == 0) {
+        return write_submit_or_free(write_new(io, WRITE_RESET, snapshot->index + 1)) == 0
+                   ? 0
+                   : log_status(io->log);
     }
-    return raft_status_of(write_submit_or_free(write_new(io, WRITE_RESET, snapshot->index + 1)));
+    if (kept < *out_start) {
+        *out_start = kept > log_index_first(io->log) ? kept : log_index_first(io->log);
+    }
+    return entries_load(io, *out_start, out_entries, out_count);
 }
 
 static int io_load(struct raft_io *raft_io, raft_term *out_term, raft_id *out_vote,
@@ -744,12 +736,13 @@ static int receive_snapshot(struct replica_io *io, struct raft_message *message)
         io->recv(&io->io, message);
         goto out;
     }
-    if (io->held.type != 0 && io->held_index >= install->last_index) {
-        raft_wire_free(message); /* a repeat, or an older one */
+    if (io->held.type != 0 && io->held_index != install->last_index) {
+        raft_wire_free(message); /* one at a time; this one is offered again */
         goto out;
     }
-    if (io->held.type != 0) {
-        held_drop(io);
+    const bool repeat = io->held.type != 0;
+    if (repeat) {
+        raft_wire_free(&io->held); /* the newer message may be of a newer leader */
     }
     io->held = *message;
     const size_t size = strlen(message->server_address);
@@ -757,7 +750,7 @@ static int receive_snapshot(struct replica_io *io, struct raft_message *message)
     memcpy(io->held_address, message->server_address, size + 1);
     io->held.server_address = io->held_address;
     io->held_index = install->last_index;
-    if (io->state.fetch(io->state.context, message->server_id, &manifest) != 0) {
+    if (!repeat && io->state.fetch(io->state.context, message->server_id, &manifest) != 0) {
         held_drop(io);
     }
 out:

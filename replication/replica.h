@@ -94,8 +94,8 @@ struct replica_hooks {
     /* Make it durable: all that is applied up to some index at or above the one of start. Away
      * from the loop (config.run), apply goes on meanwhile.
      *
-     *   out        zeroed; applied_index and the files (which stay the owner's, and must live
-     *              until checkpoint_end). epoch is filled in by the caller.
+     *   out        zeroed; fill in applied_index (of the newest command in it) and the files (which
+     *              stay the owner's, and must live until checkpoint_end); not the epoch
      *   answers    0; a failure: no snapshot this time
      */
     int (*checkpoint_make)(void *context, struct manifest *out);
@@ -106,8 +106,9 @@ struct replica_hooks {
     void (*checkpoint_end)(void *context, int status);
 
     /* A snapshot of another replica is to replace this state; its files must be here first. Fetch
-     * them from that replica beside raft, verify them, then call replica_fetched. The same
-     * manifest may be asked for again (after replica_fetched failed, or after a restart).
+     * them from that replica beside raft, verify them, then call replica_fetched, in bounded time:
+     * what else is offered meanwhile is dropped. The same manifest may be asked for again (after
+     * replica_fetched failed, or after a restart).
      *
      *   manifest   borrowed during the call
      *   answers    0: under way. NULL or anything else: the replica ends with a message
@@ -147,7 +148,7 @@ struct replica_config {
     uint32_t member_count;                /* at most LIMIT_REPLICAS */
 
     uint64_t epoch;         /* of the cluster; a snapshot of another epoch replaces the state */
-    uint64_t applied_index; /* the state durably holds all up to here: not applied again */
+    uint64_t applied_index; /* of the newest command that the state durably holds: not applied again */
 
     uint64_t seed;         /* different on every replica and start */
     uint64_t now_ms;       /* of the clock that replica_tick goes by */
@@ -169,7 +170,8 @@ struct replica_config {
  *
  *   log        borrowed until replica_close called back; nobody else appends to it
  *   hooks, peers  copied; hooks.apply and peers.send must be there
- *   out        untouched unless 0
+ *   out        set before any hook is called (a lone voter leads and applies at once); means
+ *              nothing unless 0
  *   answers    0. STATUS_CORRUPT: log and snapshot do not fit together, or are not what was
  *              written. STATUS_FOREIGN: a newer format. STATUS_UNSUPPORTED: the state must be
  *              replaced by a checkpoint and cannot (hooks.fatal heard why). STATUS_MALFORMED: the

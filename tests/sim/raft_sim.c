@@ -6,7 +6,7 @@
  * flushed and makes checkpoints that others fetch.
  *
  *     raft_sim seeds=1000              run seeds 1 .. 1000, one process each
- *     raft_sim seed=77 seeds=1 v=1     tell the story of one
+ *     raft_sim seed=77 seeds=1 v=1     tell the story of one; v=2: with every message
  *     raft_sim off=acd loss=10 ...     without these measures of the guard (letters of raft_guard.h)
  *     raft_sim canary=FILE             each line must find a failing seed: the rig is alive
  *
@@ -16,6 +16,7 @@
 #include "log/log.h"
 #include "replication/replica.h"
 #include "schemas/check.h"
+#include "schemas/codec.h"
 #include "tests/sim/disk_sim.h"
 #include "tests/sim/sim.h"
 
@@ -284,6 +285,30 @@ static void *grown(void *memory, uint64_t *count, uint64_t need, size_t item)
 
 /* -- network ----------------------------------------------------------------------------------- */
 
+/* With v=2 every message is part of the story. */
+static void message_tell(const struct message *message)
+{
+    static const char *const names[] = {"?",    "append",   "result", "vote",
+                                        "voted", "snapshot", "timeout-now"};
+    static struct codec *codec;
+    if (option.verbose < 2) {
+        return;
+    }
+    if (codec == NULL) {
+        codec = codec_create();
+    }
+    codec_reset(codec);
+    struct raft_wire wire;
+    const struct bytes bytes = codec_aligned(codec, bytes_of(message->data, message->size));
+    CHECK(codec_raft_wire_read(codec, bytes, &wire) == 0);
+    story("message from=%u to=%u type=%s term=%lu prev=%lu/%lu entries=%u commit=%lu rejected=%lu "
+          "last=%lu/%lu snapshot=%lu/%lu pre=%d granted=%d",
+          message->from + 1, message->to + 1, names[wire.type > 6 ? 0 : wire.type], wire.term,
+          wire.prev_log_index, wire.prev_log_term, wire.entry_count, wire.leader_commit,
+          wire.rejected, wire.last_log_index, wire.last_log_term, wire.last_index, wire.last_term,
+          wire.pre_vote, wire.vote_granted);
+}
+
 static void message_arrive(void *context)
 {
     struct message *message = context;
@@ -291,6 +316,7 @@ static void message_arrive(void *context)
     in_flight[message->from][message->to] -= message->size;
     if (node->alive && !node->dying && !cuts[message->from][message->to]) {
         node_enter(node);
+        message_tell(message);
         tally->messages++;
         tally->bytes += message->size;
         const int status = replica_receive(node->replica, nodes[message->from].id,
@@ -313,7 +339,7 @@ static int peer_send(void *context, uint64_t to, struct bytes bytes)
         in_flight[node->number][target] > 0) {
         return STATUS_FULL;
     }
-    if (sim_below(&sim, 100) < option.loss && (trouble || clients)) {
+    if (sim_below(&sim, 100) < option.loss && trouble) {
         return 0;
     }
     struct message *message = malloc(sizeof *message + bytes.size);
@@ -357,7 +383,7 @@ static void state_apply(void *context, uint64_t index, uint64_t term, struct byt
 static int state_start(void *context, uint64_t index)
 {
     struct node *node = context;
-    CHECK(node->applied <= index);
+    CHECK(index <= replica_applied_index(node->replica));
     node->checkpoint_new = 0;
     return sim_chance(&sim, 50000) ? STATUS_FULL : 0;
 }
@@ -368,8 +394,8 @@ static int state_make(void *context, struct manifest *out)
     if (sim_chance(&sim, 30000)) {
         return -EIO;
     }
-    const uint64_t index = replica_applied_index(node->replica); /* barriers are nothing to it */
-    node->flushed = node->applied;
+    const uint64_t index = node->applied;
+    node->flushed = index;
     node->checkpoint_new = index;
     for (uint32_t i = 0; i < 3; i++) {
         snprintf(node->files[i].name, sizeof node->files[i].name, "%06lu.sst", index + i);
@@ -396,7 +422,7 @@ static void state_on_fetched(void *context)
     struct node *node = context;
     const struct node *from = &nodes[node->fetch_from];
     const bool there = from->alive && from->checkpoint >= node->fetching &&
-                       !cuts[node->number][node->fetch_from] && !sim_chance(&sim, 100000);
+                       !cuts[node->number][node->fetch_from] && (!trouble || !sim_chance(&sim, 100000));
     if (there) {
         node->staged = node->fetching;
     }

@@ -36,7 +36,7 @@ struct volume_step {
     size_t file_count;
 };
 
-/* What has to be on disk for one pod. Owns everything it points to, but for the spec's texts. */
+/* What has to be on disk for one pod. Owns everything it points to. */
 struct volume_plan {
     struct arena arena;
     const char *pod_directory;
@@ -51,7 +51,7 @@ struct volume_plan {
 
 /* Decide what has to be written.
  *
- *   spec     borrowed until volume_plan_deinit
+ *   spec     borrowed during the call: the wish may be replaced while a thread writes
  *   out      on 0 given: hand it to volume_plan_deinit
  *   error    a sentence on failure
  *   answers  0; -ENOENT: something that is not optional is missing; STATUS_MALFORMED: a config map

@@ -72,7 +72,7 @@ static void planner_put(struct planner *planner, const char *path, struct bytes 
     }
     CHECK(place < planner->room);
     step->files[place] = (struct volume_file){
-        .path = path,
+        .path = arena_text(planner->arena, path),
         .content = content,
         .mode = (uint32_t)(mode < 0 ? planner->volume->default_mode : mode) & 0777,
     };
@@ -99,7 +99,7 @@ static int planner_downward(struct planner *planner, const struct pod_volume_sou
                      planner->volume->name, source->items[i].key);
             return STATUS_MALFORMED;
         }
-        planner_put(planner, source->items[i].path, bytes_text(text), source->items[i].mode);
+        planner_put(planner, source->items[i].path, bytes_text(arena_text(planner->arena, text)), source->items[i].mode);
     }
     return 0;
 }
@@ -138,6 +138,22 @@ static int planner_source(struct planner *planner, const struct pod_volume_sourc
     return 0;
 }
 
+/* What writing looks at of a volume, in memory of the plan. */
+static const struct pod_volume *planner_copy(const struct pod_volume *from, struct arena *arena)
+{
+    struct pod_volume *copy = arena_claim(arena, 1, sizeof *copy);
+    *copy = (struct pod_volume){
+        .name = arena_text(arena, from->name),
+        .kind = from->kind,
+        .host_path = arena_text(arena, from->host_path),
+        .host_type = arena_text(arena, from->host_type),
+        .memory = from->memory,
+        .size_limit_bytes = from->size_limit_bytes,
+        .default_mode = from->default_mode,
+    };
+    return copy;
+}
+
 /* The hosts file that Kubernetes gives a pod. */
 static const char *planner_hosts(const struct pod_spec *spec, const struct pod_facts *facts, struct arena *arena)
 {
@@ -169,7 +185,7 @@ int volumes_plan(const struct pod_spec *spec, const struct pod_lookup *lookup, c
     out->steps = arena_claim(arena, spec->volume_count, sizeof *out->steps);
     const char **names = arena_claim(arena, spec->container_count, sizeof *names);
     for (size_t i = 0; i < spec->container_count; i++) {
-        names[i] = spec->containers[i].name;
+        names[i] = arena_text(arena, spec->containers[i].name);
     }
     out->containers = names;
     out->container_count = spec->container_count;
@@ -179,7 +195,8 @@ int volumes_plan(const struct pod_spec *spec, const struct pod_lookup *lookup, c
         const struct pod_volume *volume = &spec->volumes[i];
         struct volume_step *step = &out->steps[out->step_count++];
         struct planner planner = {spec, volume, lookup, facts, arena, step, 0, error, error_bytes};
-        *step = (struct volume_step){.volume = volume, .directory = volumes_path(facts->root, spec->uid, volume, arena)};
+        *step = (struct volume_step){.volume = planner_copy(volume, arena)};
+        step->directory = volumes_path(facts->root, spec->uid, step->volume, arena);
         for (size_t k = 0; k < volume->source_count && status == 0; k++) {
             status = volume->sources[k].kind == POD_VOLUME_DOWNWARD ? planner_downward(&planner, &volume->sources[k])
                                                                     : planner_source(&planner, &volume->sources[k]);

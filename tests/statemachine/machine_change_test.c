@@ -1,0 +1,268 @@
+/* The history of objects, as watches read it. */
+#include "machine_fixture.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static struct fixture fixture;
+static struct fixture *const f = &fixture;
+
+static int set_up(void **state)
+{
+    (void)state;
+    fixture_open(f);
+    const struct object space = object_namespace("default");
+    expect(f, ACCEPTED, record_put(f, PUT_CREATE, &space));
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    fixture_close(f);
+    return 0;
+}
+
+/* -- what a test keeps of a change: one line ---------------------------------------------------- */
+
+struct story {
+    char lines[64][160];
+    uint32_t count;
+    uint32_t stop_after;
+};
+
+static size_t story_part(char *out, size_t size, const struct object_row *row)
+{
+    struct object_put put = {0};
+    struct pod_status pod = {0};
+    struct verdict verdict = {0};
+    if (row->parts[PART_WISH].version == 0) {
+        assert_int_equal(row->version, 0);
+        return (size_t)snprintf(out, size, "none");
+    }
+    assert_int_equal(codec_object_put_read(f->lent, row->parts[PART_WISH].body, &put), STATUS_OK);
+    size_t at = (size_t)snprintf(out, size, "%.*s", (int)put.object.json.size,
+                                 (const char *)put.object.json.data);
+    if (row->parts[PART_FACT].version > 0) {
+        assert_int_equal(codec_pod_status_read(f->lent, row->parts[PART_FACT].body, &pod),
+                         STATUS_OK);
+        at += (size_t)snprintf(out + at, size - at, ",phase=%d", pod.phase);
+    }
+    if (row->parts[PART_VERDICT].version > 0) {
+        assert_int_equal(codec_verdict_read(f->lent, row->parts[PART_VERDICT].body, &verdict),
+                         STATUS_OK);
+        at += (size_t)snprintf(out + at, size - at, ",reachable=%d", verdict.reachable);
+    }
+    return at;
+}
+
+static int story_on_change(void *context, const struct change *change)
+{
+    struct story *story = context;
+    assert_true(story->count < 64);
+    char *line = story->lines[story->count];
+    story->count++;
+    if (change->type == CHANGE_EVENT) {
+        struct edge_event event;
+        assert_int_equal(change->event.version, change->version);
+        assert_int_equal(codec_edge_event_read(f->lent, change->event.body, &event), STATUS_OK);
+        snprintf(line, 160, "event %s %s", change->event.node, event.message);
+        return story->count == story->stop_after;
+    }
+    static const char *const types[] = {"", "added", "modified", "deleted"};
+    size_t at = (size_t)snprintf(line, 160, "%s %.*s ", types[change->type], (int)change->key.size,
+                                 (const char *)change->key.data);
+    at += story_part(line + at, 160 - at, &change->before);
+    at += (size_t)snprintf(line + at, 160 - at, " -> ");
+    story_part(line + at, 160 - at, &change->after);
+    if (change->type != CHANGE_DELETED) {
+        assert_int_equal(change->after.version, change->version);
+    }
+    assert_true(change->before.version < change->version);
+    return story->count == story->stop_after;
+}
+
+static int story_read(struct story *story, uint64_t after, uint32_t max_count, uint64_t *reached)
+{
+    story->count = 0;
+    codec_reset(f->lent);
+    return change_read(fixture_live(f), after, max_count, SIZE_MAX, story_on_change, story, reached);
+}
+
+/* Claim: wherever a watch begins, each change is told with the whole object as it was before and
+ * after, however often it changed since. */
+static void test_each_change_is_told_as_it_was(void **state)
+{
+    (void)state;
+    const struct object node = object_node("edge", "n1");
+    struct object pod = object_pod("p", "p1", "edge");
+    pod.json = bytes_text("1");
+    apply(f, record_put(f, PUT_CREATE, &node));
+    const uint64_t begin = f->machine.meta.version;
+    apply(f, record_put(f, PUT_CREATE, &pod));
+    const uint64_t epoch = expect(f, ACCEPTED, record_session(f, "edge", "n1", 5, 0));
+    struct bytes up = record_pod_status(f, "/pods/default/p", "p1", POD_PENDING);
+    apply(f, record_up(f, "edge", epoch, 5, 0, &up, 1));
+    apply(f, record_verdict(f, "/pods/default/p", "p1", true));
+    pod.json = bytes_text("2");
+    apply(f, record_put(f, PUT_UPDATE, &pod));
+    up = record_pod_status(f, "/pods/default/p", "p1", POD_RUNNING);
+    apply(f, record_up(f, "edge", epoch, 5, 1, &up, 1));
+    up = record_event(f, "", "pulled");
+    apply(f, record_up(f, "edge", epoch, 5, 2, &up, 1));
+    pod.node_name = "other";
+    pod.json = bytes_text("3");
+    apply(f, record_put(f, PUT_UPDATE, &pod));
+    apply(f, record_remove(f, "/pods/default/p", 0, ""));
+    pod.json = bytes_text("4");
+    apply(f, record_put(f, PUT_CREATE, &pod));
+
+    static const char *const lines[] = {
+        "added /pods/default/p none -> 1",
+        "modified /pods/default/p 1 -> 1,phase=0",
+        "modified /pods/default/p 1,phase=0 -> 1,phase=0,reachable=1",
+        "modified /pods/default/p 1,phase=0,reachable=1 -> 2,phase=0,reachable=1",
+        "modified /pods/default/p 2,phase=0,reachable=1 -> 2,phase=1,reachable=1",
+        "event edge pulled",
+        "modified /pods/default/p 2,phase=1,reachable=1 -> 3,reachable=1",
+        "deleted /pods/default/p 3,reachable=1 -> none",
+        "added /pods/default/p none -> 4",
+    };
+    const uint32_t count = sizeof lines / sizeof lines[0];
+    struct story story = {0};
+    uint64_t reached;
+    for (uint32_t first = 0; first <= count; first++) {
+        assert_int_equal(story_read(&story, begin + first, 100, &reached), STATUS_OK);
+        assert_int_equal(reached, begin + count);
+        assert_int_equal(story.count, count - first);
+        for (uint32_t i = first; i < count; i++) {
+            assert_string_equal(story.lines[i - first], lines[i]);
+        }
+    }
+    assert_int_equal(story_read(&story, begin, 2, &reached), STATUS_OK);
+    assert_int_equal(story.count, 2);
+    assert_int_equal(reached, begin + 2);
+    story.stop_after = 3;
+    assert_int_equal(story_read(&story, begin, 100, &reached), STATUS_OK);
+    assert_int_equal(reached, begin + 3);
+    assert_int_equal(story_read(&story, begin + count + 1, 2, &reached), CHANGE_AHEAD);
+
+    /* an unchanged write tells nothing */
+    expect(f, ACCEPTED_UNCHANGED, record_put(f, PUT_UPDATE, &pod));
+    assert_int_equal(f->machine.meta.version, begin + count);
+}
+
+/* Claim: the history stays within its bytes; below it, a watch is told so. */
+static void test_history_is_bounded(void **state)
+{
+    (void)state;
+    expect(f, ACCEPTED, record_setting(f, "change_history_bytes", 20000));
+    char json[1001];
+    memset(json, 'x', 1000);
+    json[1000] = '\0';
+    struct object map = object_configmap("c", "c1", json);
+    for (unsigned i = 0; i < 100; i++) {
+        json[0] = (char)('a' + i % 26);
+        map.json = bytes_text(json);
+        apply(f, record_put(f, PUT_ANY, &map));
+        assert_true(f->machine.meta.change_bytes <= 20000);
+    }
+    struct machine_meta meta;
+    assert_int_equal(machine_meta_get(fixture_live(f), &meta), STATUS_OK);
+    assert_true(meta.change_bytes > 15000); /* and it is used */
+    struct story story = {0};
+    uint64_t reached;
+    assert_int_equal(story_read(&story, meta.change_floor - 1, 100, &reached), CHANGE_EXPIRED);
+    codec_reset(f->lent);
+    uint32_t rows = 0;
+    struct store_iterator *iterator =
+        store_iterate(fixture_live(f), TABLE_CHANGE_KEY, (struct bytes){0});
+    for (bool on = store_iterator_first(iterator); on; on = store_iterator_next(iterator)) {
+        rows++;
+    }
+    store_iterator_close(iterator);
+    assert_int_equal(rows, meta.version - meta.change_floor);
+
+    /* an entry that alone writes more than the bound */
+    struct bytes records[40];
+    for (unsigned i = 0; i < 40; i++) {
+        json[0] = (char)('A' + i % 26);
+        map.json = bytes_text(json);
+        records[i] = record_put(f, PUT_ANY, &map);
+    }
+    const uint64_t before = f->machine.meta.version;
+    apply_many(f, records, 40);
+    assert_int_equal(story_read(&story, before, 100, &reached), CHANGE_EXPIRED);
+    assert_int_equal(story_read(&story, f->machine.meta.version, 100, &reached), STATUS_OK);
+    for (unsigned i = 0; i < 30; i++) { /* what is left of the old rows goes */
+        json[0] = (char)('a' + i % 26);
+        map.json = bytes_text(json);
+        apply(f, record_put(f, PUT_ANY, &map));
+    }
+    assert_true(f->machine.meta.change_bytes <= 20000);
+    assert_int_equal(story_read(&story, f->machine.meta.change_floor, 60, &reached), STATUS_OK);
+    assert_int_equal(reached, f->machine.meta.version);
+    expect(f, ACCEPTED, record_setting(f, "change_history_bytes", 0));
+    for (unsigned i = 0; i < 10; i++) {
+        json[0] = (char)('A' + i % 26);
+        map.json = bytes_text(json);
+        apply(f, record_put(f, PUT_ANY, &map));
+    }
+    assert_int_equal(f->machine.meta.change_bytes, 0);
+    assert_int_equal(story_read(&story, f->machine.meta.version, 1, &reached), STATUS_OK);
+}
+
+/* Claim: a list and the changes after its version make every later list.
+ * Method: random writes; a model that only reads changes is compared with the rows at the end. */
+static void test_a_watch_ends_where_a_list_would(void **state)
+{
+    (void)state;
+    uint64_t versions[8] = {0};
+    struct story story = {0};
+    uint64_t reached = f->machine.meta.version;
+    srandom(7);
+    for (unsigned round = 0; round < 300; round++) {
+        const unsigned which = (unsigned)random() % 8;
+        char name[8];
+        char json[32];
+        snprintf(name, sizeof name, "m%u", which);
+        snprintf(json, sizeof json, "%u", (unsigned)random() % 4);
+        const struct object map = object_configmap(name, name, json);
+        if (random() % 3 == 0) {
+            apply(f, record_remove(f, key_of(&map), 0, ""));
+        } else {
+            apply(f, record_put(f, PUT_ANY, &map));
+        }
+        if (random() % 5 != 0) {
+            continue;
+        }
+        while (reached < f->machine.meta.version) {
+            const uint64_t after = reached;
+            assert_int_equal(story_read(&story, after, 1 + (uint32_t)random() % 3, &reached),
+                             STATUS_OK);
+            for (uint32_t i = 0; i < story.count; i++) {
+                const char *name_at = strstr(story.lines[i], "/m");
+                const unsigned at = (unsigned)(name_at[2] - '0');
+                versions[at] = strstr(story.lines[i], "-> none") != NULL ? 0 : after + 1 + i;
+            }
+        }
+        for (unsigned i = 0; i < 8; i++) {
+            char key[40];
+            snprintf(key, sizeof key, "/configmaps/default/m%u", i);
+            struct object_row row = {0};
+            (void)object_get(fixture_live(f), bytes_text(key), &row);
+            assert_int_equal(row.version, versions[i]);
+        }
+    }
+}
+
+int main(void)
+{
+#define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        CASE(test_each_change_is_told_as_it_was),
+        CASE(test_history_is_bounded),
+        CASE(test_a_watch_ends_where_a_list_would),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -207,7 +207,8 @@ static void log_on_flushed(struct disk_job *job);
 static void log_flush(struct log *log)
 {
     struct log_batch *batch = log_filling(log);
-    if (log->flushing || batch->size == 0 || log->status != 0) {
+    if (log->flushing || batch->size == 0 || log->status != 0 ||
+        (log->calling && batch->size < LIMIT_LOG_EARLY_BYTES)) {
         return;
     }
 
@@ -327,9 +328,13 @@ static void log_on_flushed(struct disk_job *job)
     struct log_request *done = batch->done_head;
     batch_clear(batch);
 
-    /* The next batch goes to the disk before the owners of this one are told: they may take long. */
+    /* A small batch waits for what the owners of this one are about to append: with the same number
+     * under way that halves the flushes, and each waits for one flush, not for two. A large one goes
+     * to the disk at once, before or while they are told. */
+    log->calling = true;
     log_pump(log);
     requests_call(log, done, 0);
+    log->calling = false;
     log_turn(log);
 }
 

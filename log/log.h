@@ -185,6 +185,7 @@ struct log {
     struct disk_step wake_step;
     bool waking;
 
+    bool calling; /* owners are being told: small batches wait for what they append */
     bool marking; /* the batch with the disk is a mark */
     bool closing;
     bool close_marked;

@@ -302,7 +302,7 @@ int segment_reader_examine(struct segment_reader *reader, struct segment_tail *o
         if (answer < 0) {
             return answer;
         }
-        if (answer == SEGMENT_DEAD) {
+        if (answer != SEGMENT_FRAME) {
             continue;
         }
         if (frame.batch > dead) {

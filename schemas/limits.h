@@ -214,6 +214,9 @@ static_assert(LIMIT_API_LIST_BYTES < LIMIT_HTTP_ANSWER_BYTES, "a list is a whole
 /* One batch: written and synced at once. There are two; each starts small and grows up to this. */
 #define LIMIT_LOG_BATCH_BYTES   (8u * 1024u * 1024u)
 static_assert(LIMIT_LOG_BATCH_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest frame fits a batch");
+/* From this size on a batch is flushed without waiting for what else may come: writing it takes about
+ * as long as syncing it. */
+#define LIMIT_LOG_EARLY_BYTES   (256u * 1024u)
 /* Segments one batch may touch. */
 #define LIMIT_LOG_BATCH_PARTS   2u
 /* Term and vote of raft, and whatever else must be durable in place. */

@@ -834,6 +834,11 @@ const struct link_peer *link_peer(const struct link *link)
     return &link->peer;
 }
 
+uv_loop_t *link_loop(const struct link *link)
+{
+    return link->loop;
+}
+
 void link_pause(struct link *link)
 {
     link->paused = true;

@@ -118,6 +118,9 @@ void link_attach(struct link *link, const struct link_events *events, void *owne
 /* Who is on the other side. Lent until on_close. */
 const struct link_peer *link_peer(const struct link *link);
 
+/* The loop it lives on. */
+uv_loop_t *link_loop(const struct link *link);
+
 /* Queue bytes, all of them or none. What is written in one turn of the loop leaves together.
  *
  *   bytes    borrowed during the call; up to LIMIT_LINK_WRITE_BYTES, which is the caller's own claim;

@@ -52,6 +52,11 @@ void websocket_core_close(struct websocket_core *core);
  */
 int websocket_core_feed(struct websocket_core *core, struct bytes bytes);
 
+/* Stop on_message: bytes fed meanwhile are kept. And go on: what was kept is handed over from inside, with
+ * the answers of feed. */
+void websocket_core_pause(struct websocket_core *core);
+int websocket_core_resume(struct websocket_core *core);
+
 /* Append frames to the output.
  *   answers  0; STATUS_TOO_LARGE; STATUS_CLOSING: a close frame was sent; -ENOMEM
  */

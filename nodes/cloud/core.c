@@ -204,7 +204,7 @@ static void core_hook_checkpoint_end(void *context, int status)
 static void core_hook_run(void *context, struct replica_work *work)
 {
     struct cloud_core *core = context;
-    core->ops.run_work(core->ops.context, work);
+    core->ops.run(core->ops.context, work);
 }
 
 static int core_hook_send(void *context, uint64_t to, struct bytes message)

@@ -86,7 +86,7 @@ struct cloud_core_ops {
     /* The keyed content tag, see backend.tag. */
     struct tag (*tag)(void *context, struct bytes key, struct bytes json);
     /* Run work->work(work) in a pool thread, then work->done(work) on the loop. */
-    void (*run_work)(void *context, struct replica_work *work);
+    void (*run)(void *context, struct replica_work *work);
     /* Rows have changed up to this resource version: feed watches (api_changed). May be NULL. */
     void (*changed)(void *context, uint64_t version);
     /* We lead now, or no longer: start and stop controllers. May be NULL. */

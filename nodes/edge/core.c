@@ -971,6 +971,11 @@ struct edge_core_report edge_core_report(const struct edge_core *core)
     };
 }
 
+struct pod_lookup edge_core_lookup(struct edge_core *core)
+{
+    return core->pods_door.lookup;
+}
+
 const struct pod_status *edge_core_pod(const struct edge_core *core, const char *uid)
 {
     return pods_status(core->pods, uid);

@@ -126,6 +126,8 @@ struct edge_core_report {
     struct pods_report pods;
 };
 struct edge_core_report edge_core_report(const struct edge_core *core);
+/* Config maps and secrets of the state, for ops.volumes_prepare. Lent until edge_core_close. */
+struct pod_lookup edge_core_lookup(struct edge_core *core);
 /* The newest status of a pod; NULL when unknown. Lent until the next edge_core_run. */
 const struct pod_status *edge_core_pod(const struct edge_core *core, const char *uid);
 

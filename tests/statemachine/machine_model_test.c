@@ -489,6 +489,17 @@ static void world_end(struct world *w)
     fixture_close(&w->f);
 }
 
+static uint64_t running_seed; /* of the run that failed, when one did */
+
+static int tell_seed(void **state)
+{
+    (void)state;
+    if (running_seed != 0) {
+        print_message("repeat with SEED=%llu\n", (unsigned long long)running_seed);
+    }
+    return 0;
+}
+
 static void test_rows_readers_and_replicas_agree(void **state)
 {
     (void)state;
@@ -500,9 +511,7 @@ static void test_rows_readers_and_replicas_agree(void **state)
     uint64_t batches = 0;
     uint64_t refused = 0;
     for (uint64_t seed = first; seed < first + seeds; seed++) {
-        if (text != NULL || seed % 25 == 0) {
-            print_message("seed %llu\n", (unsigned long long)seed);
-        }
+        running_seed = seed;
         world_begin(&world, seed);
         for (uint32_t i = 0; i < ENTRIES - 1; i++) {
             world_step(&world);
@@ -520,6 +529,7 @@ static void test_rows_readers_and_replicas_agree(void **state)
         check_replay(&world);
         world_end(&world);
     }
+    running_seed = 0;
     print_message("%llu batches, %llu snapshots, %llu refused\n", (unsigned long long)batches,
                   (unsigned long long)snapshots, (unsigned long long)refused);
     assert_true(snapshots > 0);
@@ -528,6 +538,7 @@ static void test_rows_readers_and_replicas_agree(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows_readers_and_replicas_agree)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_rows_readers_and_replicas_agree, tell_seed)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

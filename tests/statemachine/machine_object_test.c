@@ -369,6 +369,18 @@ static void test_a_cluster_is_named_once(void **state)
     assert_string_equal(meta.cluster, "c1");
 }
 
+static void test_time_never_goes_back(void **state)
+{
+    (void)state;
+    const int64_t before = f->machine.meta.time_ms;
+    f->time_ms -= 5000;
+    expect(f, ACCEPTED, record_setting(f, "objects_max", 77));
+    assert_int_equal(f->machine.meta.time_ms, before);
+    f->time_ms += 9000;
+    expect(f, ACCEPTED, record_setting(f, "objects_max", 78));
+    assert_int_equal(f->machine.meta.time_ms, f->time_ms);
+}
+
 static void test_records_of_one_command_see_each_other(void **state)
 {
     (void)state;
@@ -432,6 +444,7 @@ int main(void)
         CASE(test_a_full_store_applies_later_and_once),
         CASE(test_settings_and_limits),
         CASE(test_a_cluster_is_named_once),
+        CASE(test_time_never_goes_back),
         CASE(test_records_of_one_command_see_each_other),
         CASE(test_a_list_goes_on_behind_a_key),
     };

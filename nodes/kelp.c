@@ -1,5 +1,6 @@
 /* kelp: the command line of whoever is on call. Picks the command; each is a file in nodes/cli/. */
 #include "nodes/cli/log.h"
+#include "nodes/cli/pki.h"
 #include "nodes/options.h"
 
 #include <stdio.h>
@@ -11,6 +12,7 @@ static const struct {
     const char *about;
 } commands[] = {
     {"log", cli_log, "look into the log of a cloudcore or an edgecore"},
+    {"pki", cli_pki, "make certificates and a kubeconfig"},
 };
 
 static void help_print(FILE *stream)

@@ -436,7 +436,7 @@ static void pods_list_copy(struct pods *pods, const struct driver_list *list)
 
 static void run_update(struct pods_run *run, const struct driver_container_seen *seen, const struct pod_entry *pod)
 {
-    const bool replaced = run->replaced;
+    const bool replaced = run->replaced, start_asked = run->start_asked;
     *run = (struct pods_run){
         .state = seen->state == DRIVER_CONTAINER_CREATED  ? RUN_CREATED
                  : seen->state == DRIVER_CONTAINER_EXITED ? RUN_EXITED
@@ -445,6 +445,7 @@ static void run_update(struct pods_run *run, const struct driver_container_seen 
         .attempt = seen->attempt,
         .listed = true,
         .replaced = replaced,
+        .start_asked = start_asked,
         .in_sandbox = pod->sandbox != NULL && strcmp(pod->sandbox->id, seen->sandbox_id) == 0,
         .started_ms = seen->started_ms,
         .finished_ms = seen->finished_ms,
@@ -469,6 +470,24 @@ static void run_vanish(struct pods_run *run, struct pods_time now)
         snprintf(run->reason, sizeof run->reason, "ContainerStatusUnknown");
         snprintf(run->message, sizeof run->message, "The container could not be located in the runtime");
     }
+}
+
+/* A container that was created and removed before anybody asked for its start: its number is a
+ * promise that is still open, so it is taken back to where the number was recorded and nothing of
+ * it existed. */
+static bool container_take_back(struct pods_container *container)
+{
+    const struct pods_run *current = &container->current, *previous = &container->previous;
+    const bool first = current->attempt == 0;
+    if (current->state != RUN_CREATED || current->start_asked ||
+        (!first && (previous->state == RUN_NONE || previous->attempt + 1 != current->attempt))) {
+        return false;
+    }
+    container->current = *previous;
+    container->previous = (struct pods_run){0};
+    container->exit_noticed = true;
+    container->restart_at_ms = 0;
+    return true;
 }
 
 static void pods_view_containers(struct pods *pods, struct pod_entry *pod, struct pods_time now)
@@ -503,7 +522,14 @@ static void pods_view_containers(struct pods *pods, struct pod_entry *pod, struc
     }
     for (size_t i = 0; i < pod->container_count; i++) {
         struct pods_container *container = &pod->containers[i];
-        if (container->current.state != RUN_NONE && !container->current.listed && pods_slot_is_free(pods, &container->slot)) {
+        for (const struct pods_object *object = pod->objects; object != NULL; object = object->next) {
+            if (container->current.state == RUN_CREATED && container->current.listed &&
+                strcmp(object->id, container->current.id) == 0 && pods_object_is_free(pods, object)) {
+                container->current.start_asked = false; /* it was refused: the listing is newer */
+            }
+        }
+        if (container->current.state != RUN_NONE && !container->current.listed && pods_slot_is_free(pods, &container->slot) &&
+            !container_take_back(container)) {
             run_vanish(&container->current, now);
         }
         if (container->previous.state != RUN_NONE && !container->previous.listed) {

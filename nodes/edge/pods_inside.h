@@ -50,6 +50,7 @@ struct pods_run {
     bool listed;          /* in the newest listing */
     bool in_sandbox;      /* in the pod's newest sandbox */
     bool replaced;        /* we stopped it because its wish became another one */
+    bool start_asked;     /* a start was called for it, in this life */
     bool unknown;         /* the runtime cannot say; treated as running */
     int64_t started_ms;
     int64_t finished_ms;

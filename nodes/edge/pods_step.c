@@ -64,6 +64,10 @@ static void step_object(struct pods *pods, struct pod_entry *pod, const char *id
 {
     struct pods_object *object = pods_object_get(pod, id);
     if (pods_object_is_free(pods, object) && step_is_due(pod, object->retry.at_ms, now)) {
+        for (size_t i = 0; i < pod->container_count && verb == DRIVER_CONTAINER_START; i++) {
+            struct pods_run *run = &pod->containers[i].current;
+            run->start_asked = run->start_asked || strcmp(run->id, id) == 0;
+        }
         pods_call_object(pods, pod, id, &(const struct driver_call){.verb = verb, .id = id}, now);
     }
 }
@@ -449,9 +453,9 @@ static void step_container(struct pods *pods, struct pod_entry *pod, struct pods
         }
         return;
     }
-    if (run->in_sandbox && run->state == RUN_CREATED) {
-        run->replaced = run->replaced || changed;
-        step_object(pods, pod, run->id, changed ? DRIVER_CONTAINER_REMOVE : DRIVER_CONTAINER_START, now);
+    if (run->state == RUN_CREATED) {
+        /* In a sandbox that died, or of another image, it will never start: its number is used again. */
+        step_object(pods, pod, run->id, changed || !run->in_sandbox ? DRIVER_CONTAINER_REMOVE : DRIVER_CONTAINER_START, now);
         return;
     }
     if (pods_container_should_run(pod, container) && may_create &&

@@ -283,6 +283,11 @@ static void effect_start(struct runtime_call *call)
         answer_no(call, container == NULL ? DRIVER_NOT_FOUND : DRIVER_REFUSED, "the container is not in the created state");
         return;
     }
+    const struct runtime_sim_sandbox *sandbox = sandbox_find(call->runtime, container->sandbox_id);
+    if (sandbox == NULL || !sandbox->ready) {
+        answer_no(call, DRIVER_REFUSED, "the sandbox is not running");
+        return;
+    }
     container->state = DRIVER_CONTAINER_RUNNING;
     container->started_ms = runtime_wall_ms(call->runtime);
     start_count(call->runtime, container);

@@ -202,7 +202,8 @@ int main(int argc, char **argv)
         } else if (strcmp(argv[i], "--turns") == 0) {
             turns = strtoull(argv[i + 1], NULL, 10);
         } else {
-            fprintf(stderr, "usage: log_bench [--directory DIR] [--ms N] [--bytes N] [--turns N]\n");
+            fprintf(stderr,
+                    "usage: log_bench [--directory DIR] [--ms N] [--bytes N] [--turns N]\n");
             return 2;
         }
     }
@@ -238,8 +239,8 @@ int main(int argc, char **argv)
     uv_run(uv_default_loop(), UV_RUN_DEFAULT); /* the first segment is prepared */
 
     printf("append + fdatasync of %llu-byte records, %llu turns of %llu ms each, in %s\n\n",
-           (unsigned long long)record_bytes, (unsigned long long)turns,
-           (unsigned long long)turn_ms, directory);
+           (unsigned long long)record_bytes, (unsigned long long)turns, (unsigned long long)turn_ms,
+           directory);
     printf("%9s %11s %8s %9s %9s %9s %9s %13s %9s %9s %6s\n", "in flight", "records/s", "MB/s",
            "per flush", "p50 us", "p99 us", "CPU us", "raw records/s", "raw p50", "raw p99",
            "ratio");
@@ -247,8 +248,9 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof flights / sizeof flights[0]; i++) {
         bench(flights[i], raw, data);
     }
-    printf("\nraw: a loop of pwrite + fdatasync of the same batches; its p50 and p99 are the disk's\n"
-           "latency of one. CPU us: user and system time of the whole process per record.\n");
+    printf(
+        "\nraw: a loop of pwrite + fdatasync of the same batches; its p50 and p99 are the disk's\n"
+        "latency of one. CPU us: user and system time of the whole process per record.\n");
 
     bool closed = false;
     log_close(&bench_log, on_closed, &closed);

@@ -22,8 +22,7 @@ int disk_list(struct disk *disk, const char *path, void (*each)(void *context, c
     return disk->ops->list(disk, path, each, context);
 }
 
-int disk_open(struct disk *disk, const char *path, enum disk_open mode,
-              struct disk_file **out_file)
+int disk_open(struct disk *disk, const char *path, enum disk_open mode, struct disk_file **out_file)
 {
     return disk->ops->open(disk, path, mode, out_file);
 }

@@ -62,16 +62,16 @@ struct disk_job {
     uint32_t step_count;     /* at least 1 */
     enum disk_lane lane;
     void (*callback)(struct disk_job *job); /* from the loop, exactly once, never inside submit */
-    int status;             /* for the callback: 0, or the failure of step `step_failed` */
-    uint32_t step_failed;   /* meaningful when status is not 0 */
-    struct disk_job *next;  /* the disk's own while the job is with it */
+    int status;            /* for the callback: 0, or the failure of step `step_failed` */
+    uint32_t step_failed;  /* meaningful when status is not 0 */
+    struct disk_job *next; /* the disk's own while the job is with it */
 };
 
 struct disk_ops {
     int (*make_directory)(struct disk *disk, const char *path);
     int (*lock_directory)(struct disk *disk, const char *path, struct disk_file **out_lock);
-    int (*list)(struct disk *disk, const char *path,
-                void (*each)(void *context, const char *name), void *context);
+    int (*list)(struct disk *disk, const char *path, void (*each)(void *context, const char *name),
+                void *context);
     int (*open)(struct disk *disk, const char *path, enum disk_open mode,
                 struct disk_file **out_file);
     void (*close)(struct disk *disk, struct disk_file *file);

@@ -119,8 +119,8 @@ static int posix_size(struct disk *disk, struct disk_file *file, uint64_t *out_b
     return 0;
 }
 
-static int posix_read(struct disk *disk, struct disk_file *file, uint64_t offset,
-                      uint8_t *out_data, size_t size, size_t *out_got)
+static int posix_read(struct disk *disk, struct disk_file *file, uint64_t offset, uint8_t *out_data,
+                      size_t size, size_t *out_got)
 {
     (void)disk;
     size_t got = 0;

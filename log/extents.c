@@ -79,8 +79,7 @@ void extents_truncate(struct extents *extents, uint64_t index)
            extents->list[extents->count - 1].index_first >= index) {
         extents->count--;
     }
-    if (extents->count > extents->first &&
-        extents->list[extents->count - 1].index_next > index) {
+    if (extents->count > extents->first && extents->list[extents->count - 1].index_next > index) {
         /* offset_end stays behind the void frames, so the next frame begins a new run */
         extents->list[extents->count - 1].index_next = index;
     }
@@ -97,8 +96,7 @@ void extents_reset(struct extents *extents, uint64_t index)
 
 void extents_drop(struct extents *extents, uint64_t sequence)
 {
-    while (extents->count > extents->first &&
-           extents->list[extents->first].sequence <= sequence) {
+    while (extents->count > extents->first && extents->list[extents->first].sequence <= sequence) {
         extents->first++;
     }
 }
@@ -125,12 +123,11 @@ const struct extent *extents_find(const struct extents *extents, uint64_t index)
                                                                            : NULL;
 }
 
-bool extents_in_segment(const struct extents *extents, uint64_t sequence,
-                        uint64_t *out_index_next)
+bool extents_in_segment(const struct extents *extents, uint64_t sequence, uint64_t *out_index_next)
 {
     bool found = false;
-    for (uint32_t i = extents->first;
-         i < extents->count && extents->list[i].sequence <= sequence; i++) {
+    for (uint32_t i = extents->first; i < extents->count && extents->list[i].sequence <= sequence;
+         i++) {
         if (extents->list[i].sequence == sequence) {
             *out_index_next = extents->list[i].index_next;
             found = true;

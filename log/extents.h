@@ -54,7 +54,6 @@ const struct extent *extents_find(const struct extents *extents, uint64_t index)
  *
  *   out_index_next   one more than the highest; untouched when false
  */
-bool extents_in_segment(const struct extents *extents, uint64_t sequence,
-                        uint64_t *out_index_next);
+bool extents_in_segment(const struct extents *extents, uint64_t sequence, uint64_t *out_index_next);
 
 #endif

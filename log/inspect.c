@@ -28,8 +28,8 @@ static void damage_note(struct inspect *inspect, int status, const char *name, u
     inspect->damage_status = status;
     inspect->damage_offset = offset;
     inspect->damage_message = message;
-    snprintf(inspect->damage_path, sizeof inspect->damage_path, "%.990s/%.32s",
-             inspect->directory, name);
+    snprintf(inspect->damage_path, sizeof inspect->damage_path, "%.990s/%.32s", inspect->directory,
+             name);
 }
 
 static void damage_note_segment(struct inspect *inspect, int status, uint64_t sequence,
@@ -43,8 +43,7 @@ static void damage_note_segment(struct inspect *inspect, int status, uint64_t se
 static int inspect_meta(struct inspect *inspect, const struct log_listing *listing)
 {
     if (!listing->meta) {
-        damage_note(inspect, STATUS_CORRUPT, "meta", 0,
-                    "there are segments, but meta is missing");
+        damage_note(inspect, STATUS_CORRUPT, "meta", 0, "there are segments, but meta is missing");
         return 0;
     }
     char path[LIMIT_LOG_PATH_BYTES];
@@ -88,8 +87,8 @@ static int inspect_look(struct inspect *inspect, const struct log_listing *listi
         }
         char path[LIMIT_LOG_PATH_BYTES];
         log_segment_path(inspect->directory, sequence, path);
-        status = segment_reader_open(&inspect->reader, path, owned ? inspect->owner : NULL,
-                                     sequence);
+        status =
+            segment_reader_open(&inspect->reader, path, owned ? inspect->owner : NULL, sequence);
         if (status == -ENOENT) {
             status = INSPECT_GONE;
             break;
@@ -166,7 +165,7 @@ int inspect_open(struct inspect *inspect, struct disk *disk, const char *directo
         if (status == 0 && inspect->damage_status == STATUS_CORRUPT &&
             (inspect->damage_offset != offset || strcmp(inspect->damage_path, path) != 0)) {
             /* A live owner may have written or reused a file under our eyes, so that we saw a piece
-             * of before and a piece of after: real damage is in the same place when we look again. */
+             * of before and a piece of after: real damage is there when we look again. */
             strcpy(path, inspect->damage_path);
             offset = inspect->damage_offset;
             inspect_clear(inspect);
@@ -210,8 +209,7 @@ int inspect_next(struct inspect *inspect, struct log_frame *out_frame)
     if (extent == NULL) {
         return INSPECT_END;
     }
-    if (inspect->cursor_sequence != extent->sequence ||
-        inspect->reader.offset < extent->offset) {
+    if (inspect->cursor_sequence != extent->sequence || inspect->reader.offset < extent->offset) {
         const int status = inspect_enter(inspect, extent);
         if (status != 0) {
             return status;
@@ -223,8 +221,8 @@ int inspect_next(struct inspect *inspect, struct log_frame *out_frame)
         if (answer < 0) {
             return answer;
         }
-        if (answer == SEGMENT_DEAD || (frame.type >= LOG_TYPE_OWNER &&
-                                       frame.index > inspect->cursor_index)) {
+        if (answer == SEGMENT_DEAD ||
+            (frame.type >= LOG_TYPE_OWNER && frame.index > inspect->cursor_index)) {
             inspect->cursor_sequence = 0;
             return INSPECT_GONE; /* inspect_open saw it alive: the file was reused since */
         }

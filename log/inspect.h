@@ -16,7 +16,7 @@
 struct inspect_segment {
     uint64_t sequence;
     uint64_t size_bytes;
-    uint64_t used_bytes; /* up to the end of the last alive frame */
+    uint64_t used_bytes;  /* up to the end of the last alive frame */
     uint64_t index_first; /* of the frames in it, void ones too; 0 when there are none */
     uint64_t index_last;
     uint64_t frames; /* of owners, void ones too */
@@ -34,7 +34,7 @@ struct inspect {
     uint64_t frames; /* not void */
     uint64_t truncations;
     uint64_t bytes_torn; /* behind the last whole frame: the owner cuts it at its next start */
-    struct bytes meta; /* lent until inspect_close */
+    struct bytes meta;   /* lent until inspect_close */
     uint8_t meta_bytes[LIMIT_LOG_META_BYTES];
     struct inspect_segment *segments;
     uint32_t segment_count;

@@ -64,8 +64,7 @@ static uint32_t log_encode(struct log *log, uint8_t type, uint64_t index, uint64
                            const struct bytes *pieces, uint32_t piece_count, uint32_t disk_bytes)
 {
     struct log_batch *batch = log_filling(log);
-    struct log_part *part =
-        batch->part_count > 0 ? &batch->parts[batch->part_count - 1] : NULL;
+    struct log_part *part = batch->part_count > 0 ? &batch->parts[batch->part_count - 1] : NULL;
     if (part == NULL || part->sequence != log->tail_sequence) {
         CHECK(batch->part_count < LIMIT_LOG_BATCH_PARTS);
         part = &batch->parts[batch->part_count];
@@ -161,8 +160,8 @@ static bool request_encode(struct log *log, struct log_request *request)
         if (!log_place(log, disk_bytes)) {
             return false;
         }
-        const int status = extents_add(&log->extents, index, log->tail_sequence,
-                                       log->tail_offset, disk_bytes);
+        const int status =
+            extents_add(&log->extents, index, log->tail_sequence, log->tail_offset, disk_bytes);
         CHECK(status != STATUS_CORRUPT); /* indexes were given in the order of the queue */
         if (status != 0) {
             log_fail(log, status);
@@ -323,14 +322,14 @@ static void log_on_flushed(struct disk_job *job)
     if (log->truncations == 0) {
         log->truncate_floor = UINT64_MAX;
     }
-    log->readable_next = batch->index_next < log->truncate_floor ? batch->index_next
-                                                                 : log->truncate_floor;
+    log->readable_next =
+        batch->index_next < log->truncate_floor ? batch->index_next : log->truncate_floor;
     struct log_request *done = batch->done_head;
     batch_clear(batch);
 
     /* A small batch waits for what the owners of this one are about to append: with the same number
-     * under way that halves the flushes, and each waits for one flush, not for two. A large one goes
-     * to the disk at once, before or while they are told. */
+     * under way that halves the flushes, and each waits for one flush, not for two. A large one
+     * goes to the disk at once, before or while they are told. */
     log->calling = true;
     log_pump(log);
     requests_call(log, done, 0);
@@ -514,8 +513,8 @@ int log_append(struct log *log, struct log_request *request, const struct log_en
     for (uint32_t i = 0; i < entry_count; i++) {
         CHECK(entries[i].type >= LOG_TYPE_OWNER);
         const uint64_t size = entry_bytes(&entries[i]);
-        if (size > LIMIT_FRAME_BYTES || segment_frame_bytes(size) + CONTROL_BYTES >
-                                            log->segment_bytes - SEGMENT_HEADER_BYTES) {
+        if (size > LIMIT_FRAME_BYTES ||
+            segment_frame_bytes(size) + CONTROL_BYTES > log->segment_bytes - SEGMENT_HEADER_BYTES) {
             return STATUS_TOO_LARGE;
         }
         total += segment_frame_bytes(size);

@@ -91,18 +91,18 @@ struct log_options {
 
 /* What log_open found. */
 struct log_recovery {
-    bool created;          /* the directory held no log */
-    uint64_t index_first;  /* oldest frame there is; index_next when there is none */
-    uint64_t index_next;   /* index the next append receives */
-    uint64_t term_last;    /* of frame index_next - 1; 0 when there is none */
-    uint64_t bytes;        /* of whole frames read */
-    uint32_t segments;     /* files with frames */
-    uint64_t cut_bytes;    /* torn tail that was dropped; it was never acknowledged */
-    uint64_t cut_offset;   /* where, when cut_bytes > 0 */
-    bool meta_repaired;    /* one of the two copies of meta was damaged and was written anew */
+    bool created;         /* the directory held no log */
+    uint64_t index_first; /* oldest frame there is; index_next when there is none */
+    uint64_t index_next;  /* index the next append receives */
+    uint64_t term_last;   /* of frame index_next - 1; 0 when there is none */
+    uint64_t bytes;       /* of whole frames read */
+    uint32_t segments;    /* files with frames */
+    uint64_t cut_bytes;   /* torn tail that was dropped; it was never acknowledged */
+    uint64_t cut_offset;  /* where, when cut_bytes > 0 */
+    bool meta_repaired;   /* one of the two copies of meta was damaged and was written anew */
     char path[LIMIT_LOG_PATH_BYTES]; /* file of the cut, or of what made log_open refuse */
     uint64_t damage_offset;          /* in it, for STATUS_CORRUPT */
-    const char *message;   /* why log_open refused, one sentence, lent for ever; NULL after 0 */
+    const char *message; /* why log_open refused, one sentence, lent for ever; NULL after 0 */
 };
 
 struct log_segment_file; /* log_inner.h */
@@ -119,7 +119,7 @@ struct log_batch {
     uint32_t part_count;
     struct log_request *done_head; /* requests that are durable once this batch is */
     struct log_request *done_tail;
-    uint64_t index_next; /* after the last frame of this batch */
+    uint64_t index_next;  /* after the last frame of this batch */
     uint32_t truncations; /* among done_* */
 };
 
@@ -137,16 +137,17 @@ struct log {
     uint64_t history_bytes;
     int status; /* 0, or the failure that ended it */
 
-    uint64_t index_next;    /* what the next append receives: all accepted requests are counted */
-    uint64_t readable_next; /* frames below are durable and not truncated */
-    uint64_t released;      /* frames below may go */
-    uint32_t truncations;   /* requested and not yet durable */
+    uint64_t index_next;     /* what the next append receives: all accepted requests are counted */
+    uint64_t readable_next;  /* frames below are durable and not truncated */
+    uint64_t released;       /* frames below may go */
+    uint32_t truncations;    /* requested and not yet durable */
     uint64_t truncate_floor; /* the lowest index among them */
 
     struct extents extents; /* where the frames are that are not void */
     uint64_t generation;    /* counts what makes a cursor look again */
 
-    struct log_segment_file *segments; /* all files in use, oldest first; the last ones may be empty */
+    struct log_segment_file
+        *segments; /* all files in use, oldest first; the last ones may be empty */
     uint32_t segment_count;
     uint32_t segment_capacity;
     uint64_t tail_sequence; /* where the next frame is encoded */
@@ -167,8 +168,8 @@ struct log {
     struct disk_job flush_job;
     struct disk_step flush_steps[2 * LIMIT_LOG_BATCH_PARTS];
 
-    bool background;  /* background_job is with the disk */
-    bool preparing;   /* and it makes the next segment */
+    bool background;    /* background_job is with the disk */
+    bool preparing;     /* and it makes the next segment */
     int prepare_status; /* -ENOSPC of the last attempt: holds appends back */
     bool prepare_retry;
     struct disk_job background_job;
@@ -292,8 +293,7 @@ int log_meta_put(struct log *log, struct bytes bytes);
  *   answers    0; STATUS_TOO_LARGE; the failure of the disk (-ENOSPC leaves the old file and the
  *              log is well; any other fails the log)
  */
-int log_file_put(struct log *log, const char *name, const struct bytes *pieces,
-                 size_t piece_count);
+int log_file_put(struct log *log, const char *name, const struct bytes *pieces, size_t piece_count);
 /* Read it back, checksum verified.
  *
  *   out_data   malloc'd, given: the caller frees it; NULL unless 0
@@ -307,8 +307,9 @@ int log_file_remove(struct log *log, const char *name);
 
 enum log_cursor_answer {
     LOG_CURSOR_FRAME = 0,
-    LOG_CURSOR_END = 1,  /* nothing durable at the next index yet: ask again later */
-    LOG_CURSOR_GONE = 2, /* the next index is older than what is kept, or was truncated away below */
+    LOG_CURSOR_END = 1, /* nothing durable at the next index yet: ask again later */
+    LOG_CURSOR_GONE =
+        2, /* the next index is older than what is kept, or was truncated away below */
 };
 
 /* One reader of a log. Any number may be open; each must be closed before the log is. Costs a file

@@ -32,8 +32,7 @@ static int cursor_enter(struct log_cursor *cursor, const struct extent *extent)
         cursor->generation != cursor->log->generation) {
         char path[LIMIT_LOG_PATH_BYTES];
         log_segment_path(cursor->log->directory, extent->sequence, path);
-        const int status =
-            segment_reader_open(reader, path, cursor->log->owner, extent->sequence);
+        const int status = segment_reader_open(reader, path, cursor->log->owner, extent->sequence);
         if (status != 0) {
             return status == -ENOENT || status == STATUS_FOREIGN ? STATUS_CORRUPT : status;
         }

@@ -56,9 +56,9 @@ void log_space_pump(struct log *log);
  *   answers    0; STATUS_CORRUPT: both are damaged; STATUS_FOREIGN: a newer format; the failure of
  *              the disk
  */
-int log_meta_read(struct disk *disk, struct disk_file *file,
-                  uint8_t out_owner[SEGMENT_OWNER_BYTES], uint64_t *out_version,
-                  uint8_t out_meta[LIMIT_LOG_META_BYTES], uint32_t *out_size, bool *out_repair);
+int log_meta_read(struct disk *disk, struct disk_file *file, uint8_t out_owner[SEGMENT_OWNER_BYTES],
+                  uint64_t *out_version, uint8_t out_meta[LIMIT_LOG_META_BYTES], uint32_t *out_size,
+                  bool *out_repair);
 /* Make the file of a new log. */
 int log_meta_create(struct log *log);
 /* Write both copies, one after the other, each synced. */
@@ -84,8 +84,8 @@ struct log_scan {
     bool ended;              /* a dead frame was met, and no seal before it */
     uint64_t ended_sequence; /* the segment that ended so */
     uint32_t ended_offset;
-    bool sealed; /* the last segment with frames said that it is whole */
-    bool marked; /* the last frame is a mark */
+    bool sealed;         /* the last segment with frames said that it is whole */
+    bool marked;         /* the last frame is a mark */
     uint64_t torn_bytes; /* of the tail behind ended_offset */
     uint32_t alive_end;  /* end of the last alive frame behind it; 0: none */
     uint64_t bytes;      /* of whole frames */

@@ -48,23 +48,22 @@ static void meta_encode(const struct log *log, uint8_t out_copy[META_COPY_BYTES]
     put_le32(out_copy + 12, meta_crc(out_copy));
 }
 
-int log_meta_read(struct disk *disk, struct disk_file *file,
-                  uint8_t out_owner[SEGMENT_OWNER_BYTES], uint64_t *out_version,
-                  uint8_t out_meta[LIMIT_LOG_META_BYTES], uint32_t *out_size, bool *out_repair)
+int log_meta_read(struct disk *disk, struct disk_file *file, uint8_t out_owner[SEGMENT_OWNER_BYTES],
+                  uint64_t *out_version, uint8_t out_meta[LIMIT_LOG_META_BYTES], uint32_t *out_size,
+                  bool *out_repair)
 {
     bool found = false;
     *out_repair = false;
     for (uint32_t i = 0; i < 2; i++) {
         uint8_t copy[META_COPY_BYTES];
         size_t got;
-        const int status = disk_read(disk, file, (uint64_t)i * LOG_META_BLOCK_BYTES, copy,
-                                     sizeof copy, &got);
+        const int status =
+            disk_read(disk, file, (uint64_t)i * LOG_META_BLOCK_BYTES, copy, sizeof copy, &got);
         if (status != 0) {
             return status;
         }
         if (got < sizeof copy || memcmp(copy, meta_magic, sizeof meta_magic) != 0 ||
-            get_le32(copy + 12) != meta_crc(copy) ||
-            get_le32(copy + 40) > LIMIT_LOG_META_BYTES) {
+            get_le32(copy + 12) != meta_crc(copy) || get_le32(copy + 40) > LIMIT_LOG_META_BYTES) {
             *out_repair = true;
             continue;
         }
@@ -103,8 +102,8 @@ int log_meta_write(struct log *log)
     uint8_t copy[META_COPY_BYTES];
     meta_encode(log, copy);
     for (uint32_t i = 0; i < 2; i++) {
-        int status = disk_write(log->disk, log->meta_file, (uint64_t)i * LOG_META_BLOCK_BYTES,
-                                copy, sizeof copy);
+        int status = disk_write(log->disk, log->meta_file, (uint64_t)i * LOG_META_BLOCK_BYTES, copy,
+                                sizeof copy);
         if (status == 0) {
             status = disk_sync(log->disk, log->meta_file);
         }
@@ -145,13 +144,11 @@ static void file_name(const char *name, char out_name[64])
 {
     const size_t size = strlen(name);
     CHECK(size > 0 && size <= 32);
-    CHECK(strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") ==
-          size);
+    CHECK(strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") == size);
     snprintf(out_name, 64, "%s.file", name);
 }
 
-int log_file_put(struct log *log, const char *name, const struct bytes *pieces,
-                 size_t piece_count)
+int log_file_put(struct log *log, const char *name, const struct bytes *pieces, size_t piece_count)
 {
     CHECK(piece_count <= 8);
     if (log->status != 0) {

@@ -79,14 +79,14 @@ static int scan_refuse(struct log_scan *scan, int status, uint64_t sequence, uin
 }
 
 /* Take one alive frame into the view. */
-static int scan_frame(struct log_scan *scan, const struct segment_frame *frame,
-                      uint64_t sequence, struct inspect_segment *out)
+static int scan_frame(struct log_scan *scan, const struct segment_frame *frame, uint64_t sequence,
+                      struct inspect_segment *out)
 {
     const uint64_t next = scan->extents.index_next;
     scan->marked = false;
     if (frame->type >= LOG_TYPE_OWNER) {
-        const int status = extents_add(&scan->extents, frame->index, sequence, frame->offset,
-                                       frame->disk_bytes);
+        const int status =
+            extents_add(&scan->extents, frame->index, sequence, frame->offset, frame->disk_bytes);
         if (status == STATUS_CORRUPT) {
             return scan_refuse(scan, status, sequence, frame->offset,
                                "a frame does not have the index that must come next");
@@ -118,10 +118,16 @@ static int scan_frame(struct log_scan *scan, const struct segment_frame *frame,
         out->truncations++;
         return 0;
     case LOG_TYPE_SEAL:
-        scan->sealed = true;
-        return 0;
     case LOG_TYPE_MARK:
-        scan->marked = true;
+        if (frame->index == 0 || (next != 0 && frame->index != next)) {
+            return scan_refuse(scan, STATUS_CORRUPT, sequence, frame->offset,
+                               "a mark does not have the index that must come next");
+        }
+        if (next == 0) { /* all before it was dropped: it alone says what comes next */
+            extents_reset(&scan->extents, frame->index);
+        }
+        scan->sealed = frame->type == LOG_TYPE_SEAL;
+        scan->marked = frame->type == LOG_TYPE_MARK;
         return 0;
     case LOG_TYPE_NONE:
     case LOG_TYPE_OWNER:
@@ -406,8 +412,7 @@ int log_open(struct log *log, struct disk *disk, const struct log_options *optio
     *out_recovery = (struct log_recovery){0};
     *log = (struct log){
         .disk = disk,
-        .segment_bytes =
-            options->segment_bytes == 0 ? LIMIT_SEGMENT_BYTES : options->segment_bytes,
+        .segment_bytes = options->segment_bytes == 0 ? LIMIT_SEGMENT_BYTES : options->segment_bytes,
         .history_bytes = options->history_bytes,
         .truncate_floor = UINT64_MAX,
     };

@@ -25,8 +25,7 @@ void log_path(const char *directory, const char *name, char out_path[LIMIT_LOG_P
     CHECK(size > 0 && size < (int)LIMIT_LOG_PATH_BYTES);
 }
 
-void log_segment_path(const char *directory, uint64_t sequence,
-                      char out_path[LIMIT_LOG_PATH_BYTES])
+void log_segment_path(const char *directory, uint64_t sequence, char out_path[LIMIT_LOG_PATH_BYTES])
 {
     char name[SEGMENT_NAME_BYTES];
     segment_name_format(sequence, name);
@@ -42,8 +41,7 @@ struct log_segment_file *log_segment_find(struct log *log, uint64_t sequence)
     return at < log->segment_count ? &log->segments[at] : NULL;
 }
 
-int log_segment_add(struct log *log, uint64_t sequence, uint32_t size_bytes,
-                    struct disk_file *file)
+int log_segment_add(struct log *log, uint64_t sequence, uint32_t size_bytes, struct disk_file *file)
 {
     CHECK(log->segment_count == 0 ||
           log->segments[log->segment_count - 1].sequence + 1 == sequence);
@@ -57,8 +55,8 @@ int log_segment_add(struct log *log, uint64_t sequence, uint32_t size_bytes,
         log->segments = segments;
         log->segment_capacity = capacity;
     }
-    log->segments[log->segment_count] = (struct log_segment_file){
-        .sequence = sequence, .size_bytes = size_bytes, .file = file};
+    log->segments[log->segment_count] =
+        (struct log_segment_file){.sequence = sequence, .size_bytes = size_bytes, .file = file};
     log->segment_count++;
     return 0;
 }
@@ -111,8 +109,8 @@ static void space_prepare(struct log *log, uint64_t sequence)
     log->prepare_header = malloc(SEGMENT_HEADER_BYTES);
     int status = log->prepare_header == NULL
                      ? -ENOMEM
-                     : disk_open(log->disk, log->path_a,
-                                 reuse ? DISK_OPEN_WRITE : DISK_OPEN_CREATE, &log->prepare_file);
+                     : disk_open(log->disk, log->path_a, reuse ? DISK_OPEN_WRITE : DISK_OPEN_CREATE,
+                                 &log->prepare_file);
     if (status != 0) {
         free(log->prepare_header);
         log->prepare_header = NULL;
@@ -138,8 +136,8 @@ static void space_prepare(struct log *log, uint64_t sequence)
                                                         .size = SEGMENT_HEADER_BYTES};
     log->background_steps[steps++] =
         (struct disk_step){.kind = DISK_STEP_SYNC, .file = log->prepare_file};
-    log->background_steps[steps++] = (struct disk_step){
-        .kind = DISK_STEP_RENAME, .path = log->path_a, .path_new = log->path_b};
+    log->background_steps[steps++] =
+        (struct disk_step){.kind = DISK_STEP_RENAME, .path = log->path_a, .path_new = log->path_b};
     log->background_steps[steps++] =
         (struct disk_step){.kind = DISK_STEP_SYNC_DIRECTORY, .path = log->directory};
     log->spare = false;
@@ -171,12 +169,15 @@ static void space_on_dropped(struct disk_job *job)
     log_turn(log);
 }
 
-/* Whether the oldest segment may go now. */
+/* Whether the oldest segment may go now. The last one with durable frames stays: it says which index
+ * comes next. After a crash that is not the tail, if all that was in the tail was torn away. */
 static bool space_may_drop(struct log *log)
 {
-    if (log->segment_count == 0 || log->truncations > 0 ||
-        log->segments[0].sequence >= log->durable_sequence) {
-        return false; /* the last one with frames stays: it says which index comes next */
+    const uint64_t last = log->durable_offset > SEGMENT_HEADER_BYTES || log->durable_sequence == 0
+                              ? log->durable_sequence
+                              : log->durable_sequence - 1;
+    if (log->segment_count == 0 || log->truncations > 0 || log->segments[0].sequence >= last) {
+        return false;
     }
     uint64_t index_next;
     if (!extents_in_segment(&log->extents, log->segments[0].sequence, &index_next)) {
@@ -185,7 +186,7 @@ static bool space_may_drop(struct log *log)
     uint64_t droppable_bytes = 0;
     for (uint32_t i = 0; i < log->segment_count; i++) {
         const struct log_segment_file *segment = &log->segments[i];
-        if (segment->sequence >= log->durable_sequence ||
+        if (segment->sequence >= last ||
             (extents_in_segment(&log->extents, segment->sequence, &index_next) &&
              index_next > log->released)) {
             break;

@@ -90,7 +90,8 @@ void segment_frame_encode(const struct segment_frame *frame, const struct bytes 
         }
     }
     CHECK(size <= LIMIT_FRAME_BYTES);
-    memset(payload + size, 0, (size_t)(segment_frame_bytes(size) - SEGMENT_FRAME_HEADER_BYTES) - size);
+    memset(payload + size, 0,
+           (size_t)(segment_frame_bytes(size) - SEGMENT_FRAME_HEADER_BYTES) - size);
 
     put_le32(out + 4, (uint32_t)size);
     put_le64(out + 8, frame->index);
@@ -122,9 +123,8 @@ void segment_reader_deinit(struct segment_reader *reader)
 static int reader_fill(struct segment_reader *reader, uint32_t offset, uint32_t size,
                        uint32_t limit, uint32_t *out_there)
 {
-    const uint32_t end = (uint32_t)reader->header.size_bytes < limit
-                             ? (uint32_t)reader->header.size_bytes
-                             : limit;
+    const uint32_t end =
+        (uint32_t)reader->header.size_bytes < limit ? (uint32_t)reader->header.size_bytes : limit;
     const uint32_t possible = offset < end ? end - offset : 0;
     const uint32_t wanted = size < possible ? size : possible;
     *out_there = wanted;
@@ -148,8 +148,7 @@ static int reader_fill(struct segment_reader *reader, uint32_t offset, uint32_t 
     const uint32_t ask = possible < reader->buffer_capacity ? possible : reader->buffer_capacity;
     size_t got;
     reader->buffer_size = 0;
-    const int status =
-        disk_read(reader->disk, reader->file, offset, reader->buffer, ask, &got);
+    const int status = disk_read(reader->disk, reader->file, offset, reader->buffer, ask, &got);
     if (status != 0) {
         return status;
     }
@@ -249,7 +248,8 @@ static int frame_read(struct segment_reader *reader, uint32_t offset, uint32_t l
     }
     header = reader->buffer + (offset - reader->buffer_offset);
     const uint32_t size = get_le32(header + 4);
-    if (get_le32(header) != crc32c(reader->salt, header + 4, SEGMENT_FRAME_HEADER_BYTES - 4 + size)) {
+    if (get_le32(header) !=
+        crc32c(reader->salt, header + 4, SEGMENT_FRAME_HEADER_BYTES - 4 + size)) {
         return SEGMENT_DEAD;
     }
     *out_frame = (struct segment_frame){

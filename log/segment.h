@@ -20,7 +20,7 @@
  *
  *      0   u32   crc32c, seeded with segment_salt(owner, sequence), of bytes 4 .. 32 + size
  *      4   u32   payload size in bytes
- *      8   u64   index
+ *      8   u64   index; of a SEAL or MARK: what the next frame will have
  *     16   u64   term
  *     24   u8    type, enum log_type; 0 is no frame
  *     25   u8    flags, 0 for now; a reader that meets one it does not know refuses the file
@@ -81,10 +81,10 @@ struct segment_frame {
 
 /* What lies behind the first dead frame. Once `rotten` is known the rest is not looked at. */
 struct segment_tail {
-    bool rotten;              /* a frame behind it proves that it was durable */
-    uint32_t witness_offset;  /* that frame */
-    uint32_t alive_end;       /* end of the last alive frame behind it; 0: there is none */
-    uint32_t torn_end;        /* the same, or the end of the torn frame itself; 0: nothing is seen */
+    bool rotten;             /* a frame behind it proves that it was durable */
+    uint32_t witness_offset; /* that frame */
+    uint32_t alive_end;      /* end of the last alive frame behind it; 0: there is none */
+    uint32_t torn_end;       /* the same, or the end of the torn frame itself; 0: nothing is seen */
 };
 
 void segment_header_encode(const struct segment_header *header,

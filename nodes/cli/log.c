@@ -243,8 +243,7 @@ static int cat(struct inspect *inspect, struct output *output, int64_t from, int
         return failure_write(inspect->directory, answer);
     }
     if (answer == INSPECT_GONE) {
-        fprintf(stderr,
-                "kelp log: the owner dropped offset %" PRIu64 " while it was being read\n",
+        fprintf(stderr, "kelp log: the owner dropped offset %" PRIu64 " while it was being read\n",
                 inspect->cursor_index);
     }
     const int code = damage_write(inspect);
@@ -273,9 +272,9 @@ static void segment_write(const struct output *output, const struct inspect_segm
            " %10" PRIu64 " %10" PRIu64 "  %s\n",
            segment->sequence, segment->index_first, segment->index_last, segment->frames,
            segment->truncations, segment->used_bytes, segment->size_bytes, segment->marked_bytes,
-           segment->sealed                                   ? "sealed"
+           segment->sealed                               ? "sealed"
            : segment->used_bytes == SEGMENT_HEADER_BYTES ? "prepared"
-                                                             : "tail");
+                                                         : "tail");
 }
 
 static int info(const struct inspect *inspect, const struct output *output)
@@ -297,8 +296,8 @@ static int info(const struct inspect *inspect, const struct output *output)
         printf(",\"owner\":\"%s\",\"first\":%" PRIu64 ",\"last\":%" PRIu64 ",\"frames\":%" PRIu64
                ",\"truncations\":%" PRIu64 ",\"used_bytes\":%" PRIu64 ",\"size_bytes\":%" PRIu64
                ",\"torn_bytes\":%" PRIu64 ",\"meta_bytes\":%zu,\"segments\":[",
-               owner, inspect->index_first, last, inspect->frames, inspect->truncations, used,
-               size, inspect->bytes_torn, inspect->meta.size);
+               owner, inspect->index_first, last, inspect->frames, inspect->truncations, used, size,
+               inspect->bytes_torn, inspect->meta.size);
     } else {
         printf("directory    %s\nowner        %s\n", inspect->directory, owner);
         if (inspect->frames > 0) {
@@ -387,11 +386,21 @@ static int run(enum what what, int argc, char **argv)
     int64_t from = 0;
     int64_t to = INT64_MAX;
     const struct options_flag flags[] = {
-        {.name = "output", .letter = 'o', .type = OPTIONS_TEXT, .out = &format,
-         .value = "text|json", .help = "how to print; json is one object per line"},
-        {.name = "from", .type = OPTIONS_NUMBER, .out = &from, .value = "OFFSET",
+        {.name = "output",
+         .letter = 'o',
+         .type = OPTIONS_TEXT,
+         .out = &format,
+         .value = "text|json",
+         .help = "how to print; json is one object per line"},
+        {.name = "from",
+         .type = OPTIONS_NUMBER,
+         .out = &from,
+         .value = "OFFSET",
          .help = "begin at this offset"},
-        {.name = "to", .type = OPTIONS_NUMBER, .out = &to, .value = "OFFSET",
+        {.name = "to",
+         .type = OPTIONS_NUMBER,
+         .out = &to,
+         .value = "OFFSET",
          .help = "end with this offset"},
     };
     char name[32];
@@ -428,9 +437,8 @@ static int run(enum what what, int argc, char **argv)
     struct inspect inspect;
     struct output output = {.json = strcmp(format, "json") == 0, .codec = codec_create()};
     int code;
-    const int status = uv == NULL
-                           ? -ENOMEM
-                           : inspect_open(&inspect, disk_uv_disk(uv), arguments.items[0]);
+    const int status =
+        uv == NULL ? -ENOMEM : inspect_open(&inspect, disk_uv_disk(uv), arguments.items[0]);
     if (status != 0) {
         code = failure_write(arguments.items[0], status);
     } else {

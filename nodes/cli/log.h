@@ -1,4 +1,4 @@
-/* kelp log: look into the log of a cloudcore or an edgecore, live or dead, without disturbing it. */
+/* kelp log: look into the log of a cloudcore or an edgecore, live or dead, only reading. */
 #ifndef KELP_NODES_CLI_LOG_H
 #define KELP_NODES_CLI_LOG_H
 

@@ -10,8 +10,7 @@
  *
  *     cuts [--seconds N] [--seed S] [--cuts N]
  *
- * prints how many cuts it made; a failure prints the seed that brings it back: cuts --seed S --cuts 1
- * repeats the run.
+ * prints how many cuts it made; a failure prints how to repeat the run.
  */
 #include "log/crc32c.h"
 #include "log/log.h"
@@ -23,11 +22,11 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define DIRECTORY   "/log"
-#define FRAMES_MAX  64u   /* in one request */
-#define LIVES       12u   /* of the log in one run */
-#define MICROS_MAX  20000u
-#define STATE_MAX   65536u
+#define DIRECTORY  "/log"
+#define FRAMES_MAX 64u /* in one request */
+#define LIVES      12u /* of the log in one run */
+#define MICROS_MAX 20000u
+#define STATE_MAX  65536u
 
 struct frame {
     uint64_t term;
@@ -58,8 +57,8 @@ struct op {
     struct log_request request;
     struct run *run;
     struct op *next;
-    uint32_t number;       /* in the order of submission: callbacks must come in it */
-    uint32_t micro_end;    /* how many micros there are once this one is done */
+    uint32_t number;    /* in the order of submission: callbacks must come in it */
+    uint32_t micro_end; /* how many micros there are once this one is done */
     struct log_entry entries[FRAMES_MAX];
     struct bytes pieces[FRAMES_MAX][2];
     uint8_t *payload;
@@ -87,8 +86,8 @@ struct run {
 };
 
 static struct run run;
-static struct state base;    /* what recovery found last */
-static struct state view;    /* base and all micros */
+static struct state base; /* what recovery found last */
+static struct state view; /* base and all micros */
 static struct state trial;
 static uint64_t seed_now;
 static uint64_t cuts_made;
@@ -209,9 +208,9 @@ static uint32_t payload_size(void)
 
 static void do_append(void)
 {
-    const uint32_t count = (uint32_t)(sim_chance(&run.sim, 700000)
-                                          ? 1 + sim_below(&run.sim, 3)
-                                          : 1 + sim_below(&run.sim, FRAMES_MAX));
+    const uint32_t count =
+        (uint32_t)(sim_chance(&run.sim, 700000) ? 1 + sim_below(&run.sim, 3)
+                                                : 1 + sim_below(&run.sim, FRAMES_MAX));
     uint32_t sizes[FRAMES_MAX];
     size_t total = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -583,7 +582,8 @@ static void run_seed(uint64_t seed)
     run.micro_count = 0;
     run.micro_acked = 0;
     run.released = 1;
-    run.uniform_bytes = sim_chance(&run.sim, 300000) ? (sim_chance(&run.sim, 500000) ? 480 : 96) : 0;
+    run.uniform_bytes =
+        sim_chance(&run.sim, 300000) ? (sim_chance(&run.sim, 500000) ? 480 : 96) : 0;
     run.meta_acked = run.meta_asked = 0;
     run.file_acked = run.file_asked = 0;
     for (uint32_t i = 0; i < LIVES; i++) {
@@ -623,8 +623,7 @@ int main(int argc, char **argv)
     } while ((uint64_t)(now.tv_sec - start.tv_sec) < seconds && cuts_made < cuts);
     printf("cuts: %llu cuts in %llu runs, %llu of them in recovery; %llu torn tails, %llu frames "
            "acknowledged, 0 lost\n",
-           (unsigned long long)cuts_made, (unsigned long long)runs,
-           (unsigned long long)opens_cut, (unsigned long long)tails_cut,
-           (unsigned long long)frames_acked);
+           (unsigned long long)cuts_made, (unsigned long long)runs, (unsigned long long)opens_cut,
+           (unsigned long long)tails_cut, (unsigned long long)frames_acked);
     return 0;
 }

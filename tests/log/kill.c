@@ -133,8 +133,8 @@ static void child_fill(void)
             CHECK(log_truncate(&child_log, &truncation, index) == 0);
             return;
         }
-        slot->piece = bytes_of(slot->data, content_fill(log_index_next(&child_log), term,
-                                                        slot->data));
+        slot->piece =
+            bytes_of(slot->data, content_fill(log_index_next(&child_log), term, slot->data));
         slot->entry = (struct log_entry){
             .term = term, .type = LOG_TYPE_UP, .piece_count = 1, .pieces = &slot->piece};
         slot->request.callback = on_durable;

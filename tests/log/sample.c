@@ -22,14 +22,22 @@ static struct bytes object_record(struct codec *codec, const char *key, int64_t 
 {
     struct object_put put = {
         .mode = PUT_CREATE,
-        .object = {.version = "v1", .kind = "ConfigMap", .resource = "configmaps",
-                   .namespace_ = "default", .name = "settings", .uid = "u-1",
+        .object = {.version = "v1",
+                   .kind = "ConfigMap",
+                   .resource = "configmaps",
+                   .namespace_ = "default",
+                   .name = "settings",
+                   .uid = "u-1",
                    .json = bytes_text("{\"kind\":\"ConfigMap\"}")},
     };
     struct bytes body;
     CHECK(codec_object_put_build(codec, &put, &body) == 0);
-    const struct record record = {.kind = RECORD_OBJECT_PUT, .key = key, .origin = "core-1",
-                                  .sequence = 7, .time_ms = time_ms, .body = body};
+    const struct record record = {.kind = RECORD_OBJECT_PUT,
+                                  .key = key,
+                                  .origin = "core-1",
+                                  .sequence = 7,
+                                  .time_ms = time_ms,
+                                  .body = body};
     struct bytes bytes;
     CHECK(codec_record_build(codec, &record, &bytes) == 0);
     return bytes;
@@ -41,12 +49,21 @@ static struct bytes batch_record(struct codec *codec)
         {.sequence = 4, .record = object_record(codec, "/configmaps/default/a", TIME_MS + 2000)},
         {.sequence = 6, .record = object_record(codec, "/configmaps/default/b", TIME_MS + 3000)},
     };
-    const struct batch batch = {.node = "edge-1", .epoch = 1, .stream = 9, .previous = 3,
-                                .last = 6, .tip = 6, .records = inner, .record_count = 2};
+    const struct batch batch = {.node = "edge-1",
+                                .epoch = 1,
+                                .stream = 9,
+                                .previous = 3,
+                                .last = 6,
+                                .tip = 6,
+                                .records = inner,
+                                .record_count = 2};
     struct bytes body;
     CHECK(codec_batch_build(codec, &batch, &body) == 0);
-    const struct record record = {.kind = RECORD_DOWN_BATCH, .origin = "edge-1", .sequence = 1,
-                                  .time_ms = TIME_MS + 4000, .body = body};
+    const struct record record = {.kind = RECORD_DOWN_BATCH,
+                                  .origin = "edge-1",
+                                  .sequence = 1,
+                                  .time_ms = TIME_MS + 4000,
+                                  .body = body};
     struct bytes bytes;
     CHECK(codec_record_build(codec, &record, &bytes) == 0);
     return bytes;
@@ -83,7 +100,7 @@ int main(int argc, char **argv)
         {.term = 2, .type = LOG_TYPE_COMMAND, .piece_count = 1, .pieces = &command_bytes},
         {.term = 2, .type = LOG_TYPE_COMMAND, .piece_count = 1, .pieces = &garbage},
         {.term = 3, .type = 99, .piece_count = 1, .pieces = &large}, /* rolls */
-        {.term = 4, .type = LOG_TYPE_BARRIER}, /* truncated below */
+        {.term = 4, .type = LOG_TYPE_BARRIER},                       /* truncated below */
         {.term = 5, .type = LOG_TYPE_DOWN, .piece_count = 1, .pieces = &batch},
         {.term = 5, .type = LOG_TYPE_UP, .piece_count = 1, .pieces = &up},
     };

@@ -30,7 +30,7 @@ enum change { NAME, CREATED, RENAMED, UNLINKED };
 
 struct disk_sim_name {
     struct disk_sim_name *next;
-    enum change kind; /* NAME in names_seen and names_durable */
+    enum change kind;           /* NAME in names_seen and names_durable */
     struct disk_sim_node *node; /* NAME, CREATED */
     char path[PATH_BYTES];
     char path_new[PATH_BYTES]; /* RENAMED */
@@ -697,8 +697,7 @@ void disk_sim_crash(struct disk_sim *disk, enum disk_sim_crash how)
     }
     names_free(&disk->changes);
     names_free(&disk->names_seen);
-    for (const struct disk_sim_name *name = disk->names_durable; name != NULL;
-         name = name->next) {
+    for (const struct disk_sim_name *name = disk->names_durable; name != NULL; name = name->next) {
         name_put(&disk->names_seen, name->path, name->node);
     }
     nodes_sweep(disk);

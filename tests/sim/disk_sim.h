@@ -25,8 +25,8 @@
 #include "tests/sim/sim.h"
 
 enum disk_sim_crash {
-    DISK_SIM_KILL,  /* the process ends: everything written is still seen (page cache) */
-    DISK_SIM_POWER, /* the machine ends: pending writes and names are dropped, kept or torn */
+    DISK_SIM_KILL,       /* the process ends: everything written is still seen (page cache) */
+    DISK_SIM_POWER,      /* the machine ends: pending writes and names are dropped, kept or torn */
     DISK_SIM_POWER_DROP, /* all that is pending is lost */
     DISK_SIM_POWER_KEEP, /* all that is pending is there */
 };
@@ -46,13 +46,14 @@ struct disk_sim {
 
     uint64_t capacity_bytes; /* of all files; UINT64_MAX after init. More answers -ENOSPC */
 
-    uint64_t operations;  /* calls and steps so far that read or write the disk */
-    uint64_t fail_at;     /* the operation with this number fails (counted like `operations`); 0: none */
-    int fail_status;      /* with this; a failing write leaves a random part of itself */
-    bool fail_for_good;   /* and all after it too */
-    bool halted;          /* every operation answers -EIO without effect: about to crash */
-    uint64_t halt_at;     /* operation that halts the disk before it takes effect; 0: none */
-    uint64_t syncs;       /* of files, that succeeded */
+    uint64_t operations; /* calls and steps so far that read or write the disk */
+    uint64_t
+        fail_at;     /* the operation with this number fails (counted like `operations`); 0: none */
+    int fail_status; /* with this; a failing write leaves a random part of itself */
+    bool fail_for_good; /* and all after it too */
+    bool halted;        /* every operation answers -EIO without effect: about to crash */
+    uint64_t halt_at;   /* operation that halts the disk before it takes effect; 0: none */
+    uint64_t syncs;     /* of files, that succeeded */
 
     struct disk_sim_node *nodes; /* the rest is disk_sim.c's own */
     struct disk_sim_name *names_seen;

@@ -30,12 +30,12 @@ struct sim_event {
 };
 
 struct sim {
-    uint64_t now_us;   /* starts at 0; moves only in sim_step and sim_run_until */
-    uint64_t seed;     /* what it began with, for messages */
-    uint64_t random;   /* state of splitmix64 */
-    uint64_t sequence; /* of the last event scheduled */
-    uint64_t owner;    /* last number handed out */
-    uint64_t steps;    /* events that fired */
+    uint64_t now_us;          /* starts at 0; moves only in sim_step and sim_run_until */
+    uint64_t seed;            /* what it began with, for messages */
+    uint64_t random;          /* state of splitmix64 */
+    uint64_t sequence;        /* of the last event scheduled */
+    uint64_t owner;           /* last number handed out */
+    uint64_t steps;           /* events that fired */
     struct sim_event *events; /* a binary heap */
     size_t event_count;
     size_t event_capacity;

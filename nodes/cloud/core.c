@@ -100,27 +100,33 @@ static bool core_apply(struct cloud_core *core, uint64_t index, struct bytes com
     return false;
 }
 
-/* From the middle of raft: apply at once while the budget of the turn lasts, else keep a copy. */
-static void core_hook_apply(void *context, uint64_t index, uint64_t term, struct bytes command)
+static void core_keep_entry(struct cloud_core *core, uint64_t index, struct bytes command)
 {
-    struct cloud_core *core = context;
-    (void)term;
-    if (core->entries_head == NULL && core->applied_count < core->config.apply_budget &&
-        core_apply(core, index, command)) {
-        return;
-    }
     struct core_entry *entry = malloc(sizeof *entry + command.size);
     CHECK(entry != NULL);
     entry->next = NULL;
     entry->index = index;
     entry->size = command.size;
-    memcpy(entry->command, command.data, command.size);
+    if (command.size > 0) {
+        memcpy(entry->command, command.data, command.size);
+    }
     if (core->entries_tail == NULL) {
         core->entries_head = entry;
     } else {
         core->entries_tail->next = entry;
     }
     core->entries_tail = entry;
+}
+
+/* From the middle of raft: apply at once while the budget of the turn lasts, else keep a copy. */
+static void core_hook_apply(void *context, uint64_t index, uint64_t term, struct bytes command)
+{
+    struct cloud_core *core = context;
+    (void)term;
+    if (core->entries_head != NULL || core->applied_count >= core->config.apply_budget ||
+        !core_apply(core, index, command)) {
+        core_keep_entry(core, index, command);
+    }
 }
 
 static void core_apply_waiting(struct cloud_core *core)
@@ -174,10 +180,22 @@ static void core_hook_fatal(void *context, const char *what, int status)
     core_fatal(context, status, what);
 }
 
+/* The snapshot's entry may be one of raft's own, which the state never saw: move its position there,
+ * so that state and snapshot fit together after a restart. */
 static int core_hook_checkpoint_start(void *context, uint64_t index)
 {
     struct cloud_core *core = context;
-    return machine_index(&core->machine) >= index && core->stalled == NULL ? 0 : STATUS_FULL;
+    if (core->entries_head != NULL || core->stalled != NULL) {
+        return STATUS_FULL;
+    }
+    if (machine_index(&core->machine) >= index) {
+        return 0;
+    }
+    if (!core_apply(core, index, bytes_of(NULL, 0))) {
+        core_keep_entry(core, index, bytes_of(NULL, 0));
+        return STATUS_FULL;
+    }
+    return 0;
 }
 
 /* In the pool: what is applied becomes durable in the store, so the log may go up to there. The files
@@ -243,9 +261,13 @@ static int core_forward_read(void *context,
     return replica_read(core->replica, callback, callback_context);
 }
 
+/* Raft's own entries pass the state by: what raft has applied counts, unless something waits here. */
 static uint64_t core_forward_applied(void *context)
 {
-    return machine_index(&((struct cloud_core *)context)->machine);
+    const struct cloud_core *core = context;
+    const uint64_t machine = machine_index(&core->machine);
+    const uint64_t replica = replica_applied_index(core->replica);
+    return core->entries_head == NULL && replica > machine ? replica : machine;
 }
 
 static int64_t core_forward_wall_ms(void *context)

@@ -365,6 +365,11 @@ static void recv_append(struct raft_guard *guard, struct raft_message *message)
         guard->fatal(guard->fatal_context, "another replica leads in the same term", 0);
         return;
     }
+    if (measure_on(guard, MEASURE_ACK) &&
+        append->leader_commit > append->prev_log_index + append->n_entries) {
+        append->leader_commit = append->prev_log_index + append->n_entries;
+        guard->counters->commits_capped++;
+    }
     append_skip_prefix(guard, append);
     config_roll_back(guard, append);
 
@@ -427,6 +432,7 @@ static void recv_vote_request(struct raft_guard *guard, struct raft_message *mes
 static void guard_recv(struct raft_io *inner, struct raft_message *message)
 {
     struct raft_guard *guard = inner->data;
+    guard->in_recv = true;
     switch (message->type) {
     case RAFT_IO_APPEND_ENTRIES:
         recv_append(guard, message);
@@ -450,6 +456,7 @@ static void guard_recv(struct raft_io *inner, struct raft_message *message)
         guard->recv(&guard->outer, message);
         break;
     }
+    guard->in_recv = false;
     raft_guard_settle(guard);
 }
 
@@ -489,10 +496,14 @@ static int guard_send(struct raft_io *outer, struct raft_io_send *request,
 {
     struct raft_guard *guard = guard_of(outer);
     struct raft_message copy = *message;
-    if (measure_on(guard, MEASURE_ADDRESS) &&
-        (message->server_id == 0 || message->server_address == NULL)) {
+    /* Not an answer to a message, but to a write that completed: libraft takes the leader from
+     * its state as a follower, which it may not be any more. */
+    const bool late = message->type == RAFT_IO_APPEND_ENTRIES_RESULT && !guard->in_recv;
+    if (measure_on(guard, MEASURE_ADDRESS) && late &&
+        (guard->raft->state != RAFT_FOLLOWER || message->server_id == 0 ||
+         message->server_address == NULL)) {
         guard->counters->replies_dropped++;
-        return RAFT_NOCONNECTION; /* comes from a completed write only: libraft frees its request */
+        return RAFT_NOCONNECTION; /* after which libraft frees its request, here */
     }
     if (message->type == RAFT_IO_APPEND_ENTRIES_RESULT) {
         result_amend(guard, &copy.append_entries_result);

@@ -10,6 +10,8 @@
  *
  *   a ACK       libraft acknowledges its last stored index, also what this leader never checked.
  *               An acknowledgement is capped at what this leader's messages covered in this term.
+ *               Likewise a message commits up to the last stored index, also beyond its own last
+ *               entry; with messages cut into parts (j) that is another history. Capped too.
  *   b TERM      entries of older terms are committed by counting (Raft, figure 8). A new leader
  *               appends an entry of its own term at once, and no acknowledgement reaches libraft
  *               before that entry is durable here.
@@ -25,8 +27,9 @@
  *   g WALK      a follower rejects what lies below its own snapshot for ever; a conflict is found
  *               one entry per heartbeat. What is below the snapshot counts as equal; a rejection
  *               hints at the commit index.
- *   h ADDRESS   a result that finds its leader gone is sent to nobody, with a NULL address.
- *               Dropped.
+ *   h ADDRESS   a write that completes when its leader is gone is answered to nobody, with a NULL
+ *               address; an installed snapshot is answered even by a candidate, to what its state
+ *               happens to hold in the place of a leader. Dropped.
  *   i SOLO      a lone voter elects itself again in its old term after a restart, and writes a
  *               second history. It takes a new term first.
  *   j SPLIT     (in raft_io.c) an AppendEntries carries the whole tail. Cut into several messages.
@@ -70,6 +73,7 @@ struct raft_guard {
     /* follower */
     raft_term covered_term;   /* term of the leader that covered_index is about */
     raft_index covered_index; /* our log equals that leader's up to here (a) */
+    bool in_recv;             /* a message is inside libraft */
     bool in_append;           /* an AppendEntries is inside libraft: */
     raft_index append_end;    /* its last index */
     raft_index append_prev;   /* and the one before its first */

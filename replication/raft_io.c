@@ -736,7 +736,8 @@ static int receive_snapshot(struct replica_io *io, struct raft_message *message)
         io->recv(&io->io, message);
         goto out;
     }
-    if (io->held.type != 0 && io->held_index != install->last_index) {
+    const bool installing = io->raft->snapshot.put.data != NULL;
+    if (installing || (io->held.type != 0 && io->held_index != install->last_index)) {
         raft_wire_free(message); /* one at a time; this one is offered again */
         goto out;
     }

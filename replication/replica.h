@@ -280,6 +280,7 @@ uint32_t replica_members(struct replica *replica, struct replica_member *out);
 /* How often the guard had to act, and what was dropped: for metrics and for the simulation. */
 struct replica_counters {
     uint64_t acks_capped;       /* a */
+    uint64_t commits_capped;    /* a */
     uint64_t results_held;      /* b */
     uint64_t barriers;          /* b: own-term entries at the begin of a leadership */
     uint64_t appends_held;      /* c */

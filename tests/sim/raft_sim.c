@@ -74,10 +74,13 @@ struct options {
     uint64_t transfer;  /* per cent of the nemesis' turns */
     uint64_t faults;    /* per cent of the nemesis' turns */
     uint64_t assassin;  /* per cent of new leaderships that end in a crash at once */
+    uint64_t eager;     /* per cent of new leaderships that begin with a command at once */
     uint64_t down;      /* one of the nodes stays down at the end */
     uint64_t nemesis_ms; /* longest pause between two turns */
     uint64_t slow;      /* disks take this many times longer when they are slow */
     uint64_t crash, partition; /* 0: not */
+    uint64_t delay_min, delay; /* of messages, in microseconds */
+    uint64_t disk;      /* the longest a write takes, in microseconds */
     uint64_t queue;     /* bytes one link holds before it answers STATUS_FULL */
     uint32_t off;       /* measures */
     const char *canary;
@@ -87,7 +90,7 @@ struct options {
 static const struct options defaults = {
     .seed = 1, .seeds = 1, .jobs = 1, .secs = 18, .n = 3, .loss = 2, .load_us = 8000, .burst = 30,
     .snapshot = 6000, .trailing = 33, .nemesis_ms = 1200, .slow = 25, .crash = 1, .partition = 1,
-    .queue = 256 * 1024,
+    .delay_min = 100, .delay = 2000, .disk = 3000, .queue = 256 * 1024,
 };
 static struct options option;
 
@@ -347,7 +350,8 @@ static int peer_send(void *context, uint64_t to, struct bytes bytes)
     *message = (struct message){.from = node->number, .to = target, .size = bytes.size};
     memcpy(message->data, bytes.data, bytes.size);
     in_flight[node->number][target] += bytes.size;
-    const uint64_t delay = sim_between(&sim, 100, sim_chance(&sim, 50000) && trouble ? 60 * MS : 2 * MS);
+    const uint64_t delay = sim_between(
+        &sim, option.delay_min, sim_chance(&sim, 50000) && trouble ? 60 * MS : option.delay);
     uint64_t *last = &arrival[node->number][target];
     *last = sim.now_us + delay > *last ? sim.now_us + delay : *last + 1;
     sim_after(&sim, *last - sim.now_us, 0, message_arrive, message);
@@ -483,7 +487,7 @@ static void node_on_fatal(void *context, const char *what, int status)
     node->dying = true;
 }
 
-static void node_crash(struct node *node);
+static void client_propose(struct node *node);
 static void node_assassinate(void *context)
 {
     struct node *node = context;
@@ -509,7 +513,11 @@ static void node_on_leadership(void *context, enum replica_role role, uint64_t t
     story("leads node=%u term=%lu last=%lu commit=%lu", node->number + 1, term,
           replica_last_index(node->replica), replica_commit_index(node->replica));
     if (sim_below(&sim, 100) < option.assassin) {
-        sim_after(&sim, sim_between(&sim, 100, 60 * MS), node->life, node_assassinate, node);
+        const uint64_t longest = sim_chance(&sim, 500000) ? 60 * MS : 4 * MS;
+        sim_after(&sim, sim_between(&sim, 100, longest), node->life, node_assassinate, node);
+    }
+    if (sim_below(&sim, 100) < option.eager && clients) {
+        client_propose(node);
     }
 }
 
@@ -672,6 +680,18 @@ static void client_on_read(void *context, int status, uint64_t index)
     }
 }
 
+static void client_propose(struct node *node)
+{
+    uint8_t command[96] = {0};
+    put_le64(command, command_next);
+    const size_t size = sim_between(&sim, 8, sizeof command);
+    if (replica_propose(node->replica, bytes_of(command, size), client_on_done,
+                        (void *)(uintptr_t)command_next) == 0) {
+        command_next++;
+        tally->submitted++;
+    }
+}
+
 static void client_turn(void *context)
 {
     (void)context;
@@ -687,15 +707,7 @@ static void client_turn(void *context)
     if (node->alive && !node->dying) {
         node_enter(node);
         for (uint64_t i = 0; i < burst; i++) {
-            uint8_t command[96] = {0};
-            put_le64(command, command_next);
-            const size_t size = sim_between(&sim, 8, sizeof command);
-            if (replica_propose(node->replica, bytes_of(command, size), client_on_done,
-                                (void *)(uintptr_t)command_next) != 0) {
-                break;
-            }
-            command_next++;
-            tally->submitted++;
+            client_propose(node);
         }
         if (sim_chance(&sim, 30000)) {
             (void)replica_read(node->replica, client_on_read, (void *)(uintptr_t)acked_index);
@@ -834,12 +846,11 @@ static void watch_progress(void *context)
         calm_commit = 0;
     } else {
         const uint64_t commit = replica_commit_index(leader->replica);
-        if (commit != calm_commit) {
+        if (commit != calm_commit || replica_last_index(leader->replica) == commit) {
             calm_commit = commit;
             calm_moved = sim.now_us;
         }
-        if (sim.now_us - calm_since > 2 * SECOND && sim.now_us - calm_moved > 300 * MS &&
-            replica_last_index(leader->replica) > commit) {
+        if (sim.now_us - calm_since > 2 * SECOND && sim.now_us - calm_moved > 300 * MS) {
             fail(ORACLE_STARVED, "node=%u commit=%lu last=%lu unmoved_ms=%lu", leader->number + 1,
                  commit, replica_last_index(leader->replica), (sim.now_us - calm_moved) / MS);
         }
@@ -980,7 +991,7 @@ static void run_seed(uint64_t seed)
         snprintf(nodes[i].address, sizeof nodes[i].address, "replica-%u", i + 1);
         disk_sim_init(&nodes[i].disk, &sim);
         nodes[i].disk.latency_us_min = 200;
-        nodes[i].disk.latency_us_max = 3000;
+        nodes[i].disk.latency_us_max = (uint32_t)option.disk;
     }
     for (unsigned i = 0; i < option.n; i++) {
         node_boot(&nodes[i]);
@@ -1134,7 +1145,8 @@ static const struct {
     NUMBER("trailing", trailing), NUMBER("transfer", transfer), NUMBER("faults", faults),
     NUMBER("assassin", assassin), NUMBER("down", down),         NUMBER("nemesis", nemesis_ms),
     NUMBER("slow", slow),         NUMBER("crash", crash),       NUMBER("partition", partition),
-    NUMBER("queue", queue),
+    NUMBER("delay_min", delay_min), NUMBER("delay", delay),   NUMBER("disk", disk),
+    NUMBER("queue", queue),       NUMBER("eager", eager),
 #undef NUMBER
 };
 

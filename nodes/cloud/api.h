@@ -96,6 +96,10 @@ uint32_t api_watch_count(const struct api *api);
 int api_build_node(const struct backend *backend, struct codec *codec, const char *name,
                    const struct pair *labels, uint32_t label_count, struct bytes *out);
 
+/* A Namespace object: Record bytes of an OBJECT_PUT (create). Parameters and answers as above. */
+int api_build_namespace(const struct backend *backend, struct codec *codec, const char *name,
+                        struct bytes *out);
+
 /* Bind a pod: Record bytes of an OBJECT_PUT (update) that sets spec.nodeName, with the row's version as
  * precondition.
  *

@@ -564,20 +564,11 @@ int api_object_remove(const struct backend *backend, struct codec *codec, const 
 
 /* -- records that the core makes of JSON ------------------------------------------------------------ */
 
-int api_build_node(const struct backend *backend, struct codec *codec, const char *name,
-                   const struct pair *labels, uint32_t label_count, struct bytes *out)
+/* Create an object of our own and make its record. object is taken. */
+static int build_create(const struct backend *backend, struct codec *codec, enum api_kind kind,
+                        json_t *object, struct bytes *out)
 {
-    const struct api_resource *resource = api_resource_get(API_NODE);
-    json_t *object = json_object();
-    json_t *metadata = json_child(object, "metadata");
-    json_put_text(metadata, "name", name);
-    json_t *set = json_child(metadata, "labels");
-    json_put_text(set, "kubernetes.io/hostname", name);
-    for (uint32_t i = 0; i < label_count; i++) {
-        json_put_text(set, labels[i].key, labels[i].value);
-    }
-    (void)json_child(object, "spec");
-
+    const struct api_resource *resource = api_resource_get(kind);
     struct api_error error = {0};
     int status = STATUS_MALFORMED;
     if (api_object_create(backend, resource, "", object, &error)) {
@@ -586,6 +577,28 @@ int api_build_node(const struct backend *backend, struct codec *codec, const cha
     api_error_release(&error);
     json_decref(object);
     return status;
+}
+
+int api_build_node(const struct backend *backend, struct codec *codec, const char *name,
+                   const struct pair *labels, uint32_t label_count, struct bytes *out)
+{
+    json_t *object = json_object();
+    json_t *metadata = json_child(object, "metadata");
+    json_put_text(metadata, "name", name);
+    json_t *set = json_child(metadata, "labels");
+    json_put_text(set, "kubernetes.io/hostname", name);
+    for (uint32_t i = 0; i < label_count; i++) {
+        json_put_text(set, labels[i].key, labels[i].value);
+    }
+    return build_create(backend, codec, API_NODE, object, out);
+}
+
+int api_build_namespace(const struct backend *backend, struct codec *codec, const char *name,
+                        struct bytes *out)
+{
+    json_t *object = json_object();
+    json_put_text(json_child(object, "metadata"), "name", name);
+    return build_create(backend, codec, API_NAMESPACE, object, out);
 }
 
 int api_build_binding(const struct backend *backend, struct codec *codec,

@@ -158,7 +158,7 @@ struct pod_check {
 #define FIELD_BYTES 256
 static const char *under(char buffer[FIELD_BYTES], const char *field, const char *member)
 {
-    (void)snprintf(buffer, FIELD_BYTES, "%s.%s", field, member);
+    (void)snprintf(buffer, FIELD_BYTES, "%.180s.%.60s", field, member);
     return buffer;
 }
 

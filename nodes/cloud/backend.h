@@ -110,7 +110,7 @@ struct backend {
 
     /* Tell all changes with a version > after, oldest first, at most `max` of them.
      *   on_change    called from inside; what it is given is lent during that call. Must not call back
-     *                into the backend other than for now_ms
+     *                into the backend other than for now_ms and node_seen_ms
      *   out_reached  all changes up to this version have been told
      *   answers      0; BACKEND_EXPIRED, BACKEND_AHEAD: nothing was told; negative */
     int (*changes)(void *owner, uint64_t after, uint32_t max, backend_on_change on_change,

@@ -133,6 +133,8 @@ struct machine_result event_apply(struct machine *machine, struct node_row *node
                                   const struct arrival *arrival);
 /* Let go of what is too old. Once per entry. */
 void event_sweep(struct machine *machine);
+/* An Event object was created: it goes when it is too old. */
+void event_note_object(struct machine *machine, struct bytes key, uint64_t version);
 void event_forget_node(struct machine *machine, const char *node);
 
 /* -- nodes: node.c ----------------------------------------------------------------------------- */

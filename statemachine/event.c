@@ -1,9 +1,12 @@
 /* What edges reported as events, for the API door to show. Bounded per node, by number and by age.
+ * Event objects that come through the API door are objects like others, and age here all the same.
  *
  * Rows of EVENT, three kinds told apart by the first byte of the key:
  *
  *   1 version be64          -> i64 time, u32 node size, u32 key size, u32 body offset, u32 body size;
- *                              node and key each terminated, padded together to 8; Record bytes
+ *                              node and key each terminated, padded together to 8; Record bytes.
+ *                              Without node and Record: the object under this key, created at this
+ *                              version, is an Event
  *   2 node \0 record key    -> u64 version: a later record with this key takes the place of it
  *   3 node \0 version be64  -> "": the events of one node by age
  *
@@ -71,7 +74,21 @@ static bool event_decode(struct bytes value, struct event_row *out)
     return true;
 }
 
+static int event_row_next(struct store_reader *reader, uint64_t after, struct event_row *out);
+
 /* -- writing ----------------------------------------------------------------------------------- */
+
+/* The Event object of this incarnation goes, if it is still there. As with the time to live that
+ * Kubernetes gives events, finalizers do not hold it. */
+static void event_erase_object(struct machine *machine, struct bytes key, uint64_t version)
+{
+    struct part_value part;
+    struct object object;
+    if (object_find(machine, key, &part, &object) && part.created_version == version) {
+        const struct record nobody = {.key = ""};
+        object_erase(machine, key, &object, &(struct arrival){.record = &nobody});
+    }
+}
 
 static void event_remove(struct machine *machine, uint64_t version)
 {
@@ -86,14 +103,18 @@ static void event_remove(struct machine *machine, uint64_t version)
         return;
     }
     const struct bytes name = bytes_text(event.node);
+    store_remove(machine->store, TABLE_EVENT, row_key_bytes(&row));
+    machine->meta.event_count--;
+    if (name.size == 0) {
+        event_erase_object(machine, event.key, version);
+        return;
+    }
     if (event.key.size > 0) {
         const struct row_key by_key = event_name_key(name, event.key);
         store_remove(machine->store, TABLE_EVENT, row_key_bytes(&by_key));
     }
     const struct row_key by_node = event_node_key(name, version);
     store_remove(machine->store, TABLE_EVENT, row_key_bytes(&by_node));
-    store_remove(machine->store, TABLE_EVENT, row_key_bytes(&row));
-    machine->meta.event_count--;
     struct node_row *node = node_find(machine, name);
     if (node != NULL && node->event_count > 0) {
         node->event_count--;
@@ -120,6 +141,40 @@ static void event_remove_oldest(struct machine *machine, struct node_row *node)
         node->event_swept = version;
         node_touch(machine, node, 0);
     }
+}
+
+static void event_write(struct machine *machine, uint64_t version, struct bytes node,
+                        struct bytes key, struct bytes record, struct bytes body)
+{
+    const size_t names = row_padded(node.size + key.size + 2);
+    const size_t size = EVENT_HEADER_BYTES + names + record.size;
+    uint8_t *value = row_scratch(machine, size);
+    memset(value, 0, EVENT_HEADER_BYTES + names);
+    put_le64(value, (uint64_t)machine->meta.time_ms);
+    put_le32(value + 8, (uint32_t)node.size);
+    put_le32(value + 12, (uint32_t)key.size);
+    put_le32(value + 16, record.size == 0 ? 0 : (uint32_t)(body.data - record.data));
+    put_le32(value + 20, (uint32_t)body.size);
+    if (node.size > 0) {
+        memcpy(value + EVENT_HEADER_BYTES, node.data, node.size);
+    }
+    if (key.size > 0) {
+        memcpy(value + EVENT_HEADER_BYTES + node.size + 1, key.data, key.size);
+    }
+    if (record.size > 0) {
+        memcpy(value + EVENT_HEADER_BYTES + names, record.data, record.size);
+    }
+    const struct row_key row = event_key(version);
+    store_put(machine->store, TABLE_EVENT, row_key_bytes(&row), bytes_of(value, size));
+    if (machine->meta.event_count == 0) {
+        machine->meta.event_oldest_ms = machine->meta.time_ms;
+    }
+    machine->meta.event_count++;
+}
+
+void event_note_object(struct machine *machine, struct bytes key, uint64_t version)
+{
+    event_write(machine, version, (struct bytes){0}, key, (struct bytes){0}, (struct bytes){0});
 }
 
 struct machine_result event_apply(struct machine *machine, struct node_row *node,
@@ -156,32 +211,13 @@ struct machine_result event_apply(struct machine *machine, struct node_row *node
     const struct bytes nothing[PARTS] = {0};
     change_write(machine, CHANGE_EVENT, (struct bytes){0}, 0, nothing);
 
-    const size_t names = row_padded(name.size + key.size + 2);
-    const size_t size = EVENT_HEADER_BYTES + names + arrival->bytes.size;
-    uint8_t *value = row_scratch(machine, size);
-    memset(value, 0, EVENT_HEADER_BYTES + names);
-    put_le64(value, (uint64_t)machine->meta.time_ms);
-    put_le32(value + 8, (uint32_t)name.size);
-    put_le32(value + 12, (uint32_t)key.size);
-    put_le32(value + 16, (uint32_t)(arrival->record->body.data - arrival->bytes.data));
-    put_le32(value + 20, (uint32_t)arrival->record->body.size);
-    memcpy(value + EVENT_HEADER_BYTES, name.data, name.size);
-    if (key.size > 0) {
-        memcpy(value + EVENT_HEADER_BYTES + name.size + 1, key.data, key.size);
-    }
-    memcpy(value + EVENT_HEADER_BYTES + names, arrival->bytes.data, arrival->bytes.size);
-    const struct row_key row = event_key(version);
-    store_put(machine->store, TABLE_EVENT, row_key_bytes(&row), bytes_of(value, size));
+    event_write(machine, version, name, key, arrival->bytes, arrival->record->body);
     if (key.size > 0) {
         row_put_u64(machine, TABLE_EVENT, row_key_bytes(&by_key), version);
     }
     const struct row_key by_node = event_node_key(name, version);
     store_put(machine->store, TABLE_EVENT, row_key_bytes(&by_node), (struct bytes){0});
 
-    if (machine->meta.event_count == 0) {
-        machine->meta.event_oldest_ms = machine->meta.time_ms;
-    }
-    machine->meta.event_count++;
     node->event_count++;
     node_touch(machine, node, 0);
     return result_of(ACCEPTED, version);
@@ -196,7 +232,8 @@ void event_sweep(struct machine *machine)
     }
     for (unsigned i = 0; i < EVENT_SWEEP_ROWS && machine->failed == STATUS_OK; i++) {
         struct event_row event;
-        const int status = event_next(store_live(machine->store), meta->event_swept, &event);
+        const int status =
+            event_row_next(store_live(machine->store), meta->event_swept, &event);
         if (status == OBJECT_NONE) {
             return;
         }
@@ -236,7 +273,8 @@ void event_forget_node(struct machine *machine, const char *node)
 
 /* -- reading ----------------------------------------------------------------------------------- */
 
-int event_next(struct store_reader *reader, uint64_t after, struct event_row *out)
+/* The first row with a version > after, of an edge or of an object. */
+static int event_row_next(struct store_reader *reader, uint64_t after, struct event_row *out)
 {
     const struct row_key from = event_key(after + 1);
     struct store_iterator *iterator = store_iterate(reader, TABLE_EVENT, bytes_of(from.data, 1));
@@ -262,4 +300,14 @@ int event_next(struct store_reader *reader, uint64_t after, struct event_row *ou
     }
     *out = (struct event_row){.version = version};
     return status == STATUS_OK && event_decode(value, out) ? STATUS_OK : STATUS_CORRUPT;
+}
+
+int event_next(struct store_reader *reader, uint64_t after, struct event_row *out)
+{
+    int status;
+    do {
+        status = event_row_next(reader, after, out);
+        after = status == STATUS_OK ? out->version : after;
+    } while (status == STATUS_OK && out->node[0] == '\0');
+    return status;
 }

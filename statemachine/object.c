@@ -278,6 +278,9 @@ static uint64_t object_write(struct machine *machine, struct bytes key,
     change_write(machine, before == NULL ? CHANGE_ADDED : CHANGE_MODIFIED, key, parts, was);
     if (before == NULL) {
         object_count(machine, object, 1);
+        if (strcmp(object->resource, "events") == 0) {
+            event_note_object(machine, key, version);
+        }
     }
     delivery_put(machine, key, before, object, arrival);
     return version;

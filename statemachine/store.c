@@ -602,7 +602,7 @@ struct bytes store_iterator_value(struct store_iterator *iterator)
         return tree_row_value(iterator->row);
     }
     const struct bytes value = store_iterator_body(iterator)->iterator_value(iterator->base);
-    if (((uintptr_t)value.data & 7u) == 0) {
+    if (value.size == 0 || ((uintptr_t)value.data & 7u) == 0) {
         return value;
     }
     if (value.size > iterator->value_capacity) {

@@ -1,6 +1,8 @@
 /* Objects: every way a write is taken, and every way it is refused. */
 #include "machine_fixture.h"
 
+#include <stdlib.h>
+
 static struct fixture fixture;
 static struct fixture *const f = &fixture;
 
@@ -369,6 +371,28 @@ static void test_a_cluster_is_named_once(void **state)
     assert_string_equal(meta.cluster, "c1");
 }
 
+static void test_event_objects_grow_old(void **state)
+{
+    (void)state;
+    const struct object map = object_configmap("a", "u1", "{}");
+    struct object event = object_configmap("e", "u2", "{}");
+    event.resource = "events";
+    expect(f, ACCEPTED, record_put(f, PUT_CREATE, &map));
+    expect(f, ACCEPTED, record_put(f, PUT_CREATE, &event));
+    expect(f, ACCEPTED, record_remove(f, key_of(&event), 0, ""));
+    f->time_ms += setting_rules[SETTING_EVENT_AGE_MS].value / 2;
+    expect(f, ACCEPTED, record_put(f, PUT_CREATE, &event)); /* its first incarnation grows old first */
+    f->time_ms += setting_rules[SETTING_EVENT_AGE_MS].value / 2 + 1000;
+    expect(f, REFUSED_EXISTS, record_put(f, PUT_CREATE, &event));
+    struct event_row row;
+    assert_int_equal(event_next(fixture_live(f), 0, &row), OBJECT_NONE); /* not one of an edge */
+    f->time_ms += setting_rules[SETTING_EVENT_AGE_MS].value;
+    expect(f, REFUSED_MISSING, record_put(f, PUT_UPDATE, &event));
+    assert_true(exists("/configmaps/default/a"));
+    assert_int_equal(f->machine.meta.event_count, 0);
+    assert_int_equal(f->machine.meta.object_count, 2);
+}
+
 static void test_time_never_goes_back(void **state)
 {
     (void)state;
@@ -379,6 +403,49 @@ static void test_time_never_goes_back(void **state)
     f->time_ms += 9000;
     expect(f, ACCEPTED, record_setting(f, "objects_max", 78));
     assert_int_equal(f->machine.meta.time_ms, f->time_ms);
+}
+
+/* Claim: whatever one damaged byte makes of an entry, it is answered.
+ * Method: every byte, two kinds of damage, of an entry with one record of each kind. */
+static void test_flipped_bytes_are_answered(void **state)
+{
+    (void)state;
+    const struct object node = object_node("edge", "n1");
+    struct object pod = object_pod("p", "p1", "edge");
+    const struct reference reference = {.resource = "secrets", .name = "s"};
+    pod.references = &reference;
+    pod.reference_count = 1;
+    expect(f, ACCEPTED, record_put(f, PUT_CREATE, &node));
+    expect(f, ACCEPTED, record_put(f, PUT_CREATE, &pod));
+    expect(f, ACCEPTED, record_session(f, "edge", "n1", 5, 0));
+    pod.json = bytes_text("{\"x\":1}");
+    const struct bytes up[] = {record_pod_status(f, "/pods/default/p", "p1", POD_RUNNING),
+                               record_node_status(f, "/nodes//edge", "4"),
+                               record_event(f, "e", "hello"),
+                               record_pod_ended(f, "/pods/default/p", "p1")};
+    const struct bytes records[] = {
+        record_put(f, PUT_UPDATE, &pod),           record_verdict(f, "/nodes//edge", "n1", true),
+        record_up(f, "edge", 1, 5, 0, up, 4),      record_ack(f, "edge", 1, 8192, 1),
+        record_session(f, "edge", "n1", 6, 0),     record_setting(f, "nodes_max", 8),
+        record_remove(f, "/pods/default/p", 0, ""), record_remove(f, "/nodes//edge", 0, "")};
+    const struct bytes command = command_of(f, 1, 0, records, 8);
+    uint8_t *bytes = aligned_alloc(8, (command.size + 7) & ~(size_t)7);
+    uint64_t index = machine_index(&f->machine);
+    uint32_t malformed = 0;
+    uint32_t unknown = 0;
+    for (size_t i = 0; i < command.size * 2; i++) {
+        memcpy(bytes, command.data, command.size);
+        bytes[i / 2] ^= i % 2 == 0 ? 0xff : 0x01;
+        const int status =
+            machine_apply(&f->machine, index + 1, bytes_of(bytes, command.size), &f->applied);
+        assert_true(status == STATUS_OK || status == STATUS_UNSUPPORTED);
+        index += status == STATUS_OK;
+        malformed += f->applied->malformed;
+        unknown += status == STATUS_UNSUPPORTED;
+    }
+    free(bytes);
+    assert_true(malformed > 0);
+    assert_true(unknown > 0);
 }
 
 static void test_records_of_one_command_see_each_other(void **state)
@@ -444,6 +511,8 @@ int main(void)
         CASE(test_a_full_store_applies_later_and_once),
         CASE(test_settings_and_limits),
         CASE(test_a_cluster_is_named_once),
+        CASE(test_event_objects_grow_old),
+        CASE(test_flipped_bytes_are_answered),
         CASE(test_time_never_goes_back),
         CASE(test_records_of_one_command_see_each_other),
         CASE(test_a_list_goes_on_behind_a_key),

@@ -122,7 +122,6 @@ struct cloudcore {
     struct group_member members[LIMIT_REPLICAS];
     uint32_t member_count;
     char name[32];
-    char checkpoints[1024];
 
     struct disk_uv *disk;
     struct log log;
@@ -235,7 +234,7 @@ static void pool_on_done(uv_work_t *request, int status)
     work->done(work);
 }
 
-static void on_run(void *context, struct replica_work *work)
+static void on_run_work(void *context, struct replica_work *work)
 {
     struct cloudcore *c = context;
     struct pool_work *pool = calloc(1, sizeof *pool);
@@ -574,7 +573,6 @@ static int open_core(struct cloudcore *c)
     }
     uint64_t seed;
     tag_random(&seed, sizeof seed);
-    snprintf(c->checkpoints, sizeof c->checkpoints, "%s/checkpoints", c->settings.data);
     const struct cloud_core_config config = {
         .replica = (uint64_t)c->settings.replica,
         .boot_count = boots,
@@ -587,7 +585,6 @@ static int open_core(struct cloudcore *c)
         .propose_ms = (uint32_t)c->settings.propose_ms,
         .election_ms = (uint32_t)c->settings.election_ms,
         .raft_heartbeat_ms = (uint32_t)c->settings.raft_heartbeat_ms,
-        .checkpoint_directory = c->checkpoints,
     };
     static const struct cloud_core_objects objects = {
         .build_node = api_build_node,
@@ -604,7 +601,7 @@ static int open_core(struct cloudcore *c)
         .log = on_log,
         .random = on_random,
         .tag = on_tag,
-        .run = on_run,
+        .run_work = on_run_work,
         .fatal = on_fatal,
     };
     char reason[256];

@@ -105,6 +105,14 @@ static const struct config_key keys[] = {
 };
 static const struct config_table table = {keys, sizeof keys / sizeof keys[0]};
 
+/* Files of a pod that cannot be planned, and why. */
+struct refusal {
+    struct refusal *next;
+    char uid[LIMIT_NAME_BYTES + 1];
+    int status;
+    char message[512];
+};
+
 struct edgecore {
     struct settings settings;
     char node[LIMIT_NAME_BYTES + 1];
@@ -117,8 +125,9 @@ struct edgecore {
     struct store *store;
     struct edge_core *core;
     struct driver_cri *runtime;
-    struct volumes_uv *volumes;
     struct node *self;
+    bool runtime_known;
+    struct refusal *refusals; /* told in the next turn */
 
     struct control control;
     bool control_opened;
@@ -192,26 +201,81 @@ static int on_runtime_call(void *context, uint64_t id, const struct driver_call 
     return driver->call(driver, id, call);
 }
 
+static void on_volumes_written(void *context, const char *uid, int status, const char *message)
+{
+    struct edgecore *e = context;
+    if (!e->left) {
+        edge_core_on_volumes(e->core, uid, status, message, now());
+    }
+}
+
+static void on_volumes_removed(void *context, const char *uid, int status, const char *message)
+{
+    struct edgecore *e = context;
+    if (!e->left) {
+        edge_core_on_removed(e->core, uid, status, message, now());
+    }
+}
+
+/* A plan that cannot be made is answered from the next turn: the core must not be called back from
+ * inside its own call. */
+static void refuse_volumes(struct edgecore *e, const char *uid, int status, const char *message)
+{
+    struct refusal *refusal = calloc(1, sizeof *refusal);
+    CHECK(refusal != NULL);
+    snprintf(refusal->uid, sizeof refusal->uid, "%s", uid);
+    snprintf(refusal->message, sizeof refusal->message, "%s", message);
+    refusal->status = status;
+    refusal->next = e->refusals;
+    e->refusals = refusal;
+}
+
+static void tell_refusals(struct edgecore *e)
+{
+    while (e->refusals != NULL) {
+        struct refusal *refusal = e->refusals;
+        e->refusals = refusal->next;
+        edge_core_on_volumes(e->core, refusal->uid, refusal->status, refusal->message, now());
+        free(refusal);
+    }
+}
+
 static int on_volumes_prepare(void *context, const struct pod_spec *spec,
                               const struct pod_facts *facts)
 {
     struct edgecore *e = context;
     const struct pod_lookup lookup = edge_core_lookup(e->core);
-    return volumes_uv_prepare(e->volumes, spec, &lookup, facts);
+    struct volume_plan *plan = calloc(1, sizeof *plan);
+    CHECK(plan != NULL);
+    char error[512];
+    const int status = volumes_plan(spec, &lookup, facts, plan, error, sizeof error);
+    if (status != 0) {
+        free(plan);
+        refuse_volumes(e, spec->uid, status, error);
+        return 0;
+    }
+    volumes_uv_write(&e->loop, plan, spec->uid, on_volumes_written, e);
+    return 0;
 }
 
 static int on_volumes_remove(void *context, const char *uid, const char *namespace,
                              const char *name)
 {
     struct edgecore *e = context;
-    return volumes_uv_remove(e->volumes, uid, namespace, name);
+    volumes_uv_remove(&e->loop, e->settings.root, e->settings.cgroup_root, namespace, name, uid,
+                      on_volumes_removed, e);
+    return 0;
 }
 
 static void on_log_remove(void *context, const char *uid, const char *namespace, const char *name,
                           const char *container, uint32_t attempt)
 {
     struct edgecore *e = context;
-    volumes_uv_remove_log(e->volumes, uid, namespace, name, container, attempt);
+    /* One unlink of a file nobody writes any more. */
+    if (volumes_remove_log(e->settings.root, namespace, name, uid, container, attempt) != 0) {
+        logger_warn_limited("log_not_removed", "pod=%s/%s container=%s attempt=%u", namespace, name,
+                            container, attempt);
+    }
 }
 
 static void flush_on_work(uv_work_t *work)
@@ -240,6 +304,8 @@ __attribute__((noreturn)) static void on_fatal(void *context, int status, const 
                  message);
     _exit(EXIT_FATAL);
 }
+
+static void on_node_timer(uv_timer_t *timer);
 
 /* -- inputs of the core ----------------------------------------------------------------------- */
 
@@ -274,22 +340,32 @@ static const struct uplink_events uplink_events = {
     .on_down = on_down,
 };
 
+/* The name of the one call that is not the core's: who is there? */
+#define CALL_VERSION UINT64_MAX
+
+static void ask_runtime(struct edgecore *e)
+{
+    struct driver *driver = driver_cri_door(e->runtime);
+    const struct driver_call call = {.verb = DRIVER_VERSION};
+    (void)driver->call(driver, CALL_VERSION, &call); /* refused: asked again with the next look */
+}
+
 static void on_runtime_answer(void *owner, uint64_t id, const struct driver_answer *answer)
 {
     struct edgecore *e = owner;
+    if (e->left) {
+        return;
+    }
+    if (id == CALL_VERSION) {
+        if (answer->status == 0 && !e->runtime_known) {
+            e->runtime_known = true;
+            node_set_runtime(e->self, answer->version.runtime_name,
+                             answer->version.runtime_version);
+            uv_timer_start(&e->node_timer, on_node_timer, 0, NODE_STATUS_MS);
+        }
+        return;
+    }
     edge_core_on_answer(e->core, id, answer, now());
-}
-
-static void on_volumes(void *owner, const char *uid, int status, const char *message)
-{
-    struct edgecore *e = owner;
-    edge_core_on_volumes(e->core, uid, status, message, now());
-}
-
-static void on_volumes_removed(void *owner, const char *uid, int status, const char *message)
-{
-    struct edgecore *e = owner;
-    edge_core_on_removed(e->core, uid, status, message, now());
 }
 
 /* -- one turn of the loop --------------------------------------------------------------------- */
@@ -310,6 +386,7 @@ static void on_log_closed(void *context)
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct edgecore *e = prepare->data;
+    tell_refusals(e);
     const struct pods_time at = now();
     const uint64_t next_ms = edge_core_run(e->core, at);
     const uint64_t wait_ms = next_ms <= at.mono_ms ? 0 : next_ms - at.mono_ms;
@@ -335,6 +412,9 @@ static void on_node_timer(uv_timer_t *timer)
     struct edgecore *e = timer->data;
     if (e->left) {
         return;
+    }
+    if (!e->runtime_known) {
+        ask_runtime(e);
     }
     const struct edge_core_report report = edge_core_report(e->core);
     edge_core_node_status(e->core, node_look(e->self, &report.pods, now()), now());
@@ -460,8 +540,8 @@ static int open_state(struct edgecore *e)
     const struct store_options store_options = {
         .directory = path,
         .profile = STORE_EDGE,
-        .machine = EDGE_MACHINE_NAME,
-        .format = EDGE_MACHINE_FORMAT,
+        .machine = "edge",
+        .format = EDGE_FORMAT,
     };
     status = store_rocks_open(&store_options, &e->store);
     if (status != 0) {
@@ -484,12 +564,6 @@ static int open_world(struct edgecore *e)
     struct driver *driver = driver_cri_door(e->runtime);
     driver->owner = e;
     driver->on_answer = on_runtime_answer;
-    static const struct volumes_uv_events volumes_events = {
-        .on_prepared = on_volumes,
-        .on_removed = on_volumes_removed,
-    };
-    e->volumes = volumes_uv_open(&e->loop, e->settings.root, e->settings.cgroup_root,
-                                 &volumes_events, e);
     uplink_init(&e->uplink, &e->loop, e->context, &uplink_events, e);
 
     const struct node_options options = {

@@ -245,16 +245,14 @@ static int on_volumes_prepare(void *context, const struct pod_spec *spec,
 {
     struct edgecore *e = context;
     const struct pod_lookup lookup = edge_core_lookup(e->core);
-    struct volume_plan *plan = calloc(1, sizeof *plan);
-    CHECK(plan != NULL);
+    struct volume_plan plan;
     char error[512];
-    const int status = volumes_plan(spec, &lookup, facts, plan, error, sizeof error);
+    const int status = volumes_plan(spec, &lookup, facts, &plan, error, sizeof error);
     if (status != 0) {
-        free(plan);
         refuse_volumes(e, spec->uid, status, error);
         return 0;
     }
-    volumes_uv_write(&e->loop, plan, spec->uid, on_volumes_written, e);
+    volumes_uv_write(&e->loop, &plan, spec->uid, on_volumes_written, e);
     return 0;
 }
 

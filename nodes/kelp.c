@@ -1,6 +1,7 @@
 /* kelp: the command line of whoever is on call. Picks the command; each is a file in nodes/cli/. */
 #include "nodes/cli/log.h"
 #include "nodes/cli/pki.h"
+#include "nodes/cli/status.h"
 #include "nodes/options.h"
 
 #include <stdio.h>
@@ -13,6 +14,7 @@ static const struct {
 } commands[] = {
     {"log", cli_log, "look into the log of a cloudcore or an edgecore"},
     {"pki", cli_pki, "make certificates and a kubeconfig"},
+    {"status", cli_status, "ask a cloudcore or edgecore on this machine how it is"},
 };
 
 static void help_print(FILE *stream)

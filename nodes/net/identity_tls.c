@@ -659,3 +659,25 @@ int identity_issue(const char *authority_directory, const struct identity_reques
     identity_work_close(work);
     return status == 0 ? IDENTITY_MADE : status;
 }
+
+int identity_node_of_file(const char *path, char *node, char *reason)
+{
+    WOLFSSL_X509 *certificate = wolfSSL_X509_load_certificate_file(path, WOLFSSL_FILETYPE_PEM);
+    if (certificate == NULL) {
+        snprintf(reason, IDENTITY_REASON_BYTES, "%s holds no certificate in PEM form", path);
+        return STATUS_MALFORMED;
+    }
+    char name[LIMIT_IDENTITY_NAME_BYTES + 1] = "";
+    WOLFSSL_X509_NAME *subject = wolfSSL_X509_get_subject_name(certificate);
+    if (subject != NULL) {
+        wolfSSL_X509_NAME_get_text_by_NID(subject, NID_commonName, name, sizeof name);
+    }
+    wolfSSL_X509_free(certificate);
+    const char *found = identity_find_node(name);
+    if (found == NULL) {
+        snprintf(reason, IDENTITY_REASON_BYTES, "%s is for \"%s\", which is no edge node", path, name);
+        return STATUS_IDENTITY;
+    }
+    snprintf(node, LIMIT_NAME_BYTES + 1, "%s", found);
+    return 0;
+}

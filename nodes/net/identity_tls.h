@@ -80,4 +80,13 @@ int identity_authority_create(const char *directory, const char *common_name, in
 int identity_issue(const char *authority_directory, const struct identity_request *request,
                    const char *out_directory, const char *name, bool force, char *reason);
 
+/* The node that a certificate file speaks for.
+ *
+ *   path      PEM; borrowed
+ *   node      LIMIT_NAME_BYTES + 1 bytes, receives the name; untouched unless 0
+ *   reason    IDENTITY_REASON_BYTES bytes, receives a sentence when not 0
+ *   answers   0; STATUS_MALFORMED: no certificate there; STATUS_IDENTITY: of somebody else
+ */
+int identity_node_of_file(const char *path, char *node, char *reason);
+
 #endif

@@ -348,10 +348,11 @@ static void store_rocks_options(struct store_rocks *self, const struct store_roc
     /* The manifest is rewritten when it reaches its bound; its preallocation is disk for nothing. */
     rocksdb_options_set_max_manifest_file_size(options, numbers->manifest_bytes);
     rocksdb_options_set_manifest_preallocation_size(options, 4096);
-    /* RocksDB's own words go to a file LOG beside the tables: warnings only, 1 MB, two of them. */
-    rocksdb_options_set_info_log_level(options, 2);
-    rocksdb_options_set_max_log_file_size(options, 1024u * 1024u);
-    rocksdb_options_set_keep_log_file_num(options, 2);
+    /* RocksDB's own file LOG stays empty (4: fatal only). Debian builds RocksDB with assertions, and
+     * its logger fails one, which ends the process, when it writes again after the disk was full.
+     * What went wrong comes back as the words of the call that failed. */
+    rocksdb_options_set_info_log_level(options, 4);
+    rocksdb_options_set_keep_log_file_num(options, 1);
     rocksdb_options_set_stats_dump_period_sec(options, 0);
     rocksdb_options_set_stats_persist_period_sec(options, 0);
     rocksdb_options_set_skip_stats_update_on_db_open(options, 1);

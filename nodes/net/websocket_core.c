@@ -122,10 +122,12 @@ static void websocket_core_on_message(wslay_event_context_ptr context,
         }
         return;
     case WSLAY_CONNECTION_CLOSE: {
-        const size_t skip = message.size >= 2 ? 2 : message.size;
+        /* wslay gives the code apart; a close frame may be empty, without a pointer to move. */
+        const struct bytes reason =
+            message.size > 2 ? bytes_of(message.data + 2, message.size - 2) : bytes_of(NULL, 0);
         core->events->on_close(argument->status_code == 0 ? WEBSOCKET_CODE_NONE
                                                           : argument->status_code,
-                               bytes_of(message.data + skip, message.size - skip), core->owner);
+                               reason, core->owner);
         return;
     }
     default:

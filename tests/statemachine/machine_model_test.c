@@ -27,6 +27,8 @@ struct edge_model {
     char name[8];
     struct reader reader;
     struct reader durable; /* what a crash leaves */
+    struct delivery_snapshot snapshot; /* under way since some entries ago */
+    bool snapshot_open;
     struct up_log up;
 };
 
@@ -325,11 +327,31 @@ static void check_held(struct world *w)
 
 /* -- reading ------------------------------------------------------------------------------------ */
 
+/* A snapshot of some entries ago, and then the log: that is the state of now. */
+static void edge_end_snapshot(struct world *w, struct edge_model *edge)
+{
+    static struct reader late;
+    memset(&late, 0, sizeof late);
+    late.node = edge->name;
+    reader_take_snapshot(&w->f, &late, &edge->snapshot, 1 + chance(w, 600));
+    edge->snapshot_open = false;
+    if (node_of(w, edge->name).down_stream == late.stream) {
+        reader_drain(&w->f, &late, 1 + chance(w, 2000));
+    }
+}
+
 static void edges_read(struct world *w)
 {
     for (unsigned i = 0; i < NODES; i++) {
         struct edge_model *edge = &w->edges[i];
         edge->reader.order[0] = '\0';
+        if (edge->snapshot_open && chance(w, 8) == 0) {
+            edge_end_snapshot(w, edge);
+        } else if (!edge->snapshot_open && chance(w, 8) == 0) {
+            const int status =
+                delivery_snapshot_open(&edge->snapshot, w->f.store, edge->name, w->entry_count);
+            edge->snapshot_open = status == STATUS_OK;
+        }
         if (node_of(w, edge->name).uid[0] == '\0') {
             continue;
         }
@@ -485,6 +507,9 @@ static void world_end(struct world *w)
     }
     for (unsigned i = 0; i < NODES; i++) {
         up_log_empty(&w->edges[i].up);
+        if (w->edges[i].snapshot_open) {
+            delivery_snapshot_close(&w->edges[i].snapshot);
+        }
     }
     fixture_close(&w->f);
 }

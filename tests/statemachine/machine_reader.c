@@ -61,10 +61,9 @@ static void reader_take(struct fixture *f, struct reader *reader, struct bytes b
     reader_note(reader, remove.reason == REMOVE_UNUSED ? '~' : '-', record.key);
 }
 
-static void reader_take_snapshot(struct fixture *f, struct reader *reader, size_t max_bytes)
+void reader_take_snapshot(struct fixture *f, struct reader *reader,
+                          struct delivery_snapshot *snapshot, size_t max_bytes)
 {
-    struct delivery_snapshot snapshot;
-    assert_int_equal(delivery_snapshot_open(&snapshot, f->store, reader->node, 9), STATUS_OK);
     reader->row_count = 0;
     bool end = false;
     uint64_t sequence = 0;
@@ -72,10 +71,10 @@ static void reader_take_snapshot(struct fixture *f, struct reader *reader, size_
         struct bytes bytes;
         struct snapshot step;
         codec_reset(f->lent);
-        assert_int_equal(delivery_snapshot_next(&snapshot, f->lent, max_bytes, &bytes, &end),
+        assert_int_equal(delivery_snapshot_next(snapshot, f->lent, max_bytes, &bytes, &end),
                          STATUS_OK);
         assert_int_equal(codec_snapshot_read(f->lent, bytes, &step), STATUS_OK);
-        assert_int_equal(step.id, 9);
+        assert_int_equal(step.id, snapshot->id);
         assert_int_equal(step.step, end ? SNAPSHOT_END : SNAPSHOT_ROWS);
         for (uint32_t i = 0; i < step.record_count; i++) {
             sequence++;
@@ -88,7 +87,7 @@ static void reader_take_snapshot(struct fixture *f, struct reader *reader, size_
             assert_true(tag_equal(reader_digest(reader), step.digest));
         }
     }
-    delivery_snapshot_close(&snapshot);
+    delivery_snapshot_close(snapshot);
     reader->snapshots++;
 }
 
@@ -102,7 +101,9 @@ int reader_step(struct fixture *f, struct reader *reader, size_t max_bytes)
                                      reader->position, max_bytes, &bytes, &last);
     assert_true(answer > 0);
     if (answer == DELIVERY_SNAPSHOT) {
-        reader_take_snapshot(f, reader, max_bytes);
+        struct delivery_snapshot snapshot;
+        assert_int_equal(delivery_snapshot_open(&snapshot, f->store, reader->node, 9), STATUS_OK);
+        reader_take_snapshot(f, reader, &snapshot, max_bytes);
         return answer;
     }
     if (answer != DELIVERY_BATCH) {

@@ -31,6 +31,9 @@ int reader_step(struct fixture *f, struct reader *reader, size_t max_bytes);
 /* Until there is nothing more. Asserts that the digest at the tip is that of the rows, and that
  * they are what HELD says. */
 void reader_drain(struct fixture *f, struct reader *reader, size_t max_bytes);
+/* All of a snapshot that was opened; closes it. Asserts that its digest is that of its rows. */
+void reader_take_snapshot(struct fixture *f, struct reader *reader,
+                          struct delivery_snapshot *snapshot, size_t max_bytes);
 const struct reader_row *reader_find(const struct reader *reader, const char *key);
 struct tag reader_digest(const struct reader *reader);
 

@@ -154,6 +154,7 @@ static int inspect_attempt(struct inspect *inspect, struct disk *disk, const cha
 
 int inspect_open(struct inspect *inspect, struct disk *disk, const char *directory)
 {
+    *inspect = (struct inspect){.disk = disk};
     if (strlen(directory) + 64 > LIMIT_LOG_PATH_BYTES) {
         return -ENAMETOOLONG;
     }
@@ -192,8 +193,9 @@ static int inspect_enter(struct inspect *inspect, const struct extent *extent)
     char path[LIMIT_LOG_PATH_BYTES];
     log_segment_path(inspect->directory, extent->sequence, path);
     const int status = segment_reader_open(&inspect->reader, path, NULL, extent->sequence);
-    if (status == -ENOENT) {
-        return INSPECT_GONE;
+    inspect->cursor_sequence = 0;
+    if (status == -ENOENT || status == STATUS_CORRUPT || status == STATUS_FOREIGN) {
+        return INSPECT_GONE; /* it was well when inspect_open read it: dropped or reused since */
     }
     if (status == 0) {
         segment_reader_seek(&inspect->reader, extent->offset);

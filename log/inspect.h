@@ -56,10 +56,10 @@ struct inspect {
  *   disk       borrowed until inspect_close; need not take jobs
  *   directory  borrowed during the call
  *   answers    0: read, also when damage was found (damage_status says so; what lies before the
- *              damage can be read); -ENOENT: not a log's directory; the failure of the disk. Close
- *              it only after 0.
+ *              damage can be read); -ENOENT: not a log's directory; the failure of the disk
  */
 int inspect_open(struct inspect *inspect, struct disk *disk, const char *directory);
+/* Also allowed after an inspect_open that failed. */
 void inspect_close(struct inspect *inspect);
 
 enum inspect_answer {

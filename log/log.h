@@ -250,7 +250,7 @@ void log_release(struct log *log, uint64_t index);
 uint64_t log_index_first(const struct log *log);
 /* What the next append receives. */
 uint64_t log_index_next(const struct log *log);
-/* Frames below this are durable (and not truncated since). */
+/* Frames below this are durable (and not truncated since); 1 while a reset is under way. */
 uint64_t log_durable_next(const struct log *log);
 /* 0, or the failure that ended this log. */
 int log_status(const struct log *log);

@@ -238,7 +238,8 @@ static int frame_read(struct segment_reader *reader, uint32_t offset, uint32_t l
     if (!header_plausible(reader, header, offset)) {
         return SEGMENT_DEAD;
     }
-    const uint32_t disk_bytes = (uint32_t)segment_frame_bytes(get_le32(header + 4));
+    const uint32_t size = get_le32(header + 4);
+    const uint32_t disk_bytes = (uint32_t)segment_frame_bytes(size);
     status = reader_fill(reader, offset, disk_bytes, limit, &there);
     if (status != 0) {
         return status;
@@ -246,10 +247,11 @@ static int frame_read(struct segment_reader *reader, uint32_t offset, uint32_t l
     if (there < disk_bytes) {
         return SEGMENT_DEAD;
     }
+    /* Whoever inspects a live log may find the file reused between two reads. */
     header = reader->buffer + (offset - reader->buffer_offset);
-    const uint32_t size = get_le32(header + 4);
-    if (get_le32(header) !=
-        crc32c(reader->salt, header + 4, SEGMENT_FRAME_HEADER_BYTES - 4 + size)) {
+    if (get_le32(header + 4) != size ||
+        get_le32(header) !=
+            crc32c(reader->salt, header + 4, SEGMENT_FRAME_HEADER_BYTES - 4 + size)) {
         return SEGMENT_DEAD;
     }
     *out_frame = (struct segment_frame){

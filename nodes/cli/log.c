@@ -20,6 +20,7 @@
 #include <time.h>
 
 #define EXIT_DAMAGED 4
+#define ATTEMPTS     16 /* to catch up with an owner that drops what we are about to print */
 
 struct output {
     bool json;
@@ -228,23 +229,43 @@ static int damage_write(const struct inspect *inspect)
     return EXIT_DAMAGED;
 }
 
-static int cat(struct inspect *inspect, struct output *output, int64_t from, int64_t to)
+/* Print what is between two offsets. Where the owner drops segments faster than we print, we look
+ * again and go on with the oldest that is there. */
+static int cat(struct inspect *inspect, struct output *output, uint64_t from, uint64_t to)
 {
+    char directory[LIMIT_LOG_PATH_BYTES];
+    struct disk *disk = inspect->disk;
     struct log_frame frame;
     int answer;
-    inspect_seek(inspect, from > 0 ? (uint64_t)from : 0);
-    while ((answer = inspect_next(inspect, &frame)) == INSPECT_FRAME) {
-        if (frame.index > (uint64_t)to) {
+    int attempts = 0; /* without a line printed in between */
+    uint64_t lines = 0;
+    strcpy(directory, inspect->directory);
+    inspect_seek(inspect, from);
+    for (;;) {
+        while ((answer = inspect_next(inspect, &frame)) == INSPECT_FRAME && frame.index <= to) {
+            frame_write(output, &frame);
+        }
+        if (answer != INSPECT_GONE) {
             break;
         }
-        frame_write(output, &frame);
+        const uint64_t next = inspect->cursor_index;
+        attempts = output->lines == lines ? attempts + 1 : 0;
+        lines = output->lines;
+        inspect_close(inspect);
+        answer = attempts == ATTEMPTS ? -EAGAIN : inspect_open(inspect, disk, directory);
+        if (answer != 0) {
+            break;
+        }
+        inspect_seek(inspect, next);
+        if (inspect->cursor_index > next && output->lines > 0) {
+            fprintf(stderr,
+                    "kelp log: offsets %" PRIu64 " to %" PRIu64
+                    " were dropped by their owner before they were printed\n",
+                    next, inspect->cursor_index - 1);
+        }
     }
     if (answer < 0) {
-        return failure_write(inspect->directory, answer);
-    }
-    if (answer == INSPECT_GONE) {
-        fprintf(stderr, "kelp log: the owner dropped offset %" PRIu64 " while it was being read\n",
-                inspect->cursor_index);
+        return failure_write(directory, answer);
     }
     const int code = damage_write(inspect);
     return code != OPTIONS_EXIT_OK ? code
@@ -442,7 +463,7 @@ static int run(enum what what, int argc, char **argv)
     if (status != 0) {
         code = failure_write(arguments.items[0], status);
     } else {
-        code = what == CAT    ? cat(&inspect, &output, from, to)
+        code = what == CAT    ? cat(&inspect, &output, (uint64_t)from, (uint64_t)to)
                : what == INFO ? info(&inspect, &output)
                               : verify(&inspect, &output);
         inspect_close(&inspect);

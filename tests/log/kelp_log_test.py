@@ -2,7 +2,7 @@
 """Claim: `kelp log` prints what is in a log, the same every time, and says how it went.
 
 Method: a log with one record of many a shape is written (sample.c), printed in every way, and
-compared with kelp_log.golden beside this file. `kelp_log_test.py KELP SAMPLE --update` writes that
+compared with kelp_log.golden beside this file. `kelp_log_test.py KELP SAMPLE KILL --update` writes that
 file anew; the difference is then read by a human. Damage and refusals are checked by exit code.
 """
 import json
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-kelp, sample = sys.argv[1:3]
+kelp, sample, killer = sys.argv[1:4]
 golden = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kelp_log.golden")
 
 
@@ -38,7 +38,7 @@ with tempfile.TemporaryDirectory() as top:
         if "json" in arguments:
             for line in out.splitlines():
                 json.loads(line)
-    if sys.argv[3:] == ["--update"]:
+    if sys.argv[4:] == ["--update"]:
         with open(golden, "w", encoding="utf-8") as file:
             file.write(told)
     with open(golden, encoding="utf-8") as file:
@@ -62,6 +62,20 @@ with tempfile.TemporaryDirectory() as top:
     ended = subprocess.run(f"'{kelp}' log cat '{directory}' | head -1", shell=True,
                            capture_output=True, text=True, timeout=60)
     expect(ended.stderr == "", f"a closed pipe is no error: {ended.stderr}")
+
+    # a log under load, whose owner rolls, drops, dies and recovers, is read without a word of damage
+    live = os.path.join(top, "live")
+    os.mkdir(live)
+    looks = 0
+    with subprocess.Popen([killer, "--rounds", "25", "--directory", live],
+                          stdout=subprocess.DEVNULL) as owner:
+        while owner.poll() is None:
+            for what in ("verify", "info", "cat"):
+                code, out, err = run("log", what, live)
+                expect(code == 0 or (code == 1 and looks < 3), f"live {what}: {code}: {err}")
+                looks += 1
+        expect(owner.returncode == 0, "the owner lost something")
+    expect(looks > 10, "nobody looked")
 
     # damage is named with its place
     segment = os.path.join(directory, "0000000000000001.seg")

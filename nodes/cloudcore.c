@@ -26,6 +26,7 @@
 #include "nodes/cloud/api_server.h"
 #include "nodes/cloud/core.h"
 #include "nodes/cloud/hub.h"
+#include "nodes/cloud/namespaces.h"
 #include "nodes/cloud/peers.h"
 #include "nodes/config.h"
 #include "nodes/control.h"
@@ -129,6 +130,7 @@ struct cloudcore {
     struct store *store;
     struct cloud_core *core;
     struct api *api;
+    struct namespaces *namespaces;
 
     struct peers *peers;
     struct hub *hub;
@@ -234,7 +236,7 @@ static void pool_on_done(uv_work_t *request, int status)
     work->done(work);
 }
 
-static void on_run_work(void *context, struct replica_work *work)
+static void on_run(void *context, struct replica_work *work)
 {
     struct cloudcore *c = context;
     struct pool_work *pool = calloc(1, sizeof *pool);
@@ -379,6 +381,9 @@ static void on_second(uv_timer_t *timer)
     log_tick(&c->log);
     if (c->api != NULL) {
         api_tick(c->api);
+    }
+    if (!c->stopping) {
+        namespaces_step(c->namespaces);
     }
 }
 
@@ -601,7 +606,7 @@ static int open_core(struct cloudcore *c)
         .log = on_log,
         .random = on_random,
         .tag = on_tag,
-        .run_work = on_run_work,
+        .run = on_run,
         .fatal = on_fatal,
     };
     char reason[256];
@@ -611,6 +616,7 @@ static int open_core(struct cloudcore *c)
     }
     snprintf(c->cluster, sizeof c->cluster, "%s", cloud_core_report(c->core).cluster);
     c->api = api_open(cloud_core_backend(c->core));
+    c->namespaces = namespaces_open(c->api, cloud_core_backend(c->core));
     return 0;
 }
 

@@ -485,6 +485,20 @@ static void fake_log(struct fake *fake, const Kelp__Fake__Container *container)
     }
 }
 
+/* One line per start, for tests that count them: uid, container, attempt. */
+static void fake_count_start(struct fake *fake, const Kelp__Fake__Container *container)
+{
+    const Kelp__Fake__Sandbox *sandbox = fake_sandbox_find(fake, container->sandbox_id);
+    char path[4096];
+    snprintf(path, sizeof path, "%s.starts", fake->state_path);
+    FILE *file = sandbox == NULL ? NULL : fopen(path, "ae");
+    if (file != NULL) {
+        fprintf(file, "%s %s %u\n", sandbox->config->metadata->uid, container->config->metadata->name,
+                container->config->metadata->attempt);
+        fclose(file);
+    }
+}
+
 static void fake_start(struct fake *fake, const void *from, struct grpc_reply *reply)
 {
     const Runtime__V1__StartContainerRequest *request = from;
@@ -498,6 +512,7 @@ static void fake_start(struct fake *fake, const void *from, struct grpc_reply *r
         container->started_at = fake_now_ns();
         fake_save(fake);
         fake_log(fake, container);
+        fake_count_start(fake, container);
         fake_reply(reply, &(const Runtime__V1__StartContainerResponse)RUNTIME__V1__START_CONTAINER_RESPONSE__INIT);
     }
 }
@@ -776,8 +791,71 @@ static void fake_on_signal(uv_signal_t *signal, int number)
     uv_stop(signal->loop);
 }
 
+/* -- as a client of a running one ----------------------------------------------------------------- */
+
+struct fake_kill {
+    struct grpc_client *client;
+    int exit_code;
+};
+
+static void fake_kill_on_answer(void *context, const struct grpc_answer *answer)
+{
+    struct fake_kill *kill = context;
+    kill->exit_code = answer->code == GRPC_OK ? 0 : 1;
+    if (answer->code != GRPC_OK) {
+        fprintf(stderr, "kelp-fake-cri: %s\n", answer->message);
+    }
+    grpc_close(kill->client, NULL, NULL);
+}
+
+/* End a container with 137, as the kernel does with kill -9. */
+static int fake_kill_container(const char *socket, const char *id)
+{
+    uv_loop_t loop;
+    struct fake_kill kill = {.exit_code = 1};
+    uv_loop_init(&loop);
+    kill.client = grpc_open(&loop, socket);
+    if (kill.client == NULL) {
+        fprintf(stderr, "kelp-fake-cri: %s is no path of a socket\n", socket);
+        return 2;
+    }
+    char *command[] = {(char *)(uintptr_t)"kelp-fake-exit", (char *)(uintptr_t)"137"};
+    Runtime__V1__ExecSyncRequest request = RUNTIME__V1__EXEC_SYNC_REQUEST__INIT;
+    request.container_id = (char *)(uintptr_t)id;
+    request.n_cmd = 2;
+    request.cmd = command;
+    uint8_t *body = malloc(runtime__v1__exec_sync_request__get_packed_size(&request));
+    CHECK(body != NULL);
+    const size_t size = runtime__v1__exec_sync_request__pack(&request, body);
+    const int status = grpc_call(kill.client, "/runtime.v1.RuntimeService/ExecSync", bytes_of(body, size), 5000, NULL,
+                                 fake_kill_on_answer, &kill);
+    CHECK(status == 0);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    free(body);
+    return kill.exit_code;
+}
+
+/* How often containers of a pod were started, from the file beside the state. */
+static int fake_print_starts(const char *state_path, const char *uid)
+{
+    char path[4096], line[512];
+    unsigned count = 0;
+    snprintf(path, sizeof path, "%s.starts", state_path);
+    FILE *file = fopen(path, "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        count += strncmp(line, uid, strlen(uid)) == 0 && line[strlen(uid)] == ' ';
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    printf("%u\n", count);
+    return 0;
+}
+
 static const char fake_help[] =
     "kelp-fake-cri --socket PATH --state FILE [--fault METHOD=FAULT[:MS][xCOUNT]]...\n"
+    "kelp-fake-cri --socket PATH --kill CONTAINER     end a container of a running one with 137\n"
+    "kelp-fake-cri --state FILE --starts POD_UID      how often containers of a pod were started\n"
     "\n"
     "A container runtime that runs nothing, for trying Kelp without containerd and for tests.\n"
     "Pods look as if they ran; no process is started.\n"
@@ -793,10 +871,13 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         {"socket", required_argument, NULL, 's'}, {"state", required_argument, NULL, 'f'},
         {"fault", required_argument, NULL, 'x'},  {"help", no_argument, NULL, 'h'},
+        {"kill", required_argument, NULL, 'k'},   {"starts", required_argument, NULL, 'c'},
         {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0},
     };
     static struct fake fake;
     const char *socket = NULL;
+    const char *victim = NULL;
+    const char *counted = NULL;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (option == 'h') {
             fputs(fake_help, stdout);
@@ -810,10 +891,20 @@ int main(int argc, char **argv)
             socket = optarg;
         } else if (option == 'f') {
             fake.state_path = optarg;
+        } else if (option == 'k') {
+            victim = optarg;
+        } else if (option == 'c') {
+            counted = optarg;
         } else if (option != 'x' || !fake_fault_parse(&fake, optarg)) {
             fprintf(stderr, "kelp-fake-cri: %s\n", option == 'x' ? "a fault is METHOD=FAULT[:MS][xCOUNT]" : "see --help");
             return 2;
         }
+    }
+    if (victim != NULL && socket != NULL) {
+        return fake_kill_container(socket, victim);
+    }
+    if (counted != NULL && fake.state_path != NULL) {
+        return fake_print_starts(fake.state_path, counted);
     }
     if (socket == NULL || fake.state_path == NULL || optind != argc) {
         fputs(fake_help, stderr);

@@ -214,7 +214,7 @@ uint64_t store_position(const struct store *store)
 int store_flush(struct store *store)
 {
     const uint64_t position = atomic_load(&store->position);
-    const int status = store->body->flush(store);
+    const int status = store->body->flush(store, position);
     if (status == STATUS_OK && position > atomic_load(&store->position_flushed)) {
         atomic_store(&store->position_flushed, position);
     }
@@ -229,7 +229,7 @@ uint64_t store_flushed_position(const struct store *store)
 int store_checkpoint(struct store *store, const char *directory, uint64_t *out_position)
 {
     const uint64_t position = atomic_load(&store->position);
-    const int status = store->body->checkpoint(store, directory, out_position);
+    const int status = store->body->checkpoint(store, directory, position, out_position);
     CHECK_IF(status == STATUS_OK, *out_position >= position);
     return status;
 }

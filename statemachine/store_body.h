@@ -26,9 +26,11 @@ struct store_body {
     /* Write every row of `batch` (puts and graves) and the position, in one step.
      * Answers as store_commit. */
     int (*write)(struct store *store, const struct tree *batch, uint64_t position);
-    /* As store_flush, store_checkpoint; without the bookkeeping of flushed_position. */
-    int (*flush)(struct store *store);
-    int (*checkpoint)(struct store *store, const char *directory, uint64_t *out_position);
+    /* Everything up to this position is durable, or the answer is negative. Any thread. */
+    int (*flush)(struct store *store, uint64_t position);
+    /* As store_checkpoint, of at least this position. */
+    int (*checkpoint)(struct store *store, const char *directory, uint64_t position,
+                      uint64_t *out_position);
 
     /* `snapshot` NULL: the newest commit. */
     void *(*snapshot)(struct store *store);

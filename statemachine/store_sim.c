@@ -145,11 +145,12 @@ static int store_sim_write(struct store *store, const struct tree *batch, uint64
     return STATUS_OK;
 }
 
-static int store_sim_flush(struct store *store)
+static int store_sim_flush(struct store *store, uint64_t position)
 {
     struct store_sim_store *self = store_sim_of(store);
     const int status = store_sim_write_status(self);
     if (status == STATUS_OK) {
+        CHECK(store_sim_newest(self->sim)->position >= position);
         store_sim_settle(self->sim, self->sim->version_count - 1);
     }
     return status;
@@ -165,7 +166,8 @@ static struct store_sim_checkpoint *store_sim_checkpoint_find(const struct store
     return checkpoint;
 }
 
-static int store_sim_checkpoint(struct store *store, const char *directory, uint64_t *out_position)
+static int store_sim_checkpoint(struct store *store, const char *directory, uint64_t position,
+                                uint64_t *out_position)
 {
     struct store_sim_store *self = store_sim_of(store);
     const int status = store_sim_write_status(self);
@@ -188,6 +190,7 @@ static int store_sim_checkpoint(struct store *store, const char *directory, uint
     checkpoint->next = sim->checkpoints;
     sim->checkpoints = checkpoint;
     *out_position = checkpoint->version.position;
+    CHECK(*out_position >= position);
     return STATUS_OK;
 }
 

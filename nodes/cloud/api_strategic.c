@@ -38,9 +38,8 @@ static void append(json_t *array, json_t *value)
 static bool take(json_t *value)
 {
     if (json_is_object(value)) {
-        const char *directive = json_text_at(value, DIRECTIVE);
-        if (strcmp(directive, "delete") == 0) {
-            return false;
+        if (json_object_get(value, DIRECTIVE) != NULL) {
+            return false; /* replace as well: the reference drops what it cannot merge into */
         }
         const char *name;
         void *next;

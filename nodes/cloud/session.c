@@ -329,6 +329,7 @@ static void session_activate(struct session *session, const struct session_node 
                 (unsigned long long)node->up_position);
     session->door->on_active(session->door->context, session);
     session->heard_ms = now_ms;
+    session->down_moved_ms = now_ms;
     session_propose_ack(session);
     session_pump(session);
 }
@@ -560,7 +561,7 @@ void session_on_batch(struct session *session, int status, enum session_outcome 
     session_send_acks(session);
 }
 
-static void session_on_ack(struct session *session, const struct ack *ack)
+static void session_on_ack(struct session *session, const struct ack *ack, uint64_t now_ms)
 {
     switch (feed_sender_take_ack(&session->down, ack)) {
     case FEED_ACK_WRONG:
@@ -571,6 +572,8 @@ static void session_on_ack(struct session *session, const struct ack *ack)
                     (unsigned long long)ack->position);
         break;
     case FEED_ACK_PROGRESS:
+        session->down_moved_ms = now_ms;
+        break;
     case FEED_ACK_OLD:
         break;
     }
@@ -607,7 +610,7 @@ static int session_on_active_frame(struct session *session, uint16_t kind, struc
         struct ack ack;
         status = codec_ack_read(in, body, &ack);
         if (status == 0) {
-            session_on_ack(session, &ack);
+            session_on_ack(session, &ack, now_ms);
         }
         return status;
     }
@@ -717,6 +720,13 @@ uint64_t session_tick(struct session *session, uint64_t now_ms)
             session->up_retry_ms = 0;
             feed_receiver_rewind(&session->up, session->up.settled);
         }
+    }
+    if (session->state == SESSION_ACTIVE && session->down.flight_count == 0) {
+        session->down_moved_ms = now_ms;
+    } else if (session->state == SESSION_ACTIVE &&
+               now_ms - session->down_moved_ms >= SESSION_STALL_MS) {
+        session_leave(session, BYE_SHUTDOWN, "the node acknowledges nothing", 0);
+        return UINT64_MAX;
     }
     if (session->state == SESSION_ACTIVE) {
         session_send_acks(session);

@@ -29,6 +29,7 @@
 #define SESSION_HELLO_MS   10000u /* from the connection to Hello */
 #define SESSION_PROPOSE_MS 20000u /* to register and to open; the proposals have deadlines of their own */
 #define SESSION_BEHIND_MS  10000u
+#define SESSION_STALL_MS   60000u /* what was sent down must be acknowledged: a disk may be slow */
 #define SESSION_RETRY_MS   1000u  /* before an upward batch that could not be proposed is asked for again */
 
 /* What the state says of a node. Texts are lent until the next call of the door. */
@@ -143,6 +144,7 @@ struct session {
     bool ack_pending;        /* a due Ack did not fit */
     struct ack ack;
     uint64_t down_acked;     /* newest DOWN_ACK proposed */
+    uint64_t down_moved_ms;  /* mono: when the edge last acknowledged, or had nothing to */
     uint32_t up_count;       /* batches proposed and not answered */
     uint64_t up_retry_ms;    /* > 0: nothing is taken until then, then the edge is asked again */
 };

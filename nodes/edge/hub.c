@@ -248,6 +248,7 @@ static int hub_on_welcome(struct hub *hub, const struct welcome *welcome, uint64
     hub->ack_pending = false;
     hub->down_retry_ms = 0;
     hub->up_told = 0;
+    hub->up_moved_ms = now_ms;
     /* Before a snapshot nothing joins: its END says what stream and position we are at. */
     feed_receiver_init(&hub->down, resumes ? welcome->down_stream : 0,
                        resumes ? hub->hello_down_position : 0);
@@ -339,7 +340,7 @@ static int hub_on_snapshot(struct hub *hub, struct bytes body)
     return hub_append(hub, RECORD_SNAPSHOT, body, snapshot.id, hub->down.stage_steps);
 }
 
-static int hub_on_ack(struct hub *hub, struct bytes body)
+static int hub_on_ack(struct hub *hub, struct bytes body, uint64_t now_ms)
 {
     struct ack ack;
     const int status = codec_ack_read(hub->in, body, &ack);
@@ -349,8 +350,10 @@ static int hub_on_ack(struct hub *hub, struct bytes body)
     switch (feed_sender_take_ack(&hub->up, &ack)) {
     case FEED_ACK_WRONG:
         return STATUS_MALFORMED;
-    case FEED_ACK_REFUSED:
     case FEED_ACK_PROGRESS:
+        hub->up_moved_ms = now_ms;
+        break;
+    case FEED_ACK_REFUSED:
     case FEED_ACK_OLD:
         break;
     }
@@ -367,7 +370,7 @@ static int hub_on_active_frame(struct hub *hub, uint16_t kind, struct bytes body
     case WIRE_SNAPSHOT:
         return hub_on_snapshot(hub, body);
     case WIRE_ACK:
-        return hub_on_ack(hub, body);
+        return hub_on_ack(hub, body, now_ms);
     case WIRE_PONG:
         return 0;
     default:
@@ -471,6 +474,12 @@ static uint64_t hub_tick_active(struct hub *hub, uint64_t now_ms)
     const uint64_t silence_ms = hub->heard_ms + 3 * (uint64_t)hub->heartbeat_ms;
     if (now_ms >= silence_ms) {
         hub_close(hub, "cloud_silent", "nothing was heard for three heartbeats");
+        return UINT64_MAX;
+    }
+    if (hub->up.flight_count == 0) {
+        hub->up_moved_ms = now_ms;
+    } else if (now_ms - hub->up_moved_ms >= HUB_STALL_MS) {
+        hub_close(hub, "cloud_stalled", "nothing of what was shipped is acknowledged");
         return UINT64_MAX;
     }
     if (hub->down_retry_ms != 0 && now_ms >= hub->down_retry_ms) {

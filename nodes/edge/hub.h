@@ -24,6 +24,7 @@
 #define HUB_BACKOFF_MS     500u
 #define HUB_BACKOFF_MS_MAX 30000u
 #define HUB_SNAPSHOT_MS    2000u /* before we come back for a snapshot */
+#define HUB_STALL_MS       60000u /* what was shipped must be acknowledged: elections take a while */
 #define HUB_RETRY_MS       500u /* before a batch that the log did not take is asked for again */
 
 /* What became durable and applied, told back by hub_on_settled. */
@@ -87,6 +88,7 @@ struct hub {
     bool ack_pending;
     struct ack ack;
     uint64_t down_retry_ms; /* > 0: the log was full; nothing is taken until then */
+    uint64_t up_moved_ms;   /* mono: when the cloud last acknowledged, or had nothing to */
     uint64_t up_told;       /* newest position passed to up_acked */
 
     struct codec *in;   /* what a frame said */

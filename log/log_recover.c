@@ -318,6 +318,30 @@ static int open_segments(struct log *log, struct log_recovery *recovery, struct 
     return status;
 }
 
+/* Remove segments that were prepared under other options: a frame that is allowed now may not fit
+ * them. They are empty. The last goes first, so that a crash leaves no hole. */
+static int open_prepared(struct log *log)
+{
+    uint32_t kept = 0;
+    while (kept < log->segment_count && (log->segments[kept].sequence <= log->tail_sequence ||
+                                         log->segments[kept].size_bytes == log->segment_bytes)) {
+        kept++;
+    }
+    while (log->segment_count > kept) {
+        char path[LIMIT_LOG_PATH_BYTES];
+        log_segment_path(log->directory, log->segments[log->segment_count - 1].sequence, path);
+        int status = disk_unlink(log->disk, path);
+        if (status == 0) {
+            status = disk_sync_directory(log->disk, log->directory);
+        }
+        if (status != 0) {
+            return status;
+        }
+        log->segment_count--;
+    }
+    return 0;
+}
+
 /* Open for writing what will be written, sync what a killed process may have left unsynced. */
 static int open_tail(struct log *log, struct log_recovery *recovery, const struct log_scan *scan)
 {
@@ -444,6 +468,9 @@ int log_open(struct log *log, struct disk *disk, const struct log_options *optio
     }
     if (status == 0) {
         status = open_tail(log, out_recovery, &scan);
+    }
+    if (status == 0) {
+        status = open_prepared(log);
     }
     if (status == 0 && out_recovery->meta_repaired) {
         status = log_meta_write(log);

@@ -151,6 +151,7 @@ static void on_done(struct log_request *request, int status)
     op->run->op_called++;
     if (status != 0) {
         EXPECT(log_status(&op->run->log) == status);
+        EXPECT(status != STATUS_TOO_LARGE); /* refused when asked, or not at all */
         return;
     }
     EXPECT(op->micro_end >= op->run->micro_acked);

@@ -197,8 +197,7 @@ uint64_t delivery_bound_count(struct machine *machine, const char *node);
 void delivery_acknowledge(struct machine *machine, struct node_row *node, uint64_t position);
 /* A node is gone: its rows go too. Pods bound to it go without its leave, those with finalizers
  * excepted. */
-void delivery_forget_node(struct machine *machine, const char *node,
-                          const struct arrival *arrival);
+void delivery_forget_node(struct machine *machine, const char *node, const struct arrival *arrival);
 
 /* -- origins: origin.c ------------------------------------------------------------------------- */
 

@@ -288,7 +288,8 @@ int change_read(struct store_reader *reader, uint64_t after, uint32_t max_count,
         bool told = true;
         if (change.type == CHANGE_EVENT) {
             status = event_next(reader, change.version - 1, &change.event);
-            told = status == STATUS_OK && change.event.version == change.version; /* or let go since */
+            told =
+                status == STATUS_OK && change.event.version == change.version; /* or let go since */
             status = status < 0 ? status : STATUS_OK;
         } else {
             status = change_fill(&reading, &decoded, &change);

@@ -16,7 +16,7 @@
 /* Rows below the floor let go per row appended: more than one, so that they come to an end. */
 #define DOWN_SWEEP_APPEND 4u
 /* ... and per acknowledgement. */
-#define DOWN_SWEEP_ACK    1024u
+#define DOWN_SWEEP_ACK 1024u
 
 /* -- the log of one node ----------------------------------------------------------------------- */
 
@@ -66,8 +66,8 @@ static void down_sweep(struct machine *machine, struct node_row *node, uint32_t 
     }
     const struct bytes name = bytes_text(node->name);
     const struct row_key from = down_key(name, node->down_swept + 1);
-    struct store_iterator *iterator = store_iterate(store_live(machine->store), TABLE_DOWN,
-                                                    bytes_of(from.data, from.size - 8));
+    struct store_iterator *iterator =
+        store_iterate(store_live(machine->store), TABLE_DOWN, bytes_of(from.data, from.size - 8));
     bool on = store_iterator_seek(iterator, row_key_bytes(&from));
     for (uint32_t i = 0; i < rows_max; i++) {
         if (!on || get_be64(store_iterator_key(iterator).data + name.size + 1) > node->down_floor) {
@@ -219,7 +219,8 @@ static struct row_key reference_object_key(const struct object *pod,
     return key;
 }
 
-static struct row_key reference_key(struct bytes object_key, struct bytes node, struct bytes pod_key)
+static struct row_key reference_key(struct bytes object_key, struct bytes node,
+                                    struct bytes pod_key)
 {
     struct row_key key = row_key_pair(object_key, node);
     row_key_add_zero(&key);
@@ -391,7 +392,8 @@ static void delivery_make_node(struct machine *machine, const struct object *obj
 
 void delivery_forget_node(struct machine *machine, const char *name, const struct arrival *arrival)
 {
-    char node[LIMIT_NAME_BYTES + 1]; /* the caller's may be lent by the reader, which is reset below */
+    char node[LIMIT_NAME_BYTES +
+              1]; /* the caller's may be lent by the reader, which is reset below */
     CHECK(strlen(name) < sizeof node);
     memcpy(node, name, strlen(name) + 1);
     struct node_row *row = node_find(machine, bytes_text(node));

@@ -26,18 +26,18 @@ struct node_row {
     char name[LIMIT_NAME_BYTES + 1];
     char uid[LIMIT_NAME_BYTES + 1]; /* of the Node object */
     uint64_t down_stream;
-    uint64_t down_tip;   /* newest sequence given, 0 when none was */
+    uint64_t down_tip; /* newest sequence given, 0 when none was */
     uint64_t down_acked;
-    uint64_t down_floor; /* readers below need a snapshot; >= down_acked */
-    uint64_t down_swept; /* <= floor: DOWN rows up to here are gone, the others wait for it */
-    uint64_t down_count; /* DOWN rows there are */
-    uint64_t held_count; /* rows the node holds at its tip */
-    struct tag digest;   /* sum of their tags */
-    uint64_t up_stream;  /* 0 before the first session */
-    uint64_t up_position; /* applied */
-    uint64_t epoch;      /* of the newest session, 0 before the first */
-    uint64_t replica;    /* who holds that session */
-    int64_t session_ms;  /* cloud time at which it opened */
+    uint64_t down_floor;    /* readers below need a snapshot; >= down_acked */
+    uint64_t down_swept;    /* <= floor: DOWN rows up to here are gone, the others wait for it */
+    uint64_t down_count;    /* DOWN rows there are */
+    uint64_t held_count;    /* rows the node holds at its tip */
+    struct tag digest;      /* sum of their tags */
+    uint64_t up_stream;     /* 0 before the first session */
+    uint64_t up_position;   /* applied */
+    uint64_t epoch;         /* of the newest session, 0 before the first */
+    uint64_t replica;       /* who holds that session */
+    int64_t session_ms;     /* cloud time at which it opened */
     uint64_t refused_count; /* facts of it that were refused */
     uint64_t gap_count;     /* events it dropped for lack of space */
     uint64_t event_count;   /* events of it that are held */

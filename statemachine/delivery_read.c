@@ -3,11 +3,11 @@
 /* What one record costs in a batch beside its bytes: offsets, sequence, alignment. */
 #define DELIVERY_RECORD_OVERHEAD 64u
 /* What all records of one batch may take, so that the frame around them fits too. */
-#define DELIVERY_BYTES_MAX       (LIMIT_FRAME_BYTES / 2)
+#define DELIVERY_BYTES_MAX (LIMIT_FRAME_BYTES / 2)
 static_assert(LIMIT_RECORD_BYTES + DELIVERY_RECORD_OVERHEAD <= DELIVERY_BYTES_MAX,
               "one record always fits");
 /* Records a batch begins with room for. */
-#define DELIVERY_RECORDS_FIRST   64u
+#define DELIVERY_RECORDS_FIRST 64u
 
 /* -- nodes ------------------------------------------------------------------------------------- */
 
@@ -51,7 +51,8 @@ int node_next(struct store_reader *reader, const char *after, struct node_row *o
     }
     int status = store_iterator_status(iterator);
     if (on) {
-        status = node_fill(reader, store_iterator_key(iterator), store_iterator_value(iterator), out);
+        status =
+            node_fill(reader, store_iterator_key(iterator), store_iterator_value(iterator), out);
     } else if (status == STATUS_OK) {
         status = NODE_NONE;
     }
@@ -88,8 +89,7 @@ static bool delivery_list_fits(const struct delivery_list *list, struct bytes re
 static void delivery_list_add(struct delivery_list *list, uint64_t sequence, struct bytes record)
 {
     if (list->count == list->capacity) {
-        const uint32_t capacity =
-            list->capacity == 0 ? DELIVERY_RECORDS_FIRST : list->capacity * 2;
+        const uint32_t capacity = list->capacity == 0 ? DELIVERY_RECORDS_FIRST : list->capacity * 2;
         struct sequenced *records = codec_array(list->codec, capacity, sizeof *records);
         if (list->count > 0) {
             memcpy(records, list->records, list->count * sizeof *records);
@@ -231,8 +231,8 @@ int delivery_read(struct store_reader *reader, struct codec *codec, const char *
 
 /* -- snapshots --------------------------------------------------------------------------------- */
 
-int delivery_snapshot_open(struct delivery_snapshot *snapshot, struct store *store, const char *node,
-                           uint64_t id)
+int delivery_snapshot_open(struct delivery_snapshot *snapshot, struct store *store,
+                           const char *node, uint64_t id)
 {
     *snapshot = (struct delivery_snapshot){.id = id};
     snapshot->reader = store_snapshot(store);

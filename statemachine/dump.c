@@ -5,13 +5,11 @@
 #include <stdlib.h>
 
 static const char *const table_names[MACHINE_TABLES] = {
-    [TABLE_META] = "meta",         [TABLE_WISH] = "wish",
-    [TABLE_FACT] = "fact",         [TABLE_VERDICT] = "verdict",
-    [TABLE_CHANGE] = "change",     [TABLE_CHANGE_KEY] = "change_key",
-    [TABLE_NODE] = "node",         [TABLE_DOWN] = "down",
-    [TABLE_DOWN_KEY] = "down_key", [TABLE_HELD] = "held",
-    [TABLE_BOUND] = "bound",       [TABLE_REF] = "ref",
-    [TABLE_ORIGIN] = "origin",     [TABLE_EVENT] = "event",
+    [TABLE_META] = "meta",       [TABLE_WISH] = "wish",     [TABLE_FACT] = "fact",
+    [TABLE_VERDICT] = "verdict", [TABLE_CHANGE] = "change", [TABLE_CHANGE_KEY] = "change_key",
+    [TABLE_NODE] = "node",       [TABLE_DOWN] = "down",     [TABLE_DOWN_KEY] = "down_key",
+    [TABLE_HELD] = "held",       [TABLE_BOUND] = "bound",   [TABLE_REF] = "ref",
+    [TABLE_ORIGIN] = "origin",   [TABLE_EVENT] = "event",
 };
 
 /* Each byte is four characters at most. Answers the size written. */

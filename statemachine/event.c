@@ -19,7 +19,7 @@
 #define EVENT_BY_KEY       2u
 #define EVENT_BY_NODE      3u
 /* Events let go of because of their age, per entry. */
-#define EVENT_SWEEP_ROWS   64u
+#define EVENT_SWEEP_ROWS 64u
 
 static struct row_key event_key(uint64_t version)
 {
@@ -232,8 +232,7 @@ void event_sweep(struct machine *machine)
     }
     for (unsigned i = 0; i < EVENT_SWEEP_ROWS && machine->failed == STATUS_OK; i++) {
         struct event_row event;
-        const int status =
-            event_row_next(store_live(machine->store), meta->event_swept, &event);
+        const int status = event_row_next(store_live(machine->store), meta->event_swept, &event);
         if (status == OBJECT_NONE) {
             return;
         }

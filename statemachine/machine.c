@@ -9,10 +9,12 @@
 static void meta_numbers(struct machine_meta *meta, uint64_t *out[META_NUMBERS])
 {
     uint64_t *const all[META_NUMBERS] = {
-        &meta->version,      (uint64_t *)&meta->time_ms, &meta->change_floor,
-        &meta->change_swept, &meta->change_bytes,        &meta->object_count,
-        &meta->node_count,   &meta->event_count,         &meta->event_swept,
-        (uint64_t *)&meta->event_oldest_ms,              &meta->refused_count,
+        &meta->version,       (uint64_t *)&meta->time_ms,
+        &meta->change_floor,  &meta->change_swept,
+        &meta->change_bytes,  &meta->object_count,
+        &meta->node_count,    &meta->event_count,
+        &meta->event_swept,   (uint64_t *)&meta->event_oldest_ms,
+        &meta->refused_count,
     };
     memcpy(out, all, sizeof all);
 }

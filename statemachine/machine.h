@@ -1,7 +1,7 @@
 /* The state of the cloud: the fold of the raft log.
  *
- * One raft entry is one Command: a batch of records, applied in order, each seeing what those before
- * it did, in one batch of the store with the entry's index as position. What a crash leaves is
+ * One raft entry is one Command: a batch of records, applied in order, each seeing what those
+ * before it did, in one batch of the store with the entry's index as position. What a crash leaves is
  * therefore the state after some entry, and an entry that is not newer changes nothing.
  *
  * Deterministic to the byte: no clock (time is the command's, made monotonic), no chance, no local
@@ -21,6 +21,8 @@
  *   event.c      what edges reported as events                          reading: object.h
  *   delivery.c   who must hear of what: the down logs                   reading: delivery.h
  *   node.c       sessions, epochs, acks, upward batches                 reading: delivery.h
+ *   setting.c    limits that are rows
+ *   row.c part.c what rows look like; dump.c shows them all
  *
  * Rows (integers little-endian unless they are in a key; \0 separates, no part contains one):
  *
@@ -38,7 +40,7 @@
  *                                           bytes of a put are read from WISH when it is sent
  *   DOWN_KEY  node \0 object key \0 uid     u64, the sequence of its unread DOWN row
  *   HELD      node \0 object key            tag, uid: the rows the node holds at its tip
- *   BOUND     node \0 pod key               "", pods with that node_name, whether there is a Node or not
+ *   BOUND     node \0 pod key               "", pods with that node_name, Node or no Node
  *             node                          u64, how many; absent when none
  *   REF       object key \0 node \0 pod key   "": what pods bound to a node need; the config map
  *                                           or secret itself may be missing, and so may the node
@@ -78,28 +80,29 @@ static_assert(MACHINE_TABLES <= STORE_TABLES, "the store has a table for each of
 
 /* What became of a record. `value` of the result, where there is one, in brackets. */
 enum outcome {
-    ACCEPTED = 0,           /* [objects, facts, verdicts: the version of this change; SESSION_OPEN: the
-                               epoch; DOWN_ACK: acknowledged position; UP_BATCH: applied position] */
+    /* [objects, facts, verdicts: the version of this change; SESSION_OPEN: the epoch; DOWN_ACK: the
+     * acknowledged position; UP_BATCH: the applied position] */
+    ACCEPTED = 0,
     ACCEPTED_UNCHANGED = 1, /* it was so already; nothing written [as above, the present one] */
     REFUSED_MALFORMED = 2,  /* not the shape of its kind, or key and envelope disagree */
-    REFUSED_KIND = 3,       /* a known kind that has no place here (a fact outside an UP_BATCH, ...) */
-    REFUSED_EXISTS = 4,     /* PUT_CREATE and a row is there; another cluster id [its version] */
-    REFUSED_MISSING = 5,    /* no such object, no such node */
-    REFUSED_CONFLICT = 6,   /* the wish changed after if_version [version of the wish] */
-    REFUSED_UID = 7,        /* the object there has another uid [version of the wish] */
+    REFUSED_KIND = 3,    /* a known kind that has no place here (a fact outside an UP_BATCH, ...) */
+    REFUSED_EXISTS = 4,  /* PUT_CREATE and a row is there; another cluster id [its version] */
+    REFUSED_MISSING = 5, /* no such object, no such node */
+    REFUSED_CONFLICT = 6,              /* the wish changed after if_version [version of the wish] */
+    REFUSED_UID = 7,                   /* the object there has another uid [version of the wish] */
     REFUSED_NAMESPACE_MISSING = 8,     /* create: there is no such namespace */
     REFUSED_NAMESPACE_TERMINATING = 9, /* create: it is being deleted */
-    REFUSED_NOT_EMPTY = 10, /* a namespace is removed last [objects in it] */
+    REFUSED_NOT_EMPTY = 10,            /* a namespace is removed last [objects in it] */
     REFUSED_FINALIZERS = 11, /* OBJECT_REMOVE of an object with finalizers [version of the wish] */
-    REFUSED_EPOCH = 12,     /* of another session [the epoch that counts] */
-    REFUSED_STREAM = 13,    /* of another incarnation [the stream that counts] */
-    REFUSED_GAP = 14,       /* UP_BATCH begins after what was applied [applied position] */
-    REFUSED_POSITION = 15,  /* DOWN_ACK of what was never numbered [tip] */
+    REFUSED_EPOCH = 12,      /* of another session [the epoch that counts] */
+    REFUSED_STREAM = 13,     /* of another incarnation [the stream that counts] */
+    REFUSED_GAP = 14,        /* UP_BATCH begins after what was applied [applied position] */
+    REFUSED_POSITION = 15,   /* DOWN_ACK of what was never numbered [tip] */
     REFUSED_STALE_ORIGIN = 16, /* below the window of its origin, or of a process that was restarted
                                   since: whether it happened is not known any more */
-    REFUSED_LIMIT = 17,     /* a bound of the state [the bound] */
-    REFUSED_OWNER = 18,     /* a fact about another node or about a pod not bound to this one */
-    REFUSED_SETTING = 19,   /* no such setting, or a value outside its range */
+    REFUSED_LIMIT = 17,        /* a bound of the state [the bound] */
+    REFUSED_OWNER = 18,        /* a fact about another node or about a pod not bound to this one */
+    REFUSED_SETTING = 19,      /* no such setting, or a value outside its range */
     OUTCOMES = 20,
 };
 /* "accepted", "refused_exists" ...; lent for ever. */
@@ -112,14 +115,14 @@ static inline bool outcome_accepted(enum outcome outcome)
 /* Limits that apply obeys. A SETTING record changes one; names and ranges are in setting.c. */
 enum setting_id {
     SETTING_CHANGE_HISTORY_BYTES, /* "change_history_bytes": beyond it the oldest changes go */
-    SETTING_DOWN_ROWS_MAX,        /* "down_rows_max": of one node; beyond it the node gets a snapshot */
-    SETTING_EVENT_ROWS_MAX,       /* "event_rows_max": of one node; beyond it the oldest go */
-    SETTING_EVENT_AGE_MS,         /* "event_age_ms": older ones go */
-    SETTING_ORIGIN_WINDOW,        /* "origin_window": commands whose results are kept, per process */
-    SETTING_NODES_MAX,            /* "nodes_max" */
-    SETTING_NODE_PODS_MAX,        /* "node_pods_max": bound to one node name */
-    SETTING_OBJECTS_MAX,          /* "objects_max" */
-    SETTING_REFERENCES_MAX,       /* "references_max": of one object */
+    SETTING_DOWN_ROWS_MAX,  /* "down_rows_max": of one node; beyond it the node gets a snapshot */
+    SETTING_EVENT_ROWS_MAX, /* "event_rows_max": of one node; beyond it the oldest go */
+    SETTING_EVENT_AGE_MS,   /* "event_age_ms": older ones go */
+    SETTING_ORIGIN_WINDOW,  /* "origin_window": commands whose results are kept, per process */
+    SETTING_NODES_MAX,      /* "nodes_max" */
+    SETTING_NODE_PODS_MAX,  /* "node_pods_max": bound to one node name */
+    SETTING_OBJECTS_MAX,    /* "objects_max" */
+    SETTING_REFERENCES_MAX, /* "references_max": of one object */
     SETTINGS,
 };
 struct setting_rule {
@@ -133,17 +136,17 @@ extern const struct setting_rule setting_rules[SETTINGS];
 /* META "state", decoded. */
 struct machine_meta {
     char cluster[LIMIT_NAME_BYTES + 1]; /* "" before CLUSTER_INIT */
-    uint64_t version;       /* of the newest change of any object */
-    int64_t time_ms;        /* of the newest command, never goes back */
-    uint64_t change_floor;  /* changes up to this version are forgotten */
-    uint64_t change_swept;  /* of those, rows up to this version are gone */
-    uint64_t change_bytes;  /* of the CHANGE rows held */
+    uint64_t version;                   /* of the newest change of any object */
+    int64_t time_ms;                    /* of the newest command, never goes back */
+    uint64_t change_floor;              /* changes up to this version are forgotten */
+    uint64_t change_swept;              /* of those, rows up to this version are gone */
+    uint64_t change_bytes;              /* of the CHANGE rows held */
     uint64_t object_count;
     uint64_t node_count;
-    uint64_t event_count;   /* events held, of all nodes */
-    uint64_t event_swept;   /* no event has a version up to this one */
+    uint64_t event_count;    /* events held, of all nodes */
+    uint64_t event_swept;    /* no event has a version up to this one */
     int64_t event_oldest_ms; /* none held is older */
-    uint64_t refused_count; /* records refused, all reasons, since the cluster began */
+    uint64_t refused_count;  /* records refused, all reasons, since the cluster began */
 };
 
 struct machine_result {

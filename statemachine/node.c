@@ -28,7 +28,7 @@ struct node_chunk {
 
 struct node_cache {
     struct node_cached *buckets[NODE_BUCKETS];
-    struct node_chunk *chunks; /* all claimed, kept for the next entry */
+    struct node_chunk *chunks;  /* all claimed, kept for the next entry */
     struct node_cached **items; /* in the order of their first use */
     uint32_t count;
     uint32_t capacity; /* of items, and of all chunks together */
@@ -168,11 +168,12 @@ void node_remove(struct machine *machine, struct node_row *node)
 static void node_numbers(struct node_row *node, uint64_t *out[NODE_NUMBERS])
 {
     uint64_t *const all[NODE_NUMBERS] = {
-        &node->down_stream,   &node->down_tip,    &node->down_acked,  &node->down_floor,
-        &node->down_swept,    &node->down_count,  &node->held_count,  &node->digest.low,
-        &node->digest.high,   &node->up_stream,   &node->up_position, &node->epoch,
-        &node->replica,       &node->refused_count, &node->gap_count, &node->event_count,
-        &node->event_swept,   (uint64_t *)&node->session_ms,
+        &node->down_stream, &node->down_tip,      &node->down_acked,
+        &node->down_floor,  &node->down_swept,    &node->down_count,
+        &node->held_count,  &node->digest.low,    &node->digest.high,
+        &node->up_stream,   &node->up_position,   &node->epoch,
+        &node->replica,     &node->refused_count, &node->gap_count,
+        &node->event_count, &node->event_swept,   (uint64_t *)&node->session_ms,
     };
     memcpy(out, all, sizeof all);
 }

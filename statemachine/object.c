@@ -320,7 +320,8 @@ struct machine_result object_apply_put(struct machine *machine, const struct arr
     if (!found && object->deletion_time_ms != 0) {
         return result_of(REFUSED_MALFORMED, 0); /* nothing is born dying */
     }
-    const enum outcome namespace_outcome = found ? ACCEPTED : object_check_namespace(machine, object);
+    const enum outcome namespace_outcome =
+        found ? ACCEPTED : object_check_namespace(machine, object);
     if (namespace_outcome != ACCEPTED) {
         return result_of(namespace_outcome, 0);
     }

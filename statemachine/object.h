@@ -29,7 +29,7 @@ enum part_flag {
 };
 
 struct object_part {
-    uint64_t version; /* of its newest change; 0: there is no such part */
+    uint64_t version;    /* of its newest change; 0: there is no such part */
     struct bytes record; /* Record bytes; empty when there is no part */
     struct bytes body;   /* inside of it */
 };
@@ -49,7 +49,7 @@ int object_get(struct store_reader *reader, struct bytes key, struct object_row 
 
 /* Objects in the order of their keys. */
 struct object_cursor {
-    struct store_reader *reader;      /* borrowed until close */
+    struct store_reader *reader; /* borrowed until close */
     struct store_iterator *iterator;
     bool moved;
     uint8_t after[LIMIT_KEY_BYTES];

@@ -45,9 +45,8 @@ void part_put(struct machine *machine, enum part part, struct bytes key,
     uint8_t *bytes = row_scratch(machine, size);
     put_le64(bytes, value->version);
     put_le64(bytes + 8, value->created_version);
-    put_le32(bytes + 16, value->body.size == 0
-                             ? 0
-                             : (uint32_t)(value->body.data - value->record.data));
+    put_le32(bytes + 16,
+             value->body.size == 0 ? 0 : (uint32_t)(value->body.data - value->record.data));
     put_le32(bytes + 20, (uint32_t)value->body.size);
     put_le64(bytes + 24, value->flags);
     if (value->record.size > 0) {

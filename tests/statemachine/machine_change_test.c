@@ -86,7 +86,8 @@ static int story_read(struct story *story, uint64_t after, uint32_t max_count, u
 {
     story->count = 0;
     codec_reset(f->lent);
-    return change_read(fixture_live(f), after, max_count, SIZE_MAX, story_on_change, story, reached);
+    return change_read(fixture_live(f), after, max_count, SIZE_MAX, story_on_change, story,
+                       reached);
 }
 
 /* Claim: wherever a watch begins, each change is told with the whole object as it was before and

@@ -221,10 +221,12 @@ static void test_batches_of_any_size_join(void **state)
     }
     struct bytes bytes;
     uint64_t last;
-    assert_int_equal(delivery_read(fixture_live(f), f->lent, "edge", stream, 21, 100, &bytes, &last),
-                     DELIVERY_AHEAD);
-    assert_int_equal(delivery_read(fixture_live(f), f->lent, "edge", stream, 20, 100, &bytes, &last),
-                     DELIVERY_END);
+    assert_int_equal(
+        delivery_read(fixture_live(f), f->lent, "edge", stream, 21, 100, &bytes, &last),
+        DELIVERY_AHEAD);
+    assert_int_equal(
+        delivery_read(fixture_live(f), f->lent, "edge", stream, 20, 100, &bytes, &last),
+        DELIVERY_END);
     assert_int_equal(
         delivery_read(fixture_live(f), f->lent, "edge", stream + 1, 0, 100, &bytes, &last),
         DELIVERY_SNAPSHOT);
@@ -245,7 +247,8 @@ static void test_an_ack_is_fenced_and_lets_rows_go(void **state)
         put(&pod);
     }
     assert_int_equal(expect(f, REFUSED_EPOCH, record_ack(f, "edge", epoch + 1, stream, 5)), epoch);
-    assert_int_equal(expect(f, REFUSED_STREAM, record_ack(f, "edge", epoch, stream + 1, 5)), stream);
+    assert_int_equal(expect(f, REFUSED_STREAM, record_ack(f, "edge", epoch, stream + 1, 5)),
+                     stream);
     assert_int_equal(expect(f, REFUSED_POSITION, record_ack(f, "edge", epoch, stream, 11)), 10);
     expect(f, REFUSED_MISSING, record_ack(f, "none", epoch, stream, 5));
     assert_int_equal(expect(f, ACCEPTED, record_ack(f, "edge", epoch, stream, 5)), 5);
@@ -410,14 +413,14 @@ static void test_a_node_writes_its_own_facts_only(void **state)
     assert_int_equal(row_of("/pods/default/q").parts[PART_FACT].version, 0);
     assert_int_equal(row_of("/configmaps/default/c").version, 0);
     struct pod_status pod;
-    assert_int_equal(codec_pod_status_read(
-                         f->lent, row_of("/pods/default/p").parts[PART_FACT].body, &pod),
-                     STATUS_OK);
+    assert_int_equal(
+        codec_pod_status_read(f->lent, row_of("/pods/default/p").parts[PART_FACT].body, &pod),
+        STATUS_OK);
     assert_int_equal(pod.phase, POD_RUNNING);
     struct node_status status;
-    assert_int_equal(codec_node_status_read(
-                         f->lent, row_of("/nodes//edge").parts[PART_FACT].body, &status),
-                     STATUS_OK);
+    assert_int_equal(
+        codec_node_status_read(f->lent, row_of("/nodes//edge").parts[PART_FACT].body, &status),
+        STATUS_OK);
     assert_string_equal(status.capacity[0].value, "8");
 }
 
@@ -475,7 +478,8 @@ static void test_events_are_bounded(void **state)
         const struct bytes event = record_event(f, i == 4 ? "/events/default/3" : text, text);
         expect(f, ACCEPTED, record_up(f, "edge", epoch, 5, i, &event, 1));
     }
-    const struct bytes again = record_event(f, "3", "again"); /* takes the place of the one before */
+    const struct bytes again =
+        record_event(f, "3", "again"); /* takes the place of the one before */
     expect(f, ACCEPTED, record_up(f, "edge", epoch, 5, 5, &again, 1));
     const char *const messages[] = {"2", "4", "again"};
     struct event_row row = {0};
@@ -501,7 +505,8 @@ static void test_events_are_bounded(void **state)
     assert_int_equal(machine_meta_get(fixture_live(f), &meta), STATUS_OK);
     assert_int_equal(meta.event_count, 0);
     assert_int_equal(node_of("edge").event_count, 0);
-    struct store_iterator *iterator = store_iterate(fixture_live(f), TABLE_EVENT, (struct bytes){0});
+    struct store_iterator *iterator =
+        store_iterate(fixture_live(f), TABLE_EVENT, (struct bytes){0});
     assert_false(store_iterator_first(iterator)); /* no index row is left behind */
     store_iterator_close(iterator);
 }

@@ -50,7 +50,8 @@ static void ship_snapshot(struct pair_of_machines *p)
 {
     struct delivery_snapshot snapshot;
     struct bytes bytes;
-    assert_int_equal(delivery_snapshot_open(&snapshot, p->f.store, "edge", p->index + 1), STATUS_OK);
+    assert_int_equal(delivery_snapshot_open(&snapshot, p->f.store, "edge", p->index + 1),
+                     STATUS_OK);
     const struct snapshot begin = {.stream = snapshot.node.down_stream,
                                    .position = snapshot.node.down_tip,
                                    .id = snapshot.id,
@@ -73,9 +74,8 @@ static bool ship_down(struct pair_of_machines *p, bool lossy)
     const struct edge_meta *meta = edge_machine_meta(p->edge);
     struct bytes bytes;
     uint64_t last;
-    const int answer =
-        delivery_read(fixture_live(&p->f), p->f.codec, "edge", meta->down_stream,
-                      meta->down_position, 1 + chance(p, 800), &bytes, &last);
+    const int answer = delivery_read(fixture_live(&p->f), p->f.codec, "edge", meta->down_stream,
+                                     meta->down_position, 1 + chance(p, 800), &bytes, &last);
     if (answer == DELIVERY_SNAPSHOT) {
         ship_snapshot(p);
         return false;
@@ -121,8 +121,7 @@ static void report(struct pair_of_machines *p)
                                  EDGE_ACCEPTED);
             }
         } else if (chance(p, 3) == 0) {
-            const struct pod_status status = {.uid = pods[i].uid,
-                                              .phase = (uint8_t)chance(p, 3)};
+            const struct pod_status status = {.uid = pods[i].uid, .phase = (uint8_t)chance(p, 3)};
             assert_int_equal(codec_pod_status_build(p->f.codec, &status, &body), STATUS_OK);
             assert_true(edge_apply(p, RECORD_POD_STATUS, keys[i], body).outcome <= EDGE_DUPLICATE);
         }
@@ -143,8 +142,7 @@ static bool ship_up(struct pair_of_machines *p, bool lossy)
     batch.epoch = p->epoch;
     struct bytes body;
     assert_int_equal(codec_batch_build(p->f.codec, &batch, &body), STATUS_OK);
-    const uint64_t position =
-        expect(&p->f, ACCEPTED, record_of(&p->f, RECORD_UP_BATCH, "", body));
+    const uint64_t position = expect(&p->f, ACCEPTED, record_of(&p->f, RECORD_UP_BATCH, "", body));
     if (!lossy || chance(p, 3) != 0) {
         const struct down_ack ack = {.stream = 77, .position = position};
         assert_int_equal(codec_down_ack_build(p->f.codec, &ack, &body), STATUS_OK);

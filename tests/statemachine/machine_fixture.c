@@ -49,8 +49,7 @@ struct bytes record_of(struct fixture *f, uint16_t kind, const char *key, struct
 static struct bytes record_put_full(struct fixture *f, uint8_t mode, uint64_t version,
                                     const char *uid, const struct object *object)
 {
-    struct object_put put = {
-        .mode = mode, .if_version = version, .if_uid = uid, .object = *object};
+    struct object_put put = {.mode = mode, .if_version = version, .if_uid = uid, .object = *object};
     put.object.tag = tag_of(object);
     struct bytes body;
     assert_int_equal(codec_object_put_build(f->codec, &put, &body), STATUS_OK);
@@ -87,11 +86,8 @@ struct bytes record_setting(struct fixture *f, const char *name, int64_t value)
 struct bytes record_session(struct fixture *f, const char *node, const char *uid, uint64_t stream,
                             uint64_t position)
 {
-    const struct session_open session = {.node = node,
-                                         .uid = uid,
-                                         .replica = 1,
-                                         .up_stream = stream,
-                                         .up_position = position};
+    const struct session_open session = {
+        .node = node, .uid = uid, .replica = 1, .up_stream = stream, .up_position = position};
     struct bytes body;
     assert_int_equal(codec_session_open_build(f->codec, &session, &body), STATUS_OK);
     return record_of(f, RECORD_SESSION_OPEN, "", body);

@@ -26,7 +26,7 @@ struct up_log {
 struct edge_model {
     char name[8];
     struct reader reader;
-    struct reader durable; /* what a crash leaves */
+    struct reader durable;             /* what a crash leaves */
     struct delivery_snapshot snapshot; /* under way since some entries ago */
     bool snapshot_open;
     struct up_log up;
@@ -171,8 +171,8 @@ static void report(struct world *w, struct edge_model *edge)
             record = record_pod_ended(&w->f, key, uid_of(w, key));
             break;
         case 1:
-            record = record_node_status(
-                &w->f, codec_print(w->f.codec, "/nodes//%s", edge->name), jsons[chance(w, 4)]);
+            record = record_node_status(&w->f, codec_print(w->f.codec, "/nodes//%s", edge->name),
+                                        jsons[chance(w, 4)]);
             break;
         case 2:
             record = record_event(&w->f, "", jsons[chance(w, 4)]);
@@ -279,8 +279,8 @@ static uint32_t expected_of(struct world *w, const char *node, struct expected *
             const struct bytes key = bytes_text(key_of(&map));
             struct object_put put;
             if (object_get(fixture_live(&w->f), key, &row) == STATUS_OK) {
-                assert_int_equal(
-                    codec_object_put_read(codec, row.parts[PART_WISH].body, &put), STATUS_OK);
+                assert_int_equal(codec_object_put_read(codec, row.parts[PART_WISH].body, &put),
+                                 STATUS_OK);
                 count = expected_add(set, count, key, &put.object);
             }
         }
@@ -305,11 +305,10 @@ static void check_held(struct world *w)
             const struct bytes value = store_iterator_value(iterator);
             bool found = false;
             for (uint32_t j = 0; j < count; j++) {
-                found = found || (bytes_equal_text(bytes_of(key.data + size,
-                                                            key.size - (size_t)size),
-                                                   set[j].key) &&
-                                  bytes_equal_text(bytes_of(value.data + 16, value.size - 16),
-                                                   set[j].uid));
+                found = found ||
+                        (bytes_equal_text(bytes_of(key.data + size, key.size - (size_t)size),
+                                          set[j].key) &&
+                         bytes_equal_text(bytes_of(value.data + 16, value.size - 16), set[j].uid));
             }
             assert_true(found);
             rows++;
@@ -445,8 +444,8 @@ static void check_replay(struct world *w)
     uint64_t next = 1;
     while (next <= w->entry_count) {
         const struct machine_applied *applied;
-        assert_int_equal(
-            machine_apply(&other.machine, next, w->entries[next - 1], &applied), STATUS_OK);
+        assert_int_equal(machine_apply(&other.machine, next, w->entries[next - 1], &applied),
+                         STATUS_OK);
         next++;
         if (chance(w, 10) == 0) {
             assert_int_equal(store_flush(other.store), STATUS_OK);

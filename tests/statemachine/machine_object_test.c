@@ -53,7 +53,8 @@ static void test_preconditions_decide_a_put(void **state)
     const uint64_t changed = expect(f, ACCEPTED, record_put_if(f, created, "u1", &map));
     assert_true(changed > created);
     map.uid = "u2";
-    expect(f, REFUSED_UID, record_put(f, PUT_ANY, &map)); /* another object may not take its place */
+    expect(f, REFUSED_UID,
+           record_put(f, PUT_ANY, &map)); /* another object may not take its place */
 
     const struct object_row row = row_of("/configmaps/default/a");
     assert_int_equal(row.version, changed);
@@ -103,17 +104,17 @@ static void test_envelope_and_key_must_agree(void **state)
 
     struct object_put put = {.object = good};
     struct bytes body;
-    const char *keys[] = {"",       "/configmaps/default/b",   "/configmaps/default/",
-                          "x",      "/configmaps/default/aa",  "/configmaps/default/a/",
-                          "/////",  "v1/configmaps/default/a", "/secrets/default/a"};
+    const char *keys[] = {"",      "/configmaps/default/b",   "/configmaps/default/",
+                          "x",     "/configmaps/default/aa",  "/configmaps/default/a/",
+                          "/////", "v1/configmaps/default/a", "/secrets/default/a"};
     for (unsigned i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         assert_int_equal(codec_object_put_build(f->codec, &put, &body), STATUS_OK);
         expect(f, REFUSED_MALFORMED, record_of(f, RECORD_OBJECT_PUT, keys[i], body));
     }
-    expect(f, REFUSED_MALFORMED, record_of(f, RECORD_OBJECT_PUT, "/configmaps/default/a",
-                                           bytes_text("12345678")));
-    expect(f, REFUSED_MALFORMED, record_of(f, RECORD_OBJECT_REMOVE, "/configmaps/default/a",
-                                           (struct bytes){0}));
+    expect(f, REFUSED_MALFORMED,
+           record_of(f, RECORD_OBJECT_PUT, "/configmaps/default/a", bytes_text("12345678")));
+    expect(f, REFUSED_MALFORMED,
+           record_of(f, RECORD_OBJECT_REMOVE, "/configmaps/default/a", (struct bytes){0}));
     expect(f, REFUSED_MALFORMED, bytes_of("\0\0\0\0\0\0\0\0", 8)); /* no record at all */
     expect(f, ACCEPTED, record_put(f, PUT_ANY, &good));
 }
@@ -189,9 +190,9 @@ static void test_a_verdict_needs_its_object(void **state)
                      version);
     expect(f, ACCEPTED, record_verdict(f, "/nodes//edge", "n1", false));
     struct verdict verdict;
-    assert_int_equal(codec_verdict_read(f->lent, row_of("/nodes//edge").parts[PART_VERDICT].body,
-                                        &verdict),
-                     STATUS_OK);
+    assert_int_equal(
+        codec_verdict_read(f->lent, row_of("/nodes//edge").parts[PART_VERDICT].body, &verdict),
+        STATUS_OK);
     assert_false(verdict.reachable);
     expect(f, ACCEPTED, record_remove(f, "/nodes//edge", 0, ""));
     expect(f, ACCEPTED, record_put(f, PUT_CREATE, &node));
@@ -243,7 +244,8 @@ static void test_an_entry_is_applied_once(void **state)
     }
     assert_int_equal(machine_apply(&f->machine, 11, (struct bytes){0}, &f->applied), STATUS_OK);
     assert_false(f->applied->already);
-    assert_int_equal(machine_apply(&f->machine, 12, bytes_text("nonsense"), &f->applied), STATUS_OK);
+    assert_int_equal(machine_apply(&f->machine, 12, bytes_text("nonsense"), &f->applied),
+                     STATUS_OK);
     assert_true(f->applied->malformed);
     assert_int_equal(machine_index(&f->machine), 12);
 }
@@ -381,7 +383,8 @@ static void test_event_objects_grow_old(void **state)
     expect(f, ACCEPTED, record_put(f, PUT_CREATE, &event));
     expect(f, ACCEPTED, record_remove(f, key_of(&event), 0, ""));
     f->time_ms += setting_rules[SETTING_EVENT_AGE_MS].value / 2;
-    expect(f, ACCEPTED, record_put(f, PUT_CREATE, &event)); /* its first incarnation grows old first */
+    expect(f, ACCEPTED,
+           record_put(f, PUT_CREATE, &event)); /* its first incarnation grows old first */
     f->time_ms += setting_rules[SETTING_EVENT_AGE_MS].value / 2 + 1000;
     expect(f, REFUSED_EXISTS, record_put(f, PUT_CREATE, &event));
     struct event_row row;
@@ -423,11 +426,14 @@ static void test_flipped_bytes_are_answered(void **state)
                                record_node_status(f, "/nodes//edge", "4"),
                                record_event(f, "e", "hello"),
                                record_pod_ended(f, "/pods/default/p", "p1")};
-    const struct bytes records[] = {
-        record_put(f, PUT_UPDATE, &pod),           record_verdict(f, "/nodes//edge", "n1", true),
-        record_up(f, "edge", 1, 5, 0, up, 4),      record_ack(f, "edge", 1, 8192, 1),
-        record_session(f, "edge", "n1", 6, 0),     record_setting(f, "nodes_max", 8),
-        record_remove(f, "/pods/default/p", 0, ""), record_remove(f, "/nodes//edge", 0, "")};
+    const struct bytes records[] = {record_put(f, PUT_UPDATE, &pod),
+                                    record_verdict(f, "/nodes//edge", "n1", true),
+                                    record_up(f, "edge", 1, 5, 0, up, 4),
+                                    record_ack(f, "edge", 1, 8192, 1),
+                                    record_session(f, "edge", "n1", 6, 0),
+                                    record_setting(f, "nodes_max", 8),
+                                    record_remove(f, "/pods/default/p", 0, ""),
+                                    record_remove(f, "/nodes//edge", 0, "")};
     const struct bytes command = command_of(f, 1, 0, records, 8);
     uint8_t *bytes = aligned_alloc(8, (command.size + 7) & ~(size_t)7);
     uint64_t index = machine_index(&f->machine);
@@ -454,10 +460,12 @@ static void test_records_of_one_command_see_each_other(void **state)
     const struct object space = object_namespace("shop");
     struct object map = object_configmap("a", "u1", "{}");
     map.namespace_ = "shop";
-    const struct bytes records[] = {
-        record_put(f, PUT_CREATE, &space), record_put(f, PUT_CREATE, &map),
-        record_put(f, PUT_CREATE, &map), record_remove(f, key_of(&map), 0, ""),
-        record_remove(f, "/namespaces//shop", 0, ""), record_put(f, PUT_CREATE, &map)};
+    const struct bytes records[] = {record_put(f, PUT_CREATE, &space),
+                                    record_put(f, PUT_CREATE, &map),
+                                    record_put(f, PUT_CREATE, &map),
+                                    record_remove(f, key_of(&map), 0, ""),
+                                    record_remove(f, "/namespaces//shop", 0, ""),
+                                    record_put(f, PUT_CREATE, &map)};
     apply_many(f, records, 6);
     const enum outcome outcomes[] = {ACCEPTED, ACCEPTED, REFUSED_EXISTS,
                                      ACCEPTED, ACCEPTED, REFUSED_NAMESPACE_MISSING};

@@ -141,8 +141,8 @@ void reader_drain(struct fixture *f, struct reader *reader, size_t max_bytes)
     assert_true(tag_equal(node.digest, reader_digest(reader)));
     uint8_t key[256];
     for (uint32_t i = 0; i < reader->row_count; i++) {
-        const int size = snprintf((char *)key, sizeof key, "%s%c%s", reader->node, 0,
-                                  reader->rows[i].key);
+        const int size =
+            snprintf((char *)key, sizeof key, "%s%c%s", reader->node, 0, reader->rows[i].key);
         assert_int_equal(store_find(fixture_live(f), TABLE_HELD, bytes_of(key, (size_t)size)),
                          STATUS_OK);
     }

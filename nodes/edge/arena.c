@@ -76,15 +76,13 @@ const char *arena_text(struct arena *arena, const char *text)
 
 const char *arena_print(struct arena *arena, const char *format, ...)
 {
+    char *text = NULL;
     va_list list;
     va_start(list, format);
-    va_list again;
-    va_copy(again, list);
-    const int size = vsnprintf(NULL, 0, format, list);
+    const int size = vasprintf(&text, format, list);
     va_end(list);
     CHECK(size >= 0);
-    char *text = arena_claim(arena, (size_t)size + 1, 1);
-    vsnprintf(text, (size_t)size + 1, format, again);
-    va_end(again);
-    return text;
+    const char *copy = arena_text_sized(arena, text, (size_t)size);
+    free(text);
+    return copy;
 }

@@ -9,6 +9,7 @@
 /* A record on its way to the disk; lost when the agent dies first. */
 struct rig_record {
     struct rig *rig;
+    struct rig_record *next;
     char uid[32];
     char container[64];
     uint32_t attempt;
@@ -53,6 +54,11 @@ static void on_record(void *context)
 {
     struct rig_record *record = context;
     struct rig *rig = record->rig;
+    struct rig_record **link = &rig->records;
+    while (*link != record) {
+        link = &(*link)->next;
+    }
+    *link = record->next;
     struct rig_pod *pod = rig_pod(rig, record->uid);
     CHECK(pod != NULL);
     switch (record->kind) {
@@ -102,6 +108,8 @@ static struct rig_record *rig_record(struct rig *rig, const char *uid, char kind
     CHECK(record != NULL);
     record->rig = rig;
     record->kind = kind;
+    record->next = rig->records;
+    rig->records = record;
     snprintf(record->uid, sizeof record->uid, "%s", uid);
     sim_after(&rig->sim, rig->record_us, rig->life, on_record, record);
     return record;
@@ -260,6 +268,14 @@ void rig_crash(struct rig *rig)
     runtime_sim_disconnect(&rig->door);
     pods_destroy(rig->pods);
     rig->pods = NULL;
+    for (struct rig_record *record = rig->records, *next; record != NULL; record = next) {
+        next = record->next;
+        if (record->codec != NULL) {
+            codec_destroy(record->codec);
+        }
+        free(record);
+    }
+    rig->records = NULL;
 }
 
 void rig_init(struct rig *rig, uint64_t seed)

@@ -48,6 +48,7 @@ struct rig {
     uint64_t life;
     uint64_t record_us; /* until a record is durable */
     bool records_refused;
+    struct rig_record *records; /* not durable yet */
     unsigned files_written, files_removed, logs_removed, events;
     int files_status;
     char event_last[600];

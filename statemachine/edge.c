@@ -11,19 +11,32 @@ static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + LIMIT_NAME_BYTES + 8,
 const char *edge_outcome_text(enum edge_outcome outcome)
 {
     switch (outcome) {
-    case EDGE_ACCEPTED: return "accepted";
-    case EDGE_DUPLICATE: return "duplicate";
-    case EDGE_KEPT_UNKNOWN: return "kept_unknown";
-    case EDGE_REFUSED_MALFORMED: return "refused_malformed";
-    case EDGE_REFUSED_KIND: return "refused_kind";
-    case EDGE_REFUSED_FOREIGN: return "refused_foreign";
-    case EDGE_REFUSED_STREAM: return "refused_stream";
-    case EDGE_REFUSED_GAP: return "refused_gap";
-    case EDGE_REFUSED_STALE: return "refused_stale";
-    case EDGE_REFUSED_STAGE: return "refused_stage";
-    case EDGE_REFUSED_DIGEST: return "refused_digest";
-    case EDGE_REFUSED_NO_POD: return "refused_no_pod";
-    case EDGE_REFUSED_FULL: return "refused_full";
+    case EDGE_ACCEPTED:
+        return "accepted";
+    case EDGE_DUPLICATE:
+        return "duplicate";
+    case EDGE_KEPT_UNKNOWN:
+        return "kept_unknown";
+    case EDGE_REFUSED_MALFORMED:
+        return "refused_malformed";
+    case EDGE_REFUSED_KIND:
+        return "refused_kind";
+    case EDGE_REFUSED_FOREIGN:
+        return "refused_foreign";
+    case EDGE_REFUSED_STREAM:
+        return "refused_stream";
+    case EDGE_REFUSED_GAP:
+        return "refused_gap";
+    case EDGE_REFUSED_STALE:
+        return "refused_stale";
+    case EDGE_REFUSED_STAGE:
+        return "refused_stage";
+    case EDGE_REFUSED_DIGEST:
+        return "refused_digest";
+    case EDGE_REFUSED_NO_POD:
+        return "refused_no_pod";
+    case EDGE_REFUSED_FULL:
+        return "refused_full";
     }
     return "outcome_unknown";
 }
@@ -174,7 +187,8 @@ bool edge_kind_known(const struct edge_machine *machine, uint16_t kind)
     case RECORD_STREAM_INIT:
     case RECORD_CLUSTER_INIT:
     case RECORD_SETTING:
-    case RECORD_GAP: return true;
+    case RECORD_GAP:
+        return true;
     }
     return false;
 }
@@ -325,15 +339,24 @@ static int edge_fold(struct edge_machine *machine, struct bytes bytes, const str
         return STATUS_OK;
     }
     switch (kind) {
-    case RECORD_STREAM_INIT: return edge_stream_init_apply(machine, record);
-    case RECORD_DOWN_BATCH: return edge_down_batch_apply(machine, record);
-    case RECORD_SNAPSHOT: return edge_snapshot_apply(machine, record);
-    case RECORD_UP_ACK: return edge_up_ack_apply(machine, record);
-    case RECORD_POD_ATTEMPT: return edge_pod_attempt_apply(machine, bytes, record);
-    case RECORD_POD_STATUS: return edge_pod_status_apply(machine, bytes, record);
-    case RECORD_POD_ENDED: return edge_pod_ended_apply(machine, bytes, record);
-    case RECORD_NODE_STATUS: return edge_node_status_apply(machine, bytes, record);
-    case RECORD_EDGE_EVENT: return edge_event_apply(machine, bytes, record);
+    case RECORD_STREAM_INIT:
+        return edge_stream_init_apply(machine, record);
+    case RECORD_DOWN_BATCH:
+        return edge_down_batch_apply(machine, record);
+    case RECORD_SNAPSHOT:
+        return edge_snapshot_apply(machine, record);
+    case RECORD_UP_ACK:
+        return edge_up_ack_apply(machine, record);
+    case RECORD_POD_ATTEMPT:
+        return edge_pod_attempt_apply(machine, bytes, record);
+    case RECORD_POD_STATUS:
+        return edge_pod_status_apply(machine, bytes, record);
+    case RECORD_POD_ENDED:
+        return edge_pod_ended_apply(machine, bytes, record);
+    case RECORD_NODE_STATUS:
+        return edge_node_status_apply(machine, bytes, record);
+    case RECORD_EDGE_EVENT:
+        return edge_event_apply(machine, bytes, record);
     case RECORD_NONE:
     case RECORD_OBJECT_PUT:
     case RECORD_OBJECT_REMOVE:
@@ -343,7 +366,8 @@ static int edge_fold(struct edge_machine *machine, struct bytes bytes, const str
     case RECORD_UP_BATCH:
     case RECORD_CLUSTER_INIT:
     case RECORD_SETTING:
-    case RECORD_GAP: break;
+    case RECORD_GAP:
+        break;
     }
     edge_refuse(machine, EDGE_REFUSED_KIND);
     return STATUS_OK;

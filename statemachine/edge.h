@@ -63,9 +63,9 @@ enum edge_table {
 /* Bounds that apply obeys. One state must see the same ones for life, or a replay differs: only
  * tests change them. */
 struct edge_limits {
-    uint32_t objects;       /* wishes held */
-    uint64_t object_bytes;  /* of their rows */
-    uint32_t events;        /* unread EDGE_EVENTs */
+    uint32_t objects;      /* wishes held */
+    uint64_t object_bytes; /* of their rows */
+    uint32_t events;       /* unread EDGE_EVENTs */
     uint64_t event_bytes;
     uint32_t unknown;       /* records of unknown kinds */
     uint16_t kind_withheld; /* 0; a kind to be treated as unknown */
@@ -119,18 +119,18 @@ struct edge_meta {
 
 enum edge_outcome {
     EDGE_ACCEPTED = 0,
-    EDGE_DUPLICATE = 1,           /* known already: what it says holds */
-    EDGE_KEPT_UNKNOWN = 2,        /* a kind of a newer release: kept for later */
-    EDGE_REFUSED_MALFORMED = 3,   /* not the shape of its kind */
-    EDGE_REFUSED_KIND = 4,        /* a known kind that has no place in the log of an edge */
-    EDGE_REFUSED_FOREIGN = 5,     /* another node, another cluster, or no STREAM_INIT yet */
-    EDGE_REFUSED_STREAM = 6,      /* another stream id */
-    EDGE_REFUSED_GAP = 7,         /* begins after our position: ack that, with refused */
-    EDGE_REFUSED_STALE = 8,       /* older than what is known (attempt, snapshot) */
-    EDGE_REFUSED_STAGE = 9,       /* a step of a snapshot that was not begun */
-    EDGE_REFUSED_DIGEST = 10,     /* the rows of the snapshot do not add up: discarded */
-    EDGE_REFUSED_NO_POD = 11,     /* a fact of a pod that is not wished under that key and uid */
-    EDGE_REFUSED_FULL = 12,       /* a bound of struct edge_limits */
+    EDGE_DUPLICATE = 1,         /* known already: what it says holds */
+    EDGE_KEPT_UNKNOWN = 2,      /* a kind of a newer release: kept for later */
+    EDGE_REFUSED_MALFORMED = 3, /* not the shape of its kind */
+    EDGE_REFUSED_KIND = 4,      /* a known kind that has no place in the log of an edge */
+    EDGE_REFUSED_FOREIGN = 5,   /* another node, another cluster, or no STREAM_INIT yet */
+    EDGE_REFUSED_STREAM = 6,    /* another stream id */
+    EDGE_REFUSED_GAP = 7,       /* begins after our position: ack that, with refused */
+    EDGE_REFUSED_STALE = 8,     /* older than what is known (attempt, snapshot) */
+    EDGE_REFUSED_STAGE = 9,     /* a step of a snapshot that was not begun */
+    EDGE_REFUSED_DIGEST = 10,   /* the rows of the snapshot do not add up: discarded */
+    EDGE_REFUSED_NO_POD = 11,   /* a fact of a pod that is not wished under that key and uid */
+    EDGE_REFUSED_FULL = 12,     /* a bound of struct edge_limits */
 };
 /* "accepted", "refused_gap" ...: for log lines. Lent for ever. */
 const char *edge_outcome_text(enum edge_outcome outcome);

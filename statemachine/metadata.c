@@ -64,8 +64,7 @@ static void edge_change_add(struct edge_machine *machine, struct edge_change cha
     change.uid = codec_print(machine->codec, "%s", change.uid);
     change.old_uid = codec_print(machine->codec, "%s", change.old_uid);
     if (applied->change_count == machine->change_capacity) {
-        const uint32_t capacity =
-            machine->change_capacity == 0 ? 16 : 4 * machine->change_capacity;
+        const uint32_t capacity = machine->change_capacity == 0 ? 16 : 4 * machine->change_capacity;
         struct edge_change *changes = codec_array(machine->codec, capacity, sizeof *changes);
         if (applied->change_count > 0) {
             memcpy(changes, machine->changes, applied->change_count * sizeof *changes);
@@ -397,8 +396,8 @@ struct edge_wishes *edge_wishes_open(struct edge_machine *machine, const char *p
 {
     struct edge_wishes *wishes = calloc(1, sizeof *wishes);
     CHECK(wishes != NULL);
-    wishes->iterator = store_iterate(store_live(machine->store), machine->meta.wish_table,
-                                     bytes_text(prefix));
+    wishes->iterator =
+        store_iterate(store_live(machine->store), machine->meta.wish_table, bytes_text(prefix));
     return wishes;
 }
 

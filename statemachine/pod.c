@@ -61,8 +61,8 @@ static int edge_attempt_find(struct edge_machine *machine, struct bytes key,
 static int edge_attempt_count(struct edge_machine *machine, const char *uid, uint32_t *out_count)
 {
     uint8_t memory[EDGE_ATTEMPT_KEY_BYTES];
-    struct store_iterator *iterator = store_iterate(
-        store_live(machine->store), EDGE_TABLE_ATTEMPT, edge_attempt_key(memory, uid, ""));
+    struct store_iterator *iterator = store_iterate(store_live(machine->store), EDGE_TABLE_ATTEMPT,
+                                                    edge_attempt_key(memory, uid, ""));
     *out_count = 0;
     for (bool on = store_iterator_first(iterator); on; on = store_iterator_next(iterator)) {
         *out_count += 1;
@@ -201,8 +201,8 @@ int edge_pod_forget(struct edge_machine *machine, const char *key, const char *u
         return STATUS_OK; /* nothing was ever recorded of it */
     }
     uint8_t memory[EDGE_ATTEMPT_KEY_BYTES];
-    int status = store_remove_prefix(machine->store, EDGE_TABLE_ATTEMPT,
-                                     edge_attempt_key(memory, uid, ""));
+    int status =
+        store_remove_prefix(machine->store, EDGE_TABLE_ATTEMPT, edge_attempt_key(memory, uid, ""));
     if (status < 0) {
         return status;
     }
@@ -285,8 +285,8 @@ int edge_attempts_list(struct edge_machine *machine, const char *uid, struct cod
         return STATUS_OK;
     }
     uint8_t memory[EDGE_ATTEMPT_KEY_BYTES];
-    struct store_iterator *iterator = store_iterate(
-        store_live(machine->store), EDGE_TABLE_ATTEMPT, edge_attempt_key(memory, uid, ""));
+    struct store_iterator *iterator = store_iterate(store_live(machine->store), EDGE_TABLE_ATTEMPT,
+                                                    edge_attempt_key(memory, uid, ""));
     struct pod_attempt *attempts = NULL;
     int status = STATUS_OK;
     for (bool on = store_iterator_first(iterator); on && status == STATUS_OK;

@@ -370,7 +370,8 @@ struct store_iterator {
     void *base;
     bool base_on;
     bool forward;
-    bool on; /* on a row: its key is below; its value is in `row`, or under `base` when row is NULL */
+    bool
+        on; /* on a row: its key is below; its value is in `row`, or under `base` when row is NULL */
     struct tree_row *row; /* retained */
     uint64_t *value;      /* the value of a body's row that was not aligned */
     size_t value_capacity;
@@ -462,10 +463,9 @@ static bool store_iterator_settle(struct store_iterator *iterator, struct bytes 
             return iterator->base_on ? store_iterator_land(iterator, NULL)
                                      : store_iterator_end(iterator);
         }
-        const int order =
-            iterator->base_on
-                ? bytes_compare(tree_row_key(row), body->iterator_key(iterator->base))
-                : -1;
+        const int order = iterator->base_on
+                              ? bytes_compare(tree_row_key(row), body->iterator_key(iterator->base))
+                              : -1;
         if (order > 0) {
             return store_iterator_land(iterator, NULL);
         }
@@ -496,10 +496,9 @@ static bool store_iterator_settle_back(struct store_iterator *iterator, struct b
             return iterator->base_on ? store_iterator_land(iterator, NULL)
                                      : store_iterator_end(iterator);
         }
-        const int order =
-            iterator->base_on
-                ? bytes_compare(tree_row_key(row), body->iterator_key(iterator->base))
-                : 1;
+        const int order = iterator->base_on
+                              ? bytes_compare(tree_row_key(row), body->iterator_key(iterator->base))
+                              : 1;
         if (order < 0) {
             return store_iterator_land(iterator, NULL);
         }
@@ -585,8 +584,7 @@ bool store_iterator_previous(struct store_iterator *iterator)
 
 int store_iterator_status(const struct store_iterator *iterator)
 {
-    return store_iterator_body(iterator)->iterator_status(iterator->reader->store,
-                                                          iterator->base);
+    return store_iterator_body(iterator)->iterator_status(iterator->reader->store, iterator->base);
 }
 
 struct bytes store_iterator_key(const struct store_iterator *iterator)

@@ -120,7 +120,8 @@ uint64_t store_position(const struct store *store);
 /* Make durable all that was committed before the call. Blocks on the disk: call it from a pool
  * thread, one call at a time. Afterwards store_flushed_position is at least what store_position was
  * at the call, and the log may be dropped below that.
- *   answers   STATUS_OK; negative: at least what was flushed before stays durable */
+ *   answers   STATUS_OK; STATUS_FULL: RocksDB did not write for two seconds, it recovers from a full
+ *             disk: flush again; negative: at least what was flushed before stays durable */
 int store_flush(struct store *store);
 
 /* What a crash cannot take back, as far as we know: full memory tables are also flushed unasked, so
@@ -210,8 +211,7 @@ void store_sim_destroy(struct store_sim *sim);
 
 /* Open what the disk holds. `machine` and `format` as in store_options.
  *   answers   as store_rocks_open */
-int store_sim_open(struct store_sim *sim, const char *machine, uint32_t format,
-                   struct store **out);
+int store_sim_open(struct store_sim *sim, const char *machine, uint32_t format, struct store **out);
 
 /* Power loss: the store goes back to a prefix of commits between the flushed one and the newest,
  * chosen by `choice` (any number, modulo the count of prefixes). A store that is open on it is dead:

@@ -345,8 +345,8 @@ static void store_rocks_options(struct store_rocks *self, const struct store_roc
     rocksdb_options_set_target_file_size_base(options, numbers->file_bytes);
     rocksdb_options_set_max_bytes_for_level_base(options, 4 * numbers->file_bytes);
     rocksdb_options_set_level_compaction_dynamic_level_bytes(options, 1);
-    rocksdb_options_set_compression(
-        options, numbers->compress ? rocksdb_lz4_compression : rocksdb_no_compression);
+    rocksdb_options_set_compression(options, numbers->compress ? rocksdb_lz4_compression
+                                                               : rocksdb_no_compression);
 
     /* The manifest is rewritten when it reaches its bound; its preallocation is disk for nothing. */
     rocksdb_options_set_max_manifest_file_size(options, numbers->manifest_bytes);
@@ -709,8 +709,7 @@ static struct store_usage store_rocks_usage(struct store *store)
     };
 }
 
-static uint64_t store_rocks_table_bytes(struct store *store, struct bytes lower,
-                                        struct bytes upper)
+static uint64_t store_rocks_table_bytes(struct store *store, struct bytes lower, struct bytes upper)
 {
     struct store_rocks *self = store_rocks_of(store);
     const char *const start[] = {(const char *)lower.data};

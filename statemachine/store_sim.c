@@ -37,7 +37,7 @@ struct store_sim {
 };
 
 struct store_sim_store {
-    struct store store; /* first: the body's functions are given this */
+    struct store store;    /* first: the body's functions are given this */
     struct store_sim *sim; /* NULL: the power went, this store is dead */
 };
 
@@ -400,8 +400,7 @@ static const struct store_body store_sim_body = {
     .table_bytes = store_sim_table_bytes,
 };
 
-int store_sim_open(struct store_sim *sim, const char *machine, uint32_t format,
-                   struct store **out)
+int store_sim_open(struct store_sim *sim, const char *machine, uint32_t format, struct store **out)
 {
     CHECK(strlen(machine) > 0);
     CHECK(strlen(machine) < sizeof sim->machine);

@@ -20,7 +20,7 @@ struct tree_row {
     uint32_t refs;
     uint32_t key_size;
     uint32_t value_size;
-    bool removed; /* a grave: this key is gone from what lies below (batches) */
+    bool removed;     /* a grave: this key is gone from what lies below (batches) */
     uint64_t bytes[]; /* the value, padded to 8, then the key */
 };
 

@@ -66,8 +66,7 @@ static struct bytes edge_up_key(uint8_t memory[static EDGE_UP_KEY_BYTES], uint16
 static int edge_up_drop(struct edge_machine *machine, struct bytes up_key)
 {
     struct bytes value;
-    const int status =
-        store_get(store_live(machine->store), EDGE_TABLE_UP_KEY, up_key, &value);
+    const int status = store_get(store_live(machine->store), EDGE_TABLE_UP_KEY, up_key, &value);
     if (status != STATUS_OK) {
         return status == STORE_NONE ? STATUS_OK : status;
     }
@@ -165,10 +164,10 @@ int edge_up_event_added(struct edge_machine *machine, size_t record_bytes)
     while (on && status == STATUS_OK && meta->event_count > 1 &&
            (meta->event_count > limits->events || meta->event_bytes > limits->event_bytes)) {
         const struct bytes value = store_iterator_value(iterator);
-        status = value.size == 4 ? edge_up_event_drop(machine,
-                                                      get_be64(store_iterator_key(iterator).data),
-                                                      get_le32(value.data))
-                                 : STATUS_CORRUPT;
+        status = value.size == 4
+                     ? edge_up_event_drop(machine, get_be64(store_iterator_key(iterator).data),
+                                          get_le32(value.data))
+                     : STATUS_CORRUPT;
         on = store_iterator_next(iterator);
     }
     if (status == STATUS_OK) {

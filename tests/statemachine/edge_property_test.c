@@ -241,9 +241,9 @@ static void assert_pod(struct world *world, uint32_t key)
 
     const struct pod_attempt *attempts;
     uint32_t count;
-    assert_int_equal(edge_attempts_list(world->machine, uid_text(pod->uid), world->codec, &attempts,
-                                        &count),
-                     STATUS_OK);
+    assert_int_equal(
+        edge_attempts_list(world->machine, uid_text(pod->uid), world->codec, &attempts, &count),
+        STATUS_OK);
     uint32_t at = 0;
     for (uint32_t c = 0; c < CONTAINERS; c++) {
         if (pod->attempt[c] >= 0) {
@@ -271,9 +271,9 @@ static void assert_ups(struct world *world)
     uint64_t expected = after;
     do { /* in batches of any size */
         struct batch batch;
-        assert_int_equal(edge_up_read(world->machine, after, chance(&world->seed, 600),
-                                      world->codec, &batch),
-                         STATUS_OK);
+        assert_int_equal(
+            edge_up_read(world->machine, after, chance(&world->seed, 600), world->codec, &batch),
+            STATUS_OK);
         assert_int_equal(batch.previous, after);
         assert_int_equal(batch.tip, model->up_last);
         assert_int_equal(batch.stream, UP);
@@ -285,8 +285,8 @@ static void assert_ups(struct world *world)
             const struct fact *fact = &model->ups[expected];
             struct record record;
             assert_int_equal(batch.records[i].sequence, expected);
-            assert_int_equal(
-                codec_record_read(world->codec, batch.records[i].record, &record), STATUS_OK);
+            assert_int_equal(codec_record_read(world->codec, batch.records[i].record, &record),
+                             STATUS_OK);
             assert_int_equal(record.kind, fact->kind);
             if (fact->kind == RECORD_GAP) {
                 struct gap gap;
@@ -384,9 +384,8 @@ static struct bytes op_record(struct world *world, const struct op *op)
 {
     struct record record = {.key = key_text(op->key), .origin = "cloudcore-1"};
     if (op->put) {
-        const struct object_put put = {.object = {.uid = uid_text(op->uid),
-                                                  .tag = tag_of(op->tag),
-                                                  .json = bytes_text("{}")}};
+        const struct object_put put = {
+            .object = {.uid = uid_text(op->uid), .tag = tag_of(op->tag), .json = bytes_text("{}")}};
         record.kind = RECORD_OBJECT_PUT;
         record.body = BODY(world, object_put, put);
     } else {
@@ -439,9 +438,14 @@ static void step_batch(struct world *world)
     struct model *model = &world->model;
     uint64_t previous = model->position;
     switch (chance(&world->seed, 4)) {
-    case 0: previous = chance(&world->seed, (uint32_t)model->position + 3); break;
-    case 1: previous -= previous > 2 ? 2 : 0; break;
-    default: break;
+    case 0:
+        previous = chance(&world->seed, (uint32_t)model->position + 3);
+        break;
+    case 1:
+        previous -= previous > 2 ? 2 : 0;
+        break;
+    default:
+        break;
     }
     if (previous > cloud->tip) {
         previous = cloud->tip;
@@ -514,9 +518,8 @@ static void step_snapshot(struct world *world)
 {
     struct cloud *cloud = &world->cloud;
     struct model *model = &world->model;
-    struct snapshot snapshot = {.stream = model->stage_stream,
-                                .position = model->stage_position,
-                                .id = model->stage_id};
+    struct snapshot snapshot = {
+        .stream = model->stage_stream, .position = model->stage_position, .id = model->stage_id};
     if (!model->stage_open || chance(&world->seed, 6) == 0) {
         snapshot.step = SNAPSHOT_BEGIN;
         snapshot.stream = cloud->stream;
@@ -548,8 +551,8 @@ static void step_snapshot(struct world *world)
         if (rows[key].uid != 0 && chance(&world->seed, 3) != 0) {
             const struct op op = {
                 .put = true, .key = key, .uid = rows[key].uid, .tag = rows[key].tag};
-            items[snapshot.record_count] = (struct sequenced){
-                .sequence = snapshot.record_count + 1, .record = op_record(world, &op)};
+            items[snapshot.record_count] = (struct sequenced){.sequence = snapshot.record_count + 1,
+                                                              .record = op_record(world, &op)};
             snapshot.record_count++;
             if (!stale) {
                 model->stage[key].uid = op.uid;
@@ -607,8 +610,8 @@ static void step_fact(struct world *world)
     case 1: {
         const struct pod_status status = {.uid = uid_text(uid),
                                           .observed_generation = ++world->counter};
-        outcome = world_apply(world, RECORD_POD_STATUS, key_text(key),
-                              BODY(world, pod_status, status));
+        outcome =
+            world_apply(world, RECORD_POD_STATUS, key_text(key), BODY(world, pod_status, status));
         assert_int_equal(outcome, wished ? EDGE_ACCEPTED : EDGE_REFUSED_NO_POD);
         if (wished) {
             up_add(model, RECORD_POD_STATUS, key, uid);
@@ -623,8 +626,8 @@ static void step_fact(struct world *world)
                                          .container = container == 0 ? "" : "main",
                                          .attempt = attempt < 0 ? 0 : (uint32_t)attempt,
                                          .hash = 1};
-        outcome = world_apply(world, RECORD_POD_ATTEMPT, key_text(key),
-                              BODY(world, pod_attempt, body));
+        outcome =
+            world_apply(world, RECORD_POD_ATTEMPT, key_text(key), BODY(world, pod_attempt, body));
         if (!wished) {
             assert_int_equal(outcome, EDGE_REFUSED_NO_POD);
         } else if ((int)body.attempt > pod->attempt[container]) {
@@ -700,8 +703,8 @@ static void step_restart(struct world *world)
     for (uint64_t index = position > earlier ? position - earlier : 1; index <= world->log_count;
          index++) {
         struct edge_applied applied;
-        assert_int_equal(
-            edge_machine_apply(world->machine, index, world->log[index - 1], &applied), STATUS_OK);
+        assert_int_equal(edge_machine_apply(world->machine, index, world->log[index - 1], &applied),
+                         STATUS_OK);
         if (index <= position) {
             assert_int_equal(applied.outcome, EDGE_DUPLICATE);
         }
@@ -790,10 +793,9 @@ static void test_the_fold_agrees_with_a_model(void **state)
         world_destroy(world);
     }
     if (rounds >= 40) { /* the rig is alive: every answer it can provoke was given */
-        const enum edge_outcome expected[] = {EDGE_ACCEPTED,       EDGE_DUPLICATE,
-                                              EDGE_REFUSED_STREAM, EDGE_REFUSED_GAP,
-                                              EDGE_REFUSED_STALE,  EDGE_REFUSED_DIGEST,
-                                              EDGE_REFUSED_NO_POD};
+        const enum edge_outcome expected[] = {
+            EDGE_ACCEPTED,      EDGE_DUPLICATE,      EDGE_REFUSED_STREAM, EDGE_REFUSED_GAP,
+            EDGE_REFUSED_STALE, EDGE_REFUSED_DIGEST, EDGE_REFUSED_NO_POD};
         for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
             assert_true(seen[expected[i]] > 20);
         }
@@ -837,9 +839,9 @@ static void test_no_bytes_hurt(void **state)
             memcpy(exact + 1, bytes, size);
             index++;
             struct edge_applied applied;
-            assert_int_equal(edge_machine_apply(victim->machine, index,
-                                                bytes_of(exact + 1, size), &applied),
-                             STATUS_OK);
+            assert_int_equal(
+                edge_machine_apply(victim->machine, index, bytes_of(exact + 1, size), &applied),
+                STATUS_OK);
             refused += applied.outcome >= EDGE_REFUSED_MALFORMED;
             free(bytes);
             free(exact);

@@ -99,8 +99,8 @@ static void rig_crash(struct rig *rig, uint64_t choice, uint64_t replay_earlier)
     for (uint64_t index = position > replay_earlier ? position - replay_earlier + 1 : 1;
          index <= rig->log_count; index++) {
         struct edge_applied applied;
-        assert_int_equal(
-            edge_machine_apply(rig->machine, index, rig->log[index - 1], &applied), STATUS_OK);
+        assert_int_equal(edge_machine_apply(rig->machine, index, rig->log[index - 1], &applied),
+                         STATUS_OK);
         if (index <= position) {
             assert_int_equal(applied.outcome, EDGE_DUPLICATE);
         }
@@ -363,9 +363,9 @@ static void test_snapshot_replaces(void **state)
         assert_int_equal(rig_apply(rig, status_record(rig, keys[i], uids[i], "m")), EDGE_ACCEPTED);
         assert_int_equal(rig_apply(rig, ended_record(rig, keys[i], uids[i])), EDGE_ACCEPTED);
     }
-    assert_int_equal(rig_apply(rig, record_of(rig, RECORD_NODE_STATUS, "/nodes//" NODE,
-                                              (struct bytes){0})),
-                     EDGE_REFUSED_MALFORMED);
+    assert_int_equal(
+        rig_apply(rig, record_of(rig, RECORD_NODE_STATUS, "/nodes//" NODE, (struct bytes){0})),
+        EDGE_REFUSED_MALFORMED);
 
     const struct snapshot lost = {.stream = STREAM, .position = 7, .id = 8, .step = SNAPSHOT_BEGIN};
     assert_int_equal(rig_apply(rig, snapshot_record(rig, &lost)), EDGE_ACCEPTED);
@@ -464,8 +464,7 @@ static void test_attempts_rise(void **state)
         (void)snprintf(name, sizeof name, "x%u", i);
         const enum edge_outcome outcome =
             rig_apply(rig, attempt_record(rig, "/pods/a/x", "u1", name, 0, 8));
-        assert_int_equal(outcome,
-                         i < LIMIT_POD_CONTAINERS - 1 ? EDGE_ACCEPTED : EDGE_REFUSED_FULL);
+        assert_int_equal(outcome, i < LIMIT_POD_CONTAINERS - 1 ? EDGE_ACCEPTED : EDGE_REFUSED_FULL);
     }
 
     assert_int_equal(rig_down(rig, 2, put_record(rig, "/pods/a/x", "u2", 2)), EDGE_ACCEPTED);
@@ -496,8 +495,7 @@ static void assert_up(struct rig *rig, uint64_t after, size_t max_bytes, const c
         assert_int_equal(codec_record_read(rig->codec, batch.records[i].record, &record),
                          STATUS_OK);
         (void)snprintf(text + strlen(text), sizeof text - strlen(text), "%u:%s ",
-                       (unsigned)batch.records[i].sequence,
-                       record_kind_text(record.kind, buffer));
+                       (unsigned)batch.records[i].sequence, record_kind_text(record.kind, buffer));
     }
     (void)snprintf(text + strlen(text), sizeof text - strlen(text), "(%u,%u]/%u",
                    (unsigned)batch.previous, (unsigned)batch.last, (unsigned)batch.tip);
@@ -548,8 +546,7 @@ static void test_facts_go_up(void **state)
     assert_int_equal(rig_apply(rig, ack_record(rig, UP, 2)), EDGE_DUPLICATE);
     assert_up(rig, 0, 1u << 20, "4:pod_ended 5:node_status (3,5]/5");
     assert_int_equal(meta(rig)->event_count, 0);
-    assert_int_equal(rig_apply(rig, status_record(rig, "/pods/a/x", "u1", "three")),
-                     EDGE_ACCEPTED);
+    assert_int_equal(rig_apply(rig, status_record(rig, "/pods/a/x", "u1", "three")), EDGE_ACCEPTED);
     assert_int_equal(rig_apply(rig, ack_record(rig, UP, 6)), EDGE_ACCEPTED);
     assert_up(rig, 6, 1u << 20, "(6,6]/6");
 

@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "statemachine/store.h"
 #include "schemas/check.h"
+#include "statemachine/store.h"
 
 /* One body under test: a disk that survives closing. */
 struct body {
@@ -26,10 +26,8 @@ struct body {
 static void body_open(struct body *body)
 {
     if (body->rocks) {
-        const struct store_options options = {.directory = body->directory,
-                                              .profile = body->profile,
-                                              .machine = "test",
-                                              .format = 1};
+        const struct store_options options = {
+            .directory = body->directory, .profile = body->profile, .machine = "test", .format = 1};
         const int status = store_rocks_open(&options, &body->store);
         if (status != STATUS_OK) {
             print_error("open: %s\n", store_error(body->store));
@@ -320,7 +318,8 @@ static void assert_model(struct store_reader *reader, const struct model *model,
 }
 
 /* One iterator goes to and fro while the batch changes under it. */
-static void walk_and_change(struct store *store, struct model *model, uint64_t *seed, uint32_t *next)
+static void walk_and_change(struct store *store, struct model *model, uint64_t *seed,
+                            uint32_t *next)
 {
     char memory[8];
     const unsigned table = chance(seed, MODEL_TABLES);
@@ -393,8 +392,7 @@ static void test_store_agrees_with_a_model(void **state)
                     break;
                 case 2: { /* "k05" takes "k05/x" along */
                     assert_int_equal(
-                        store_remove_prefix(store, table, model_key(memory, key & ~1u)),
-                        STATUS_OK);
+                        store_remove_prefix(store, table, model_key(memory, key & ~1u)), STATUS_OK);
                     batch.rows[table][key & ~1u] = 0;
                     batch.rows[table][key | 1u] = 0;
                     break;
@@ -412,8 +410,7 @@ static void test_store_agrees_with_a_model(void **state)
                 }
                 default:
                     put_le32(value, ++next);
-                    store_put(store, table, model_key(memory, key),
-                              bytes_of(value, sizeof value));
+                    store_put(store, table, model_key(memory, key), bytes_of(value, sizeof value));
                     batch.rows[table][key] = next;
                 }
             }
@@ -570,12 +567,11 @@ static void test_foreign_disks_are_refused(void **state)
                  {"test", 1, STATUS_FOREIGN, "newer release"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct store *store = NULL;
-        const struct store_options options = {.directory = body->directory,
-                                              .machine = cases[i].machine,
-                                              .format = cases[i].format};
-        const int status = body->rocks ? store_rocks_open(&options, &store)
-                                       : store_sim_open(body->sim, cases[i].machine,
-                                                        cases[i].format, &store);
+        const struct store_options options = {
+            .directory = body->directory, .machine = cases[i].machine, .format = cases[i].format};
+        const int status =
+            body->rocks ? store_rocks_open(&options, &store)
+                        : store_sim_open(body->sim, cases[i].machine, cases[i].format, &store);
         assert_int_equal(status, cases[i].status);
         assert_non_null(strstr(store_error(store), cases[i].words));
         store_close(store);

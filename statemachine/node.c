@@ -1,7 +1,8 @@
 /* NODE rows: where each node's two streams are, and the session that may move them.
  *
- * A row is 18 u64 in the order of node_numbers, then the uid of the Node object; its key is the name. An entry may change the same row thousands of times, so rows of the
- * present entry live in a cache and are written once at its end.
+ * A row is 18 u64 in the order of node_numbers, then the uid of the Node object; its key is the
+ * name. An entry may change the same row thousands of times, so rows of the present
+ * entry live in a cache and are written once at its end.
  */
 #include "statemachine/apply.h"
 

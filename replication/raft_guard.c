@@ -20,6 +20,7 @@ struct guard_append {
     raft_index last;
     int status;
     bool done;
+    bool held; /* counted */
 };
 
 /* An acknowledgement that came before this leader's own-term entry was durable. */
@@ -205,7 +206,8 @@ static void appends_release(struct raft_guard *guard)
     while (guard->appends_head != NULL && guard->appends_head->done) {
         struct guard_append *append = guard->appends_head;
         if (append_must_wait(guard, append)) {
-            guard->counters->appends_held++;
+            guard->counters->appends_held += !append->held;
+            append->held = true;
             break;
         }
         guard->appends_head = append->next;

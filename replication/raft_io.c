@@ -741,17 +741,21 @@ static int receive_snapshot(struct replica_io *io, struct raft_message *message)
         raft_wire_free(message); /* one at a time; this one is offered again */
         goto out;
     }
-    const bool repeat = io->held.type != 0;
-    if (repeat) {
-        raft_wire_free(&io->held); /* the newer message may be of a newer leader */
-    }
-    io->held = *message;
     const size_t size = strlen(message->server_address);
     CHECK(size < sizeof io->held_address);
     memcpy(io->held_address, message->server_address, size + 1);
+    if (io->held.type != 0) {
+        /* A repeat, perhaps of a newer leader, and then with another manifest for the same index.
+         * The one that is being fetched is as good; only libraft must find the leader's term. */
+        io->held.server_id = message->server_id;
+        io->held.install_snapshot.term = install->term;
+        raft_wire_free(message);
+        goto out;
+    }
+    io->held = *message;
     io->held.server_address = io->held_address;
     io->held_index = install->last_index;
-    if (!repeat && io->state.fetch(io->state.context, message->server_id, &manifest) != 0) {
+    if (io->state.fetch(io->state.context, message->server_id, &manifest) != 0) {
         held_drop(io);
     }
 out:

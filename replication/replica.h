@@ -115,7 +115,8 @@ struct replica_hooks {
      */
     int (*checkpoint_fetch)(void *context, uint64_t from, const struct manifest *manifest);
     /* Put a fetched checkpoint in the place of the state; the next `apply` is above its
-     * applied_index. Also called at open, when a crash came between the two: idempotent.
+     * applied_index. The files stay, like those of a checkpoint that was made here: this replica
+     * may offer the same manifest to others. Also called at open, when a crash came between the two: idempotent.
      *
      *   answers    0; anything else ends the replica with a message. NULL: the same.
      */

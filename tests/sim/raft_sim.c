@@ -8,7 +8,8 @@
  *     raft_sim seeds=1000              run seeds 1 .. 1000, one process each
  *     raft_sim seed=77 seeds=1 v=1     tell the story of one; v=2: with every message
  *     raft_sim off=acd loss=10 ...     without these measures of the guard (letters of raft_guard.h)
- *     raft_sim canary=FILE             each line must find a failing seed: the rig is alive
+ *     raft_sim plan=FILE               one campaign per line; one with off= must find a failing seed
+ *                                      (a canary: the rig is alive), the others must not
  *
  * A seed fails by one of the oracles below, by a broken CHECK, by a crash inside libraft, or by not
  * ending. The last line printed is the summary; failing seeds print the command that repeats them.
@@ -83,7 +84,7 @@ struct options {
     uint64_t disk;      /* the longest a write takes, in microseconds */
     uint64_t queue;     /* bytes one link holds before it answers STATUS_FULL */
     uint32_t off;       /* measures */
-    const char *canary;
+    const char *plan;
     const char *progress;
 };
 
@@ -191,7 +192,6 @@ struct node {
     uint64_t last_index; /* of hooks.apply in this life */
     uint64_t staged;  /* a fetched checkpoint: applied index; 0: none */
     uint64_t checkpoint; /* the newest kept: applied index */
-    uint64_t checkpoint_new;
     uint64_t fetching; /* applied index of the manifest being fetched */
     unsigned fetch_from;
     struct manifest_file files[3];
@@ -388,7 +388,6 @@ static int state_start(void *context, uint64_t index)
 {
     struct node *node = context;
     CHECK(index <= replica_applied_index(node->replica));
-    node->checkpoint_new = 0;
     return sim_chance(&sim, 50000) ? STATUS_FULL : 0;
 }
 
@@ -400,7 +399,7 @@ static int state_make(void *context, struct manifest *out)
     }
     const uint64_t index = node->applied;
     node->flushed = index;
-    node->checkpoint_new = index;
+    node->checkpoint = index; /* on the disk from here on, whatever comes of it */
     for (uint32_t i = 0; i < 3; i++) {
         snprintf(node->files[i].name, sizeof node->files[i].name, "%06lu.sst", index + i);
         node->files[i].size_bytes = index * 100;
@@ -414,11 +413,8 @@ static int state_make(void *context, struct manifest *out)
 
 static void state_end(void *context, int status)
 {
-    struct node *node = context;
-    if (status == 0) {
-        node->checkpoint = node->checkpoint_new;
-        tally->taken++;
-    }
+    (void)context;
+    tally->taken += status == 0;
 }
 
 static void state_on_fetched(void *context)
@@ -459,6 +455,7 @@ static int state_restore(void *context, const struct manifest *manifest)
     }
     node->applied = manifest->applied_index;
     node->flushed = manifest->applied_index;
+    node->checkpoint = manifest->applied_index;
     tally->installs++;
     story("restored node=%u applied=%lu", node->number + 1, node->applied);
     return 0;
@@ -1175,8 +1172,8 @@ static bool argument_take(const char *argument)
         }
         return true;
     }
-    if (strncmp(argument, "canary=", 7) == 0) {
-        option.canary = equal + 1;
+    if (strncmp(argument, "plan=", 5) == 0) {
+        option.plan = equal + 1;
         return true;
     }
     if (strncmp(argument, "progress=", 9) == 0) {
@@ -1193,9 +1190,34 @@ static double seconds_now(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* Each line of the file is a set of arguments, with measures off, under which some seed of the
- * range must fail; and that seed must not fail with all measures on. '#' begins a comment. */
-static int canary_run(const char *path)
+/* A line without off=: no seed may fail. */
+static bool plan_campaign(const char *text)
+{
+    const double start = seconds_now();
+    const struct campaign campaign = campaign_run(option.seed, option.seeds, false);
+    printf("%s seeds=%lu failed=%lu wall_s=%.1f:%s%s%s\n", campaign.failed == 0 ? "ok  " : "FAIL",
+           campaign.done, campaign.failed, seconds_now() - start, text,
+           campaign.failed == 0 ? "" : " ->", campaign.list);
+    return campaign.failed == 0;
+}
+
+/* A line with off=: some seed of the range must fail, and must not with all measures on. */
+static bool plan_canary(const char *text)
+{
+    const double start = seconds_now();
+    const struct campaign without = campaign_run(option.seed, option.seeds, true);
+    option.off = 0;
+    const struct campaign with =
+        without.first == 0 ? (struct campaign){0} : campaign_run(without.first, 1, true);
+    const bool alive = without.failed > 0 && with.failed == 0;
+    printf("%s canary seeds=%lu wall_s=%.1f:%s ->%s%s\n", alive ? "ok  " : "FAIL", without.done,
+           seconds_now() - start, text, without.failed > 0 ? without.list : " no failure",
+           with.failed > 0 ? ", and it fails with all measures on too" : "");
+    return alive;
+}
+
+/* Each line of the file is a set of arguments; '#' begins a comment. */
+static int plan_run(const char *path)
 {
     FILE *file = fopen(path, "r");
     if (file == NULL) {
@@ -1203,8 +1225,8 @@ static int canary_run(const char *path)
         return 2;
     }
     const uint64_t jobs = option.jobs;
-    int dead = 0;
     int lines = 0;
+    int bad = 0;
     char line[512];
     while (fgets(line, sizeof line, file) != NULL) {
         char *rest = NULL;
@@ -1225,20 +1247,14 @@ static int canary_run(const char *path)
             snprintf(text + strlen(text), sizeof text - strlen(text), " %s", word);
         }
         lines++;
-        const struct campaign without = campaign_run(option.seed, option.seeds, true);
-        option.off = 0;
-        const struct campaign with =
-            without.first == 0 ? (struct campaign){0} : campaign_run(without.first, 1, true);
-        const bool alive = without.failed > 0 && with.failed == 0;
-        dead += !alive;
-        printf("canary %s:%s ->%s%s\n", alive ? "sings" : "is dead", text,
-               without.failed > 0 ? without.list : " no failure",
-               with.failed > 0 ? ", and fails with all measures too" : "");
+        bad += !(option.off != 0 ? plan_canary(text) : plan_campaign(text));
         fflush(stdout);
     }
     fclose(file);
-    printf("canaries=%d dead=%d\n", lines, dead);
-    return dead > 0 || lines == 0 ? 1 : 0;
+    printf("campaigns=%d failed=%d acked=%lu elections=%lu crashes=%lu installs=%lu virtual_s=%lu\n",
+           lines, bad, tally_all->acked, tally_all->elections, tally_all->crashes,
+           tally_all->installs, tally_all->seconds);
+    return bad > 0 || lines == 0 ? 1 : 0;
 }
 
 int main(int count, char **arguments)
@@ -1258,8 +1274,8 @@ int main(int count, char **arguments)
             snprintf(repeat + strlen(repeat), sizeof repeat - strlen(repeat), " %s", arguments[i]);
         }
     }
-    if (option.canary != NULL) {
-        return canary_run(option.canary);
+    if (option.plan != NULL) {
+        return plan_run(option.plan);
     }
     uint64_t first = option.seed;
     uint64_t before = 0;

@@ -1,0 +1,494 @@
+/* One replica through its door, over the simulated disk: bounds, restarts, refusals, the end.
+ * What a group does is tests/sim/raft_sim.c. */
+#include "log/log.h"
+#include "replication/replica.h"
+#include "schemas/codec.h"
+#include "tests/sim/disk_sim.h"
+#include "tests/sim/sim.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define MS UINT64_C(1000)
+
+/* A lone voter, and everything it told. Memory of libraft is not given back after a crash, as in
+ * a process that ends; so this test is not for leak checkers. */
+struct fixture {
+    struct sim sim;
+    struct disk_sim disk;
+    struct log log;
+    struct replica *replica;
+    struct replica_config config;
+    struct replica_member members[3];
+    struct replica_hooks hooks;
+    struct replica_peers peers;
+    uint64_t applied[64];
+    uint32_t applied_count;
+    uint64_t index_last;
+    uint8_t last[64];
+    size_t last_size;
+    uint32_t done, done_status_bad, closing;
+    uint64_t read_index;
+    int read_status;
+    int fatal_status;
+    char fatal_what[256];
+    bool closed;
+    uint64_t manifest_index;
+    uint32_t sent;
+    struct codec *codec;
+    struct raft_wire asked; /* the last vote request to replica 2; type 0: none */
+    uint32_t votes[4];      /* given, by replica */
+};
+
+static void on_apply(void *context, uint64_t index, uint64_t term, struct bytes command)
+{
+    struct fixture *f = context;
+    assert_true(term > 0);
+    assert_true(index > f->index_last);
+    f->index_last = index;
+    if (f->applied_count < 64) {
+        f->applied[f->applied_count] = get_le64(command.data);
+    }
+    f->applied_count++;
+    f->last_size = command.size < sizeof f->last ? command.size : sizeof f->last;
+    memcpy(f->last, command.data, f->last_size);
+}
+
+static void on_fatal(void *context, const char *what, int status)
+{
+    struct fixture *f = context;
+    f->fatal_status = status;
+    snprintf(f->fatal_what, sizeof f->fatal_what, "%s", what);
+}
+
+static int on_send(void *context, uint64_t to, struct bytes message)
+{
+    struct fixture *f = context;
+    assert_true(to == 2 || to == 3);
+    assert_true(message.size > 0);
+    f->sent++;
+    if (f->codec != NULL) {
+        struct raft_wire wire;
+        assert_int_equal(codec_raft_wire_read(f->codec, message, &wire), 0);
+        if (wire.type == 3 && to == 2) {
+            f->asked = wire;
+        }
+        f->votes[to] += wire.type == 4 && wire.vote_granted && !wire.pre_vote;
+    }
+    return 0;
+}
+
+static void on_done(void *context, int status, uint64_t index)
+{
+    struct fixture *f = context;
+    (void)index;
+    f->done++;
+    f->done_status_bad += status != 0;
+    f->closing += status == STATUS_CLOSING;
+}
+
+static void on_read(void *context, int status, uint64_t index)
+{
+    struct fixture *f = context;
+    f->read_status = status;
+    f->read_index = index;
+}
+
+static void on_closed(void *context)
+{
+    struct fixture *f = context;
+    f->closed = true;
+}
+
+static int on_checkpoint_start(void *context, uint64_t index)
+{
+    (void)context;
+    (void)index;
+    return 0;
+}
+
+static int on_checkpoint_make(void *context, struct manifest *out)
+{
+    struct fixture *f = context;
+    out->applied_index = f->index_last;
+    f->manifest_index = f->index_last;
+    return 0;
+}
+
+static void on_checkpoint_end(void *context, int status)
+{
+    (void)context;
+    assert_int_equal(status, 0);
+}
+
+static void pool_run(void *context)
+{
+    struct replica_work *work = context;
+    work->work(work);
+    work->done(work);
+}
+
+static void on_run(void *context, struct replica_work *work)
+{
+    struct fixture *f = context;
+    sim_after(&f->sim, 10 * MS, 1, pool_run, work);
+}
+
+static int boot(struct fixture *f)
+{
+    const struct log_options options = {
+        .directory = "/log", .owner = {7}, .segment_bytes = 64 * 1024};
+    struct log_recovery recovery;
+    assert_int_equal(log_open(&f->log, &f->disk.disk, &options, &recovery), 0);
+    f->index_last = f->config.applied_index;
+    f->config.now_ms = f->sim.now_us / MS;
+    return replica_open(&f->log, &f->config, &f->hooks, &f->peers, &f->replica);
+}
+
+static void fixture_make(struct fixture *f, uint32_t voters)
+{
+    memset(f, 0, sizeof *f);
+    sim_init(&f->sim, 5);
+    (void)sim_owner_new(&f->sim); /* 1: this process */
+    disk_sim_init(&f->disk, &f->sim);
+    static const char *const addresses[] = {"one", "two", "three"};
+    for (uint32_t i = 0; i < 3; i++) {
+        f->members[i] = (struct replica_member){.id = i + 1, .address = addresses[i],
+            .role = i < voters ? REPLICA_VOTER : REPLICA_STANDBY};
+    }
+    f->config = (struct replica_config){.id = 1, .address = "one", .members = f->members,
+        .member_count = voters, .epoch = 4, .seed = 9, .run = on_run};
+    f->hooks = (struct replica_hooks){.context = f, .apply = on_apply, .fatal = on_fatal};
+    f->peers = (struct replica_peers){.context = f, .send = on_send};
+}
+
+static void run_for(struct fixture *f, uint64_t ms)
+{
+    for (uint64_t i = 0; i < ms; i += 20) {
+        sim_run_until(&f->sim, f->sim.now_us + 20 * MS);
+        replica_tick(f->replica, f->sim.now_us / MS);
+    }
+}
+
+static void crash(struct fixture *f)
+{
+    disk_sim_crash(&f->disk, DISK_SIM_POWER_DROP);
+    sim_cancel_owner(&f->sim, 1);
+    log_forget(&f->log);
+}
+
+static int propose(struct fixture *f, uint64_t number, size_t size)
+{
+    uint8_t command[64] = {0};
+    put_le64(command, number);
+    memset(command + 8, 0xee, sizeof command - 8);
+    return replica_propose(f->replica, bytes_of(command, size), on_done, f);
+}
+
+/* Claim: commands come back in order, padded with zeros to 8 bytes, and only above what the state
+ * holds after a restart. */
+static void test_commands_are_applied_once(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 1);
+    assert_int_equal(boot(&f), 0);
+    assert_int_equal(replica_role(f.replica), REPLICA_LEADER);
+    for (uint64_t i = 1; i <= 10; i++) {
+        assert_int_equal(propose(&f, i, 8 + i), 0);
+    }
+    assert_int_equal(f.done, 0); /* never from inside */
+    run_for(&f, 200);
+    assert_int_equal(f.done, 10);
+    assert_int_equal(f.done_status_bad, 0);
+    assert_int_equal(f.applied_count, 10);
+    for (uint64_t i = 1; i <= 10; i++) {
+        assert_int_equal(f.applied[i - 1], i);
+    }
+    assert_int_equal(f.last_size, 24);
+    for (size_t i = 18; i < 24; i++) {
+        assert_int_equal(f.last[i], 0);
+    }
+    assert_int_equal(replica_read(f.replica, on_read, &f), 0);
+    run_for(&f, 100);
+    assert_int_equal(f.read_status, 0);
+    assert_true(f.read_index > f.index_last);
+    const uint64_t term = replica_term(f.replica);
+
+    const uint64_t held = f.index_last - 3;
+    crash(&f);
+    f.config.applied_index = held;
+    f.applied_count = 0;
+    assert_int_equal(boot(&f), 0);
+    run_for(&f, 200);
+    assert_true(replica_term(f.replica) > term); /* a lone voter takes a new term (i) */
+    assert_int_equal(f.applied_count, 3);
+    assert_int_equal(f.applied[0], 8);
+    assert_int_equal(f.applied[2], 10);
+}
+
+/* Claim: what may be under way is bounded in number and in bytes, a command in size, and a refused
+ * one changes nothing. */
+static void test_proposals_are_bounded(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 1);
+    assert_int_equal(boot(&f), 0);
+    for (uint32_t i = 0; i < LIMIT_PROPOSALS; i++) {
+        assert_int_equal(propose(&f, i, 8), 0);
+    }
+    assert_int_equal(propose(&f, 0, 8), STATUS_FULL);
+    run_for(&f, 1000);
+    assert_int_equal(f.done, LIMIT_PROPOSALS);
+    assert_int_equal(f.applied_count, LIMIT_PROPOSALS);
+    assert_int_equal(propose(&f, 0, 8), 0);
+    run_for(&f, 100);
+
+    uint8_t *large = calloc(1, LIMIT_COMMAND_BYTES + 1);
+    assert_int_equal(replica_propose(f.replica, bytes_of(large, LIMIT_COMMAND_BYTES + 1), NULL, NULL),
+                     STATUS_TOO_LARGE);
+    free(large);
+}
+
+/* Claim: a replica that does not lead says so, and does not apply anything. */
+static void test_a_follower_refuses(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    assert_int_equal(boot(&f), 0);
+    assert_int_equal(replica_role(f.replica), REPLICA_FOLLOWER);
+    assert_int_equal(replica_leader(f.replica, NULL), 0);
+    assert_int_equal(propose(&f, 1, 8), STATUS_NOT_LEADER);
+    assert_int_equal(replica_read(f.replica, on_read, &f), STATUS_NOT_LEADER);
+    assert_int_equal(replica_transfer(f.replica, 0), STATUS_NOT_LEADER);
+    assert_int_equal(replica_add(f.replica, 9, "nine", NULL, NULL), STATUS_NOT_LEADER);
+    run_for(&f, 3000);
+    assert_true(f.sent > 0); /* it asks for votes */
+    assert_int_equal(replica_role(f.replica), REPLICA_CANDIDATE);
+    assert_int_equal(replica_term(f.replica), 1); /* pre-votes take no term */
+}
+
+/* Claim: bytes that are no message, or name another sender, are refused and counted. */
+static void test_foreign_messages_are_refused(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    assert_int_equal(boot(&f), 0);
+    assert_int_equal(replica_receive(f.replica, 2, bytes_text("not a message")), STATUS_MALFORMED);
+    assert_int_equal(replica_receive(f.replica, 2, bytes_of(NULL, 0)), STATUS_MALFORMED);
+    struct codec *codec = codec_create();
+    struct bytes bytes;
+    const struct raft_wire wire = {.type = 1, .server_id = 3, .server_address = "three", .term = 2};
+    assert_int_equal(codec_raft_wire_build(codec, &wire, &bytes), 0);
+    assert_int_equal(replica_receive(f.replica, 2, bytes), STATUS_IDENTITY);
+    assert_int_equal(replica_leader(f.replica, NULL), 0);
+    assert_int_equal(replica_receive(f.replica, 3, bytes), 0);
+    const char *address = NULL;
+    assert_int_equal(replica_leader(f.replica, &address), 3);
+    assert_string_equal(address, "three");
+    struct replica_counters counters;
+    replica_counters(f.replica, &counters);
+    assert_int_equal(counters.refused, 3);
+    assert_int_equal(counters.received, 1);
+    codec_destroy(codec);
+}
+
+static void hear(struct fixture *f, const struct raft_wire *wire)
+{
+    struct bytes bytes;
+    struct codec *codec = codec_create();
+    assert_int_equal(codec_raft_wire_build(codec, wire, &bytes), 0);
+    assert_int_equal(replica_receive(f->replica, wire->server_id, bytes), 0);
+    codec_destroy(codec);
+}
+
+/* Make the replica of a group of three the leader, by answering as replica 2. */
+static void lead(struct fixture *f)
+{
+    f->codec = codec_create();
+    for (int i = 0; i < 500 && replica_role(f->replica) != REPLICA_LEADER; i++) {
+        run_for(f, 20);
+        if (f->asked.type != 0) {
+            const struct raft_wire yes = {.type = 4, .server_id = 2, .server_address = "two",
+                .term = f->asked.term, .vote_granted = true, .pre_vote = f->asked.pre_vote};
+            f->asked.type = 0;
+            hear(f, &yes);
+        }
+    }
+    assert_int_equal(replica_role(f->replica), REPLICA_LEADER);
+}
+
+/* One vote for 3 and then a request of 2, to whom leadership is being handed, in the same term. */
+static void ask_two_votes(uint32_t measures_off, uint32_t *out_votes_3, uint32_t *out_votes_2)
+{
+    struct fixture f;
+    fixture_make(&f, 3);
+    f.config.measures_off = measures_off;
+    assert_int_equal(boot(&f), 0);
+    lead(&f);
+    assert_int_equal(replica_transfer(f.replica, 2), 0);
+    assert_int_equal(propose(&f, 1, 8), STATUS_NOT_LEADER); /* while it is handed over */
+    struct raft_wire ask = {.type = 3, .server_id = 3, .server_address = "three",
+        .term = replica_term(f.replica) + 1, .candidate_id = 3, .last_log_index = 100,
+        .last_log_term = replica_term(f.replica), .disrupt_leader = true};
+    hear(&f, &ask);
+    ask.server_id = ask.candidate_id = 2;
+    ask.server_address = "two";
+    hear(&f, &ask);
+    *out_votes_3 = f.votes[3];
+    *out_votes_2 = f.votes[2];
+    codec_destroy(f.codec);
+}
+
+/* Claim: in one term one vote is given, also during a transfer (o); libraft alone gives two. */
+static void test_one_vote_per_term(void **state)
+{
+    (void)state;
+    uint32_t votes_3 = 0;
+    uint32_t votes_2 = 0;
+    ask_two_votes(0, &votes_3, &votes_2);
+    assert_int_equal(votes_3, 1);
+    assert_int_equal(votes_2, 0);
+    ask_two_votes(MEASURE_TRANSFER, &votes_3, &votes_2);
+    assert_int_equal(votes_3, 1);
+    assert_int_equal(votes_2, 1);
+}
+
+/* Claim: checkpoints let the log go at its front, a restart begins from one, and a state that is
+ * older than the manifest ends the replica with a sentence that says what to do. */
+static void test_checkpoints(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 1);
+    f.hooks.checkpoint_start = on_checkpoint_start;
+    f.hooks.checkpoint_make = on_checkpoint_make;
+    f.hooks.checkpoint_end = on_checkpoint_end;
+    f.config.snapshot_bytes = 20000;
+    assert_int_equal(boot(&f), 0);
+    for (uint64_t i = 0; i < 5000; i++) {
+        assert_int_equal(propose(&f, i, 64), 0);
+        if (i % 100 == 99) {
+            run_for(&f, 40);
+        }
+    }
+    run_for(&f, 200);
+    struct replica_counters counters;
+    replica_counters(f.replica, &counters);
+    assert_in_range(counters.snapshots_taken, 20, 40); /* 5000 * (64 + 88) / 20000 = 38 */
+    assert_true(log_index_first(&f.log) > 1000);
+
+    crash(&f);
+    f.config.applied_index = f.manifest_index;
+    f.applied_count = 0;
+    assert_int_equal(boot(&f), 0);
+    run_for(&f, 200);
+    assert_int_equal(f.fatal_status, 0);
+    assert_int_equal(f.applied_count, f.index_last - f.manifest_index);
+
+    crash(&f);
+    f.config.applied_index = f.manifest_index - 1; /* the store lost its newest flush */
+    assert_int_not_equal(boot(&f), 0);
+    assert_int_equal(f.fatal_status, STATUS_UNSUPPORTED);
+    assert_non_null(strstr(f.fatal_what, "needs a checkpoint transfer"));
+    log_forget(&f.log);
+}
+
+/* Claim: a disk that fails ends the replica at once (d); nothing is acknowledged after it. */
+static void test_a_failing_disk_is_the_end(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 1);
+    assert_int_equal(boot(&f), 0);
+    run_for(&f, 100);
+    f.disk.fail_at = f.disk.operations + 1;
+    f.disk.fail_status = -EIO;
+    assert_int_equal(propose(&f, 1, 8), 0);
+    run_for(&f, 200);
+    assert_int_equal(f.fatal_status, -EIO);
+    assert_int_equal(replica_role(f.replica), REPLICA_ENDED);
+    assert_int_equal(f.done, 0);
+    assert_int_equal(propose(&f, 2, 8), STATUS_CLOSING);
+}
+
+/* Claim: on a full disk proposals are refused with -ENOSPC, what was accepted waits, and both go on
+ * when there is space again. */
+static void test_a_full_disk_is_not_the_end(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 1);
+    assert_int_equal(boot(&f), 0);
+    run_for(&f, 100);
+    f.disk.capacity_bytes = 1; /* whatever grows meets it */
+    uint32_t accepted = 0;
+    int status = 0;
+    while (status == 0 && accepted < 100000) {
+        status = propose(&f, accepted, 64);
+        accepted += status == 0;
+        if (accepted % 50 == 0) {
+            run_for(&f, 20);
+        }
+    }
+    assert_int_equal(status, -ENOSPC);
+    assert_int_equal(f.fatal_status, 0);
+    f.disk.capacity_bytes = UINT64_MAX;
+    for (int i = 0; i < 5; i++) {
+        log_tick(&f.log);
+        run_for(&f, 100);
+    }
+    assert_int_equal(f.done, accepted);
+    assert_int_equal(f.done_status_bad, 0);
+    assert_int_equal(propose(&f, 0, 8), 0);
+}
+
+/* Claim: closing ends what waits, lets the writes finish, and leaves a log that opens again. */
+static void test_close(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 1);
+    assert_int_equal(boot(&f), 0);
+    for (uint64_t i = 0; i < 5; i++) {
+        assert_int_equal(propose(&f, i, 8), 0);
+    }
+    assert_int_equal(replica_read(f.replica, on_read, &f), 0);
+    replica_close(f.replica, on_closed, &f);
+    assert_int_equal(f.closing, 5);
+    assert_int_equal(f.read_status, STATUS_CLOSING);
+    assert_false(f.closed); /* writes are under way */
+    sim_run_until(&f.sim, f.sim.now_us + 100 * MS);
+    assert_true(f.closed);
+    assert_int_equal(replica_role(f.replica), REPLICA_ENDED);
+    f.closed = false;
+    log_close(&f.log, on_closed, &f);
+    sim_run_until(&f.sim, f.sim.now_us + 100 * MS);
+    assert_true(f.closed);
+    assert_int_equal(boot(&f), 0);
+    run_for(&f, 100);
+    assert_int_equal(f.applied_count, 5); /* unknown fate: they happened */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_commands_are_applied_once),
+        cmocka_unit_test(test_proposals_are_bounded),
+        cmocka_unit_test(test_a_follower_refuses),
+        cmocka_unit_test(test_foreign_messages_are_refused),
+        cmocka_unit_test(test_one_vote_per_term),
+        cmocka_unit_test(test_checkpoints),
+        cmocka_unit_test(test_a_failing_disk_is_the_end),
+        cmocka_unit_test(test_a_full_disk_is_not_the_end),
+        cmocka_unit_test(test_close),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -79,7 +79,13 @@ static void websocket_on_link_close(struct link *link, int status, const char *r
 static bool websocket_flush(struct websocket *socket)
 {
     const struct bytes output = websocket_core_output(socket->core);
-    if (socket->link == NULL || output.size == 0) {
+    if (socket->link == NULL) {
+        return true;
+    }
+    if (output.size == 0) {
+        if (socket->open && websocket_core_ended(socket->core)) {
+            link_shutdown(socket->link); /* both left at once: the close frames crossed */
+        }
         return true;
     }
     const int status = link_write(socket->link, output);

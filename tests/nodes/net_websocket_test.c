@@ -343,6 +343,22 @@ static void test_an_echo_of_large_messages(void **state)
     net_close();
 }
 
+/* Claim: when both sides leave at the same moment, neither waits for more than the other's close frame. */
+static void test_both_leave_at_once(void **state)
+{
+    (void)state;
+    net_open("/edge");
+    support_run(&net.loop, &net.at_client.open);
+    const uint64_t began_ms = uv_now(&net.loop);
+    websocket_leave(net.at_client.socket, WEBSOCKET_CODE_NORMAL, "");
+    websocket_leave(net.at_server.socket, WEBSOCKET_CODE_NORMAL, "");
+    support_run(&net.loop, &net.both_closed);
+    assert_true(uv_now(&net.loop) - began_ms < LIMIT_LINK_SHUTDOWN_MS / 2);
+    assert_int_equal(net.at_server.status, 0);
+    assert_int_equal(net.at_client.status, 0);
+    net_close();
+}
+
 /* Claim: a refused upgrade, a link that breaks, and a close at once are all told, once. */
 static void test_endings_are_told(void **state)
 {
@@ -372,6 +388,7 @@ int main(void)
         cmocka_unit_test(test_a_paused_core_keeps_messages),
         cmocka_unit_test(test_accept_key),
         cmocka_unit_test(test_an_echo_of_large_messages),
+        cmocka_unit_test(test_both_leave_at_once),
         cmocka_unit_test(test_endings_are_told),
     };
     return cmocka_run_group_tests(tests, support_set_up, support_tear_down);

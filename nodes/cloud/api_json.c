@@ -43,6 +43,7 @@ void text_add(struct text *text, const char *string)
 
 void text_print(struct text *text, const char *format, ...)
 {
+    CHECK(format != NULL);
     va_list arguments;
     va_start(arguments, format);
     va_list again;
@@ -302,7 +303,7 @@ const char *time_text(int64_t ms, char buffer[TIME_TEXT_BYTES])
 {
     const time_t seconds = (time_t)(ms / 1000);
     struct tm parts;
-    if (gmtime_r(&seconds, &parts) == NULL ||
+    if (gmtime_r(&seconds, &parts) == NULL || parts.tm_year < -1900 || parts.tm_year > 8099 ||
         strftime(buffer, TIME_TEXT_BYTES, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0) {
         return strcpy(buffer, "1970-01-01T00:00:00Z"); /* a clock of a device gone mad */
     }

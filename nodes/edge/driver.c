@@ -7,7 +7,8 @@
 uint64_t driver_deadline_ms(const struct driver_call *call)
 {
     const uint64_t grace_ms = call->grace_seconds > 0 ? (uint64_t)call->grace_seconds * 1000 : 0;
-    const uint64_t timeout_ms = call->timeout_seconds > 0 ? (uint64_t)call->timeout_seconds * 1000 : 0;
+    const uint64_t timeout_ms =
+        call->timeout_seconds > 0 ? (uint64_t)call->timeout_seconds * 1000 : 0;
     switch (call->verb) {
     case DRIVER_VERSION:
     case DRIVER_STATUS:

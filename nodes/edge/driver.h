@@ -196,11 +196,11 @@ struct driver_container_seen {
     const char *image;     /* as it was asked for */
     const char *image_ref; /* what the runtime resolved it to */
     enum driver_container_state state;
-    int64_t created_ms;  /* since 1970; 0 when it has not happened, as the next two */
+    int64_t created_ms; /* since 1970; 0 when it has not happened, as the next two */
     int64_t started_ms;
     int64_t finished_ms;
-    int32_t exit_code;   /* EXITED only, as the next two */
-    const char *reason;  /* Completed, Error, OOMKilled, StartError, Unknown ... */
+    int32_t exit_code;  /* EXITED only, as the next two */
+    const char *reason; /* Completed, Error, OOMKilled, StartError, Unknown ... */
     const char *message;
 };
 
@@ -212,7 +212,7 @@ struct driver_list {
 };
 
 struct driver_version {
-    const char *runtime_name;    /* "containerd", or "kelp-fake" */
+    const char *runtime_name; /* "containerd", or "kelp-fake" */
     const char *runtime_version;
 };
 

@@ -39,9 +39,9 @@ struct cri_call {
     uint64_t deadline_ms;
     /* a listing only */
     struct cri_seen *seen;
-    unsigned waiting;  /* replies still to come, plus one while requests are being sent */
-    unsigned lists;    /* of the two, still to come */
-    int status;        /* the first failure */
+    unsigned waiting; /* replies still to come, plus one while requests are being sent */
+    unsigned lists;   /* of the two, still to come */
+    int status;       /* the first failure */
     char message[512];
 };
 
@@ -147,7 +147,8 @@ static void cri_runtime_fill(struct driver_answer *answer, const Runtime__V1__St
             answer->runtime.network_ready = condition->status;
         }
         if (!condition->status && answer->runtime.message[0] == 0) {
-            answer->runtime.message = condition->message[0] != 0 ? condition->message : condition->reason;
+            answer->runtime.message =
+                condition->message[0] != 0 ? condition->message : condition->reason;
         }
     }
 }
@@ -175,13 +176,16 @@ static void cri_answer_fill(struct driver_answer *answer, const ProtobufCMessage
         break;
     }
     case DRIVER_IMAGE_PULL:
-        answer->image_ref = ((const Runtime__V1__PullImageResponse *)(const void *)message)->image_ref;
+        answer->image_ref =
+            ((const Runtime__V1__PullImageResponse *)(const void *)message)->image_ref;
         break;
     case DRIVER_SANDBOX_RUN:
-        answer->id = ((const Runtime__V1__RunPodSandboxResponse *)(const void *)message)->pod_sandbox_id;
+        answer->id =
+            ((const Runtime__V1__RunPodSandboxResponse *)(const void *)message)->pod_sandbox_id;
         break;
     case DRIVER_CONTAINER_CREATE:
-        answer->id = ((const Runtime__V1__CreateContainerResponse *)(const void *)message)->container_id;
+        answer->id =
+            ((const Runtime__V1__CreateContainerResponse *)(const void *)message)->container_id;
         break;
     case DRIVER_EXEC: {
         const Runtime__V1__ExecSyncResponse *reply = (const void *)message;
@@ -231,15 +235,17 @@ static void cri_on_answer(void *context, const struct grpc_answer *reply)
     }
 }
 
-static int cri_send(struct driver_cri *cri, const char *method, const void *message, uint64_t deadline_ms,
-                    void (*on_answer)(void *, const struct grpc_answer *), void *context)
+static int cri_send(struct driver_cri *cri, const char *method, const void *message,
+                    uint64_t deadline_ms, void (*on_answer)(void *, const struct grpc_answer *),
+                    void *context)
 {
     const ProtobufCMessage *request = message;
     const size_t size = protobuf_c_message_get_packed_size(request);
     uint8_t *buffer = malloc(size > 0 ? size : 1);
     CHECK(buffer != NULL);
     protobuf_c_message_pack(request, buffer);
-    const int status = grpc_call(cri->grpc, method, bytes_of(buffer, size), deadline_ms, NULL, on_answer, context);
+    const int status =
+        grpc_call(cri->grpc, method, bytes_of(buffer, size), deadline_ms, NULL, on_answer, context);
     free(buffer);
     return status;
 }
@@ -256,12 +262,14 @@ static void cri_seen_free(struct cri_seen *seen)
 
 static int cri_sandbox_order(const void *a, const void *b)
 {
-    return strcmp(((const struct driver_sandbox_seen *)a)->id, ((const struct driver_sandbox_seen *)b)->id);
+    return strcmp(((const struct driver_sandbox_seen *)a)->id,
+                  ((const struct driver_sandbox_seen *)b)->id);
 }
 
 static int cri_container_order(const void *a, const void *b)
 {
-    return strcmp(((const struct driver_container_seen *)a)->id, ((const struct driver_container_seen *)b)->id);
+    return strcmp(((const struct driver_container_seen *)a)->id,
+                  ((const struct driver_container_seen *)b)->id);
 }
 
 static const char *cri_label(cri_pair *const *labels, size_t count, const char *key)
@@ -296,8 +304,11 @@ static void cri_listing_done(struct cri_call *call)
         return;
     }
     struct driver_cri *cri = call->cri;
-    struct driver_answer answer = {
-        .verb = DRIVER_LIST, .status = call->status, .message = call->message, .id = "", .image_ref = ""};
+    struct driver_answer answer = {.verb = DRIVER_LIST,
+                                   .status = call->status,
+                                   .message = call->message,
+                                   .id = "",
+                                   .image_ref = ""};
     if (call->status != 0) {
         cri_seen_free(call->seen);
         cri_call_answer(call, &answer);
@@ -360,7 +371,8 @@ static void cri_on_container_status(void *context, const struct grpc_answer *rep
         cri_listing_fail(call, STATUS_MALFORMED, "the status of a container cannot be read");
     } else {
         const Runtime__V1__ContainerStatus *from = message->status;
-        container->state = (enum driver_container_state)from->state; /* may be newer than the list */
+        container->state =
+            (enum driver_container_state)from->state; /* may be newer than the list */
         container->started_ms = cri_ms(from->started_at);
         container->finished_ms = cri_ms(from->finished_at);
         container->exit_code = from->exit_code;
@@ -418,9 +430,11 @@ static bool cri_container_known(struct cri_call *call, struct driver_container_s
     if (before == NULL || before->container_count == 0) {
         return false;
     }
-    const struct driver_container_seen *known = bsearch(container, before->containers, before->container_count,
-                                                        sizeof *container, cri_container_order);
-    if (known == NULL || known->state != container->state || container->state == DRIVER_CONTAINER_UNKNOWN) {
+    const struct driver_container_seen *known =
+        bsearch(container, before->containers, before->container_count, sizeof *container,
+                cri_container_order);
+    if (known == NULL || known->state != container->state ||
+        container->state == DRIVER_CONTAINER_UNKNOWN) {
         return false;
     }
     struct arena *arena = &call->seen->arena;
@@ -442,8 +456,8 @@ static bool cri_sandbox_known(struct cri_call *call, struct driver_sandbox_seen 
     if (before == NULL || before->sandbox_count == 0) {
         return false;
     }
-    const struct driver_sandbox_seen *known =
-        bsearch(sandbox, before->sandboxes, before->sandbox_count, sizeof *sandbox, cri_sandbox_order);
+    const struct driver_sandbox_seen *known = bsearch(
+        sandbox, before->sandboxes, before->sandbox_count, sizeof *sandbox, cri_sandbox_order);
     if (known == NULL || !known->ready) {
         return false;
     }
@@ -456,7 +470,8 @@ static void cri_listing_ask(struct cri_call *call)
 {
     struct cri_seen *seen = call->seen;
     if (seen->container_count > 0) {
-        qsort(seen->containers, seen->container_count, sizeof *seen->containers, cri_container_order);
+        qsort(seen->containers, seen->container_count, sizeof *seen->containers,
+              cri_container_order);
     }
     if (seen->sandbox_count > 0) {
         qsort(seen->sandboxes, seen->sandbox_count, sizeof *seen->sandboxes, cri_sandbox_order);
@@ -464,10 +479,12 @@ static void cri_listing_ask(struct cri_call *call)
     call->waiting++; /* not before all are asked for */
     for (size_t i = 0; i < seen->container_count && call->status == 0; i++) {
         if (!cri_container_known(call, &seen->containers[i])) {
-            Runtime__V1__ContainerStatusRequest request = RUNTIME__V1__CONTAINER_STATUS_REQUEST__INIT;
+            Runtime__V1__ContainerStatusRequest request =
+                RUNTIME__V1__CONTAINER_STATUS_REQUEST__INIT;
             request.container_id = cri_text(seen->containers[i].id);
-            const int status = cri_send(call->cri, CRI_RUNTIME("ContainerStatus"), &request, call->deadline_ms,
-                                        cri_on_container_status, cri_detail_new(call, i));
+            const int status =
+                cri_send(call->cri, CRI_RUNTIME("ContainerStatus"), &request, call->deadline_ms,
+                         cri_on_container_status, cri_detail_new(call, i));
             call->waiting += status == 0;
             if (status != 0) {
                 cri_listing_fail(call, status, "too many calls are under way");
@@ -476,10 +493,12 @@ static void cri_listing_ask(struct cri_call *call)
     }
     for (size_t i = 0; i < seen->sandbox_count && call->status == 0; i++) {
         if (!cri_sandbox_known(call, &seen->sandboxes[i])) {
-            Runtime__V1__PodSandboxStatusRequest request = RUNTIME__V1__POD_SANDBOX_STATUS_REQUEST__INIT;
+            Runtime__V1__PodSandboxStatusRequest request =
+                RUNTIME__V1__POD_SANDBOX_STATUS_REQUEST__INIT;
             request.pod_sandbox_id = cri_text(seen->sandboxes[i].id);
-            const int status = cri_send(call->cri, CRI_RUNTIME("PodSandboxStatus"), &request, call->deadline_ms,
-                                        cri_on_sandbox_status, cri_detail_new(call, i));
+            const int status =
+                cri_send(call->cri, CRI_RUNTIME("PodSandboxStatus"), &request, call->deadline_ms,
+                         cri_on_sandbox_status, cri_detail_new(call, i));
             call->waiting += status == 0;
             if (status != 0) {
                 cri_listing_fail(call, status, "too many calls are under way");
@@ -496,7 +515,8 @@ static uint32_t cri_attempt(const char *label, uint32_t otherwise)
     return label[0] == 0 || *end != 0 || value > UINT32_MAX ? otherwise : (uint32_t)value;
 }
 
-static void cri_listing_take_containers(struct cri_call *call, Runtime__V1__ListContainersResponse *message)
+static void cri_listing_take_containers(struct cri_call *call,
+                                        Runtime__V1__ListContainersResponse *message)
 {
     struct cri_seen *seen = call->seen;
     struct arena *arena = &seen->arena;
@@ -512,14 +532,18 @@ static void cri_listing_take_containers(struct cri_call *call, Runtime__V1__List
             .pod_namespace = CRI_LABEL(DRIVER_LABEL_POD_NAMESPACE),
             .pod_uid = CRI_LABEL(DRIVER_LABEL_POD_UID),
             .name = CRI_LABEL(DRIVER_LABEL_CONTAINER_NAME),
-            .attempt = cri_attempt(CRI_LABEL(DRIVER_LABEL_ATTEMPT), from->metadata != NULL ? from->metadata->attempt : 0),
+            .attempt = cri_attempt(CRI_LABEL(DRIVER_LABEL_ATTEMPT),
+                                   from->metadata != NULL ? from->metadata->attempt : 0),
             .hash = CRI_LABEL(DRIVER_LABEL_HASH),
             .image = arena_text(arena, from->image != NULL ? from->image->image : ""),
             .image_ref = arena_text(arena, from->image_ref),
-            .state = from->state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_CREATED   ? DRIVER_CONTAINER_CREATED
-                     : from->state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING ? DRIVER_CONTAINER_RUNNING
-                     : from->state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_EXITED  ? DRIVER_CONTAINER_EXITED
-                                                                                      : DRIVER_CONTAINER_UNKNOWN,
+            .state = from->state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_CREATED
+                         ? DRIVER_CONTAINER_CREATED
+                     : from->state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING
+                         ? DRIVER_CONTAINER_RUNNING
+                     : from->state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_EXITED
+                         ? DRIVER_CONTAINER_EXITED
+                         : DRIVER_CONTAINER_UNKNOWN,
             .created_ms = cri_ms(from->created_at),
             .reason = "",
             .message = "",
@@ -527,7 +551,8 @@ static void cri_listing_take_containers(struct cri_call *call, Runtime__V1__List
     }
 }
 
-static void cri_listing_take_sandboxes(struct cri_call *call, Runtime__V1__ListPodSandboxResponse *message)
+static void cri_listing_take_sandboxes(struct cri_call *call,
+                                       Runtime__V1__ListPodSandboxResponse *message)
 {
     struct cri_seen *seen = call->seen;
     struct arena *arena = &seen->arena;
@@ -540,7 +565,8 @@ static void cri_listing_take_sandboxes(struct cri_call *call, Runtime__V1__ListP
             .pod_name = CRI_LABEL(DRIVER_LABEL_POD_NAME),
             .pod_namespace = CRI_LABEL(DRIVER_LABEL_POD_NAMESPACE),
             .pod_uid = CRI_LABEL(DRIVER_LABEL_POD_UID),
-            .attempt = cri_attempt(CRI_LABEL(DRIVER_LABEL_ATTEMPT), from->metadata != NULL ? from->metadata->attempt : 0),
+            .attempt = cri_attempt(CRI_LABEL(DRIVER_LABEL_ATTEMPT),
+                                   from->metadata != NULL ? from->metadata->attempt : 0),
             .ready = from->state == RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_READY,
             .created_ms = cri_ms(from->created_at),
             .ip = "",
@@ -564,8 +590,8 @@ static void cri_on_containers(void *context, const struct grpc_answer *reply)
     Runtime__V1__ListContainersResponse *message = NULL;
     if (status != 0) {
         cri_listing_fail(call, status, reply->message);
-    } else if ((message = runtime__v1__list_containers_response__unpack(NULL, reply->body.size,
-                                                                        reply->body.data)) == NULL) {
+    } else if ((message = runtime__v1__list_containers_response__unpack(
+                    NULL, reply->body.size, reply->body.data)) == NULL) {
         cri_listing_fail(call, STATUS_MALFORMED, "the list of containers cannot be read");
     } else {
         cri_listing_take_containers(call, message);
@@ -581,8 +607,8 @@ static void cri_on_sandboxes(void *context, const struct grpc_answer *reply)
     Runtime__V1__ListPodSandboxResponse *message = NULL;
     if (status != 0) {
         cri_listing_fail(call, status, reply->message);
-    } else if ((message = runtime__v1__list_pod_sandbox_response__unpack(NULL, reply->body.size,
-                                                                         reply->body.data)) == NULL) {
+    } else if ((message = runtime__v1__list_pod_sandbox_response__unpack(
+                    NULL, reply->body.size, reply->body.data)) == NULL) {
         cri_listing_fail(call, STATUS_MALFORMED, "the list of sandboxes cannot be read");
     } else {
         cri_listing_take_sandboxes(call, message);
@@ -612,14 +638,16 @@ static int cri_listing_begin(struct cri_call *call)
     call->seen = calloc(1, sizeof *call->seen);
     CHECK(call->seen != NULL);
     arena_init(&call->seen->arena);
-    int status = cri_send(cri, CRI_RUNTIME("ListPodSandbox"), &sandboxes, call->deadline_ms, cri_on_sandboxes, call);
+    int status = cri_send(cri, CRI_RUNTIME("ListPodSandbox"), &sandboxes, call->deadline_ms,
+                          cri_on_sandboxes, call);
     if (status != 0) {
         cri_seen_free(call->seen);
         return status;
     }
     call->waiting = 1;
     call->lists = 2;
-    status = cri_send(cri, CRI_RUNTIME("ListContainers"), &containers, call->deadline_ms, cri_on_containers, call);
+    status = cri_send(cri, CRI_RUNTIME("ListContainers"), &containers, call->deadline_ms,
+                      cri_on_containers, call);
     if (status != 0) { /* the first one is on its way and will carry the answer */
         cri_listing_fail(call, status, "too many calls are under way");
         call->lists = 1;
@@ -653,8 +681,8 @@ static int cri_begin(struct cri_call *call, const struct driver_call *from, stru
         message = CRI_NEW(arena, Runtime__V1__StatusRequest, RUNTIME__V1__STATUS_REQUEST__INIT);
         break;
     case DRIVER_IMAGE_STATUS: {
-        Runtime__V1__ImageStatusRequest *request =
-            CRI_NEW(arena, Runtime__V1__ImageStatusRequest, RUNTIME__V1__IMAGE_STATUS_REQUEST__INIT);
+        Runtime__V1__ImageStatusRequest *request = CRI_NEW(arena, Runtime__V1__ImageStatusRequest,
+                                                           RUNTIME__V1__IMAGE_STATUS_REQUEST__INIT);
         request->image = CRI_NEW(arena, Runtime__V1__ImageSpec, RUNTIME__V1__IMAGE_SPEC__INIT);
         request->image->image = cri_text(from->image);
         method = CRI_IMAGE("ImageStatus");
@@ -671,16 +699,16 @@ static int cri_begin(struct cri_call *call, const struct driver_call *from, stru
         break;
     }
     case DRIVER_SANDBOX_RUN: {
-        Runtime__V1__RunPodSandboxRequest *request =
-            CRI_NEW(arena, Runtime__V1__RunPodSandboxRequest, RUNTIME__V1__RUN_POD_SANDBOX_REQUEST__INIT);
+        Runtime__V1__RunPodSandboxRequest *request = CRI_NEW(
+            arena, Runtime__V1__RunPodSandboxRequest, RUNTIME__V1__RUN_POD_SANDBOX_REQUEST__INIT);
         request->config = cri_sandbox(arena, cri->node_name, from->sandbox);
         method = CRI_RUNTIME("RunPodSandbox");
         message = request;
         break;
     }
     case DRIVER_SANDBOX_STOP: {
-        Runtime__V1__StopPodSandboxRequest *request =
-            CRI_NEW(arena, Runtime__V1__StopPodSandboxRequest, RUNTIME__V1__STOP_POD_SANDBOX_REQUEST__INIT);
+        Runtime__V1__StopPodSandboxRequest *request = CRI_NEW(
+            arena, Runtime__V1__StopPodSandboxRequest, RUNTIME__V1__STOP_POD_SANDBOX_REQUEST__INIT);
         request->pod_sandbox_id = cri_text(from->id);
         method = CRI_RUNTIME("StopPodSandbox");
         message = request;
@@ -688,7 +716,8 @@ static int cri_begin(struct cri_call *call, const struct driver_call *from, stru
     }
     case DRIVER_SANDBOX_REMOVE: {
         Runtime__V1__RemovePodSandboxRequest *request =
-            CRI_NEW(arena, Runtime__V1__RemovePodSandboxRequest, RUNTIME__V1__REMOVE_POD_SANDBOX_REQUEST__INIT);
+            CRI_NEW(arena, Runtime__V1__RemovePodSandboxRequest,
+                    RUNTIME__V1__REMOVE_POD_SANDBOX_REQUEST__INIT);
         request->pod_sandbox_id = cri_text(from->id);
         method = CRI_RUNTIME("RemovePodSandbox");
         message = request;
@@ -696,7 +725,8 @@ static int cri_begin(struct cri_call *call, const struct driver_call *from, stru
     }
     case DRIVER_CONTAINER_CREATE: {
         Runtime__V1__CreateContainerRequest *request =
-            CRI_NEW(arena, Runtime__V1__CreateContainerRequest, RUNTIME__V1__CREATE_CONTAINER_REQUEST__INIT);
+            CRI_NEW(arena, Runtime__V1__CreateContainerRequest,
+                    RUNTIME__V1__CREATE_CONTAINER_REQUEST__INIT);
         request->pod_sandbox_id = cri_text(from->id);
         request->config = cri_container(arena, cri->node_name, from->sandbox, from->container);
         request->sandbox_config = cri_sandbox(arena, cri->node_name, from->sandbox);
@@ -705,16 +735,16 @@ static int cri_begin(struct cri_call *call, const struct driver_call *from, stru
         break;
     }
     case DRIVER_CONTAINER_START: {
-        Runtime__V1__StartContainerRequest *request =
-            CRI_NEW(arena, Runtime__V1__StartContainerRequest, RUNTIME__V1__START_CONTAINER_REQUEST__INIT);
+        Runtime__V1__StartContainerRequest *request = CRI_NEW(
+            arena, Runtime__V1__StartContainerRequest, RUNTIME__V1__START_CONTAINER_REQUEST__INIT);
         request->container_id = cri_text(from->id);
         method = CRI_RUNTIME("StartContainer");
         message = request;
         break;
     }
     case DRIVER_CONTAINER_STOP: {
-        Runtime__V1__StopContainerRequest *request =
-            CRI_NEW(arena, Runtime__V1__StopContainerRequest, RUNTIME__V1__STOP_CONTAINER_REQUEST__INIT);
+        Runtime__V1__StopContainerRequest *request = CRI_NEW(
+            arena, Runtime__V1__StopContainerRequest, RUNTIME__V1__STOP_CONTAINER_REQUEST__INIT);
         request->container_id = cri_text(from->id);
         request->timeout = from->grace_seconds;
         method = CRI_RUNTIME("StopContainer");
@@ -723,7 +753,8 @@ static int cri_begin(struct cri_call *call, const struct driver_call *from, stru
     }
     case DRIVER_CONTAINER_REMOVE: {
         Runtime__V1__RemoveContainerRequest *request =
-            CRI_NEW(arena, Runtime__V1__RemoveContainerRequest, RUNTIME__V1__REMOVE_CONTAINER_REQUEST__INIT);
+            CRI_NEW(arena, Runtime__V1__RemoveContainerRequest,
+                    RUNTIME__V1__REMOVE_CONTAINER_REQUEST__INIT);
         request->container_id = cri_text(from->id);
         method = CRI_RUNTIME("RemoveContainer");
         message = request;
@@ -775,7 +806,8 @@ static int cri_call(struct driver *door, uint64_t id, const struct driver_call *
 struct driver_cri *driver_cri_open(uv_loop_t *loop, const char *socket, const char *node_name)
 {
     static const char scheme[] = "unix://";
-    const char *path = strncmp(socket, scheme, sizeof scheme - 1) == 0 ? socket + sizeof scheme - 1 : socket;
+    const char *path =
+        strncmp(socket, scheme, sizeof scheme - 1) == 0 ? socket + sizeof scheme - 1 : socket;
     struct grpc_client *grpc = path[0] == '/' ? grpc_open(loop, path) : NULL;
     if (grpc == NULL) {
         return NULL;

@@ -23,40 +23,47 @@ static Runtime__V1__Int64Value *cri_number(struct arena *arena, struct driver_nu
     if (!number.set) {
         return NULL;
     }
-    Runtime__V1__Int64Value *value = CRI_NEW(arena, Runtime__V1__Int64Value, RUNTIME__V1__INT64_VALUE__INIT);
+    Runtime__V1__Int64Value *value =
+        CRI_NEW(arena, Runtime__V1__Int64Value, RUNTIME__V1__INT64_VALUE__INIT);
     value->value = number.value;
     return value;
 }
 
-static Runtime__V1__NamespaceOption *cri_namespaces(struct arena *arena, const struct driver_sandbox *sandbox)
+static Runtime__V1__NamespaceOption *cri_namespaces(struct arena *arena,
+                                                    const struct driver_sandbox *sandbox)
 {
     Runtime__V1__NamespaceOption *option =
         CRI_NEW(arena, Runtime__V1__NamespaceOption, RUNTIME__V1__NAMESPACE_OPTION__INIT);
-    option->network = sandbox->host_network ? RUNTIME__V1__NAMESPACE_MODE__NODE : RUNTIME__V1__NAMESPACE_MODE__POD;
-    option->ipc = sandbox->host_ipc ? RUNTIME__V1__NAMESPACE_MODE__NODE : RUNTIME__V1__NAMESPACE_MODE__POD;
+    option->network = sandbox->host_network ? RUNTIME__V1__NAMESPACE_MODE__NODE
+                                            : RUNTIME__V1__NAMESPACE_MODE__POD;
+    option->ipc =
+        sandbox->host_ipc ? RUNTIME__V1__NAMESPACE_MODE__NODE : RUNTIME__V1__NAMESPACE_MODE__POD;
     option->pid = sandbox->host_pid    ? RUNTIME__V1__NAMESPACE_MODE__NODE
                   : sandbox->share_pid ? RUNTIME__V1__NAMESPACE_MODE__POD
                                        : RUNTIME__V1__NAMESPACE_MODE__CONTAINER;
     return option;
 }
 
-static Runtime__V1__SecurityProfile *cri_seccomp(struct arena *arena, const struct driver_security *security)
+static Runtime__V1__SecurityProfile *cri_seccomp(struct arena *arena,
+                                                 const struct driver_security *security)
 {
     if (security->seccomp == 0) {
         return NULL;
     }
     Runtime__V1__SecurityProfile *profile =
         CRI_NEW(arena, Runtime__V1__SecurityProfile, RUNTIME__V1__SECURITY_PROFILE__INIT);
-    profile->profile_type = security->seccomp == 'R'   ? RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault
-                            : security->seccomp == 'L' ? RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost
-                                                       : RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined;
+    profile->profile_type =
+        security->seccomp == 'R'   ? RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault
+        : security->seccomp == 'L' ? RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost
+                                   : RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined;
     profile->localhost_ref = cri_text(security->seccomp_path);
     return profile;
 }
 
 static Runtime__V1__DNSConfig *cri_dns(struct arena *arena, const struct driver_sandbox *sandbox)
 {
-    Runtime__V1__DNSConfig *dns = CRI_NEW(arena, Runtime__V1__DNSConfig, RUNTIME__V1__DNSCONFIG__INIT);
+    Runtime__V1__DNSConfig *dns =
+        CRI_NEW(arena, Runtime__V1__DNSConfig, RUNTIME__V1__DNSCONFIG__INIT);
     dns->n_servers = sandbox->dns_server_count;
     dns->servers = cri_texts(sandbox->dns_servers);
     dns->n_searches = sandbox->dns_search_count;
@@ -67,12 +74,13 @@ static Runtime__V1__DNSConfig *cri_dns(struct arena *arena, const struct driver_
 }
 
 static Runtime__V1__LinuxPodSandboxConfig *cri_sandbox_linux(struct arena *arena,
-                                                            const struct driver_sandbox *sandbox)
+                                                             const struct driver_sandbox *sandbox)
 {
-    Runtime__V1__LinuxPodSandboxConfig *config =
-        CRI_NEW(arena, Runtime__V1__LinuxPodSandboxConfig, RUNTIME__V1__LINUX_POD_SANDBOX_CONFIG__INIT);
-    Runtime__V1__LinuxSandboxSecurityContext *security = CRI_NEW(
-        arena, Runtime__V1__LinuxSandboxSecurityContext, RUNTIME__V1__LINUX_SANDBOX_SECURITY_CONTEXT__INIT);
+    Runtime__V1__LinuxPodSandboxConfig *config = CRI_NEW(
+        arena, Runtime__V1__LinuxPodSandboxConfig, RUNTIME__V1__LINUX_POD_SANDBOX_CONFIG__INIT);
+    Runtime__V1__LinuxSandboxSecurityContext *security =
+        CRI_NEW(arena, Runtime__V1__LinuxSandboxSecurityContext,
+                RUNTIME__V1__LINUX_SANDBOX_SECURITY_CONTEXT__INIT);
     security->namespace_options = cri_namespaces(arena, sandbox);
     security->run_as_user = cri_number(arena, sandbox->security.run_as_user);
     security->run_as_group = cri_number(arena, sandbox->security.run_as_group);
@@ -133,19 +141,21 @@ Runtime__V1__PodSandboxConfig *cri_sandbox(struct arena *arena, const char *node
 /* What of /proc and /sys a container does not see or change, unless it is privileged: containerd
  * hides only what it is told to. source: Kubernetes pkg/securitycontext, default proc mount. */
 static const char *const cri_masked[] = {
-    "/proc/asound",     "/proc/acpi",        "/proc/kcore",       "/proc/keys", "/proc/latency_stats",
-    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/proc/asound",        "/proc/acpi",       "/proc/kcore",       "/proc/keys",
+    "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+    "/proc/scsi",          "/sys/firmware",
 };
 static const char *const cri_read_only[] = {
     "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
 };
 
-static Runtime__V1__LinuxContainerConfig *cri_container_linux(struct arena *arena,
-                                                              const struct driver_sandbox *sandbox,
-                                                              const struct driver_container *container)
+static Runtime__V1__LinuxContainerConfig *
+cri_container_linux(struct arena *arena, const struct driver_sandbox *sandbox,
+                    const struct driver_container *container)
 {
     const struct driver_security *from = &container->security;
-    Runtime__V1__Capability *capabilities = CRI_NEW(arena, Runtime__V1__Capability, RUNTIME__V1__CAPABILITY__INIT);
+    Runtime__V1__Capability *capabilities =
+        CRI_NEW(arena, Runtime__V1__Capability, RUNTIME__V1__CAPABILITY__INIT);
     capabilities->n_add_capabilities = from->capability_add_count;
     capabilities->add_capabilities = cri_texts(from->capabilities_add);
     capabilities->n_drop_capabilities = from->capability_drop_count;
@@ -156,7 +166,8 @@ static Runtime__V1__LinuxContainerConfig *cri_container_linux(struct arena *aren
                 RUNTIME__V1__LINUX_CONTAINER_SECURITY_CONTEXT__INIT);
     security->capabilities = capabilities;
     security->privileged = from->privileged;
-    security->namespace_options = cri_namespaces(arena, sandbox); /* the container's own default is POD */
+    security->namespace_options =
+        cri_namespaces(arena, sandbox); /* the container's own default is POD */
     security->run_as_user = cri_number(arena, from->run_as_user);
     security->run_as_group = cri_number(arena, from->run_as_group);
     security->readonly_rootfs = from->read_only_root;
@@ -179,14 +190,15 @@ static Runtime__V1__LinuxContainerConfig *cri_container_linux(struct arena *aren
     resources->memory_limit_in_bytes = container->memory_limit_bytes;
     resources->oom_score_adj = container->oom_score_adj;
 
-    Runtime__V1__LinuxContainerConfig *config =
-        CRI_NEW(arena, Runtime__V1__LinuxContainerConfig, RUNTIME__V1__LINUX_CONTAINER_CONFIG__INIT);
+    Runtime__V1__LinuxContainerConfig *config = CRI_NEW(arena, Runtime__V1__LinuxContainerConfig,
+                                                        RUNTIME__V1__LINUX_CONTAINER_CONFIG__INIT);
     config->security_context = security;
     config->resources = resources;
     return config;
 }
 
-static Runtime__V1__Mount **cri_mounts(struct arena *arena, const struct driver_container *container)
+static Runtime__V1__Mount **cri_mounts(struct arena *arena,
+                                       const struct driver_container *container)
 {
     Runtime__V1__Mount **mounts = arena_claim(arena, container->mount_count, sizeof *mounts);
     for (size_t i = 0; i < container->mount_count; i++) {
@@ -195,10 +207,11 @@ static Runtime__V1__Mount **cri_mounts(struct arena *arena, const struct driver_
         mounts[i]->container_path = cri_text(from->container_path);
         mounts[i]->host_path = cri_text(from->host_path);
         mounts[i]->readonly = from->read_only;
-        mounts[i]->propagation =
-            from->propagation == 'B'   ? RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL
-            : from->propagation == 'H' ? RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_HOST_TO_CONTAINER
-                                       : RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_PRIVATE;
+        mounts[i]->propagation = from->propagation == 'B'
+                                     ? RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL
+                                 : from->propagation == 'H'
+                                     ? RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_HOST_TO_CONTAINER
+                                     : RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_PRIVATE;
     }
     return mounts;
 }
@@ -218,7 +231,8 @@ Runtime__V1__ContainerConfig *cri_container(struct arena *arena, const char *nod
     };
     Runtime__V1__ContainerConfig *config =
         CRI_NEW(arena, Runtime__V1__ContainerConfig, RUNTIME__V1__CONTAINER_CONFIG__INIT);
-    config->metadata = CRI_NEW(arena, Runtime__V1__ContainerMetadata, RUNTIME__V1__CONTAINER_METADATA__INIT);
+    config->metadata =
+        CRI_NEW(arena, Runtime__V1__ContainerMetadata, RUNTIME__V1__CONTAINER_METADATA__INIT);
     config->metadata->name = cri_text(container->name);
     config->metadata->attempt = container->attempt;
     config->image = CRI_NEW(arena, Runtime__V1__ImageSpec, RUNTIME__V1__IMAGE_SPEC__INIT);

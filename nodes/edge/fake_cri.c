@@ -33,10 +33,10 @@
 
 typedef Runtime__V1__Pair fake_pair;
 
-#define FAKE_ENTRIES    4096u /* sandboxes, and containers */
-#define FAKE_FAULTS     64u
-#define FAKE_CAT_BYTES  (4u * 1024u * 1024u)
-#define FAKE_NAME       "kelp-fake"
+#define FAKE_ENTRIES   4096u /* sandboxes, and containers */
+#define FAKE_FAULTS    64u
+#define FAKE_CAT_BYTES (4u * 1024u * 1024u)
+#define FAKE_NAME      "kelp-fake"
 
 struct fake_fault {
     char method[64];
@@ -120,7 +120,8 @@ static void fake_load(struct fake *fake)
         memcpy(fake->sandboxes, state->sandboxes, state->n_sandboxes * sizeof *state->sandboxes);
     }
     if (state->n_containers > 0) {
-        memcpy(fake->containers, state->containers, state->n_containers * sizeof *state->containers);
+        memcpy(fake->containers, state->containers,
+               state->n_containers * sizeof *state->containers);
     }
     state->n_sandboxes = state->n_containers = 0; /* the entries are ours now, the rest may go */
     kelp__fake__state__free_unpacked(state, NULL);
@@ -200,12 +201,14 @@ static char *fake_id(struct fake *fake)
     return strdup(id);
 }
 
-static bool fake_labels_match(fake_pair *const *wanted, size_t wanted_count, fake_pair *const *labels, size_t count)
+static bool fake_labels_match(fake_pair *const *wanted, size_t wanted_count,
+                              fake_pair *const *labels, size_t count)
 {
     for (size_t i = 0; i < wanted_count; i++) {
         bool found = false;
         for (size_t k = 0; k < count && !found; k++) {
-            found = strcmp(wanted[i]->key, labels[k]->key) == 0 && strcmp(wanted[i]->value, labels[k]->value) == 0;
+            found = strcmp(wanted[i]->key, labels[k]->key) == 0 &&
+                    strcmp(wanted[i]->value, labels[k]->value) == 0;
         }
         if (!found) {
             return false;
@@ -291,12 +294,14 @@ static void fake_run_sandbox(struct fake *fake, const void *from, struct grpc_re
     for (size_t i = 0; i < fake->sandbox_count; i++) {
         const Runtime__V1__PodSandboxMetadata *there = fake->sandboxes[i]->config->metadata;
         if (strcmp(there->uid, wanted->uid) == 0 && there->attempt == wanted->attempt) {
-            fake_refuse(reply, GRPC_UNKNOWN, "name \"%s_%u\" is reserved", wanted->uid, wanted->attempt);
+            fake_refuse(reply, GRPC_UNKNOWN, "name \"%s_%u\" is reserved", wanted->uid,
+                        wanted->attempt);
             return;
         }
     }
     if (fake->sandbox_count == FAKE_ENTRIES) {
-        fake_refuse(reply, GRPC_RESOURCE_EXHAUSTED, "%u sandboxes are the most a fake takes", FAKE_ENTRIES);
+        fake_refuse(reply, GRPC_RESOURCE_EXHAUSTED, "%u sandboxes are the most a fake takes",
+                    FAKE_ENTRIES);
         return;
     }
 
@@ -304,10 +309,12 @@ static void fake_run_sandbox(struct fake *fake, const void *from, struct grpc_re
     Kelp__Fake__Sandbox sandbox = KELP__FAKE__SANDBOX__INIT;
     char *id = fake_id(fake);
     const Runtime__V1__LinuxPodSandboxConfig *config = request->config->linux_config;
-    const bool host = config != NULL && config->security_context != NULL &&
-                      config->security_context->namespace_options != NULL &&
-                      config->security_context->namespace_options->network == RUNTIME__V1__NAMESPACE_MODE__NODE;
-    snprintf(ip, sizeof ip, "10.254.%u.%u", (unsigned)(fake->ids >> 8 & 255), (unsigned)(fake->ids & 255));
+    const bool host =
+        config != NULL && config->security_context != NULL &&
+        config->security_context->namespace_options != NULL &&
+        config->security_context->namespace_options->network == RUNTIME__V1__NAMESPACE_MODE__NODE;
+    snprintf(ip, sizeof ip, "10.254.%u.%u", (unsigned)(fake->ids >> 8 & 255),
+             (unsigned)(fake->ids & 255));
     sandbox.id = id;
     sandbox.config = request->config;
     sandbox.ready = true;
@@ -337,7 +344,9 @@ static void fake_stop_sandbox(struct fake *fake, const void *from, struct grpc_r
         }
     }
     fake_save(fake);
-    fake_reply(reply, &(const Runtime__V1__StopPodSandboxResponse)RUNTIME__V1__STOP_POD_SANDBOX_RESPONSE__INIT);
+    fake_reply(
+        reply,
+        &(const Runtime__V1__StopPodSandboxResponse)RUNTIME__V1__STOP_POD_SANDBOX_RESPONSE__INIT);
 }
 
 static void fake_remove_sandbox(struct fake *fake, const void *from, struct grpc_reply *reply)
@@ -356,7 +365,8 @@ static void fake_remove_sandbox(struct fake *fake, const void *from, struct grpc
         }
     }
     fake_save(fake);
-    fake_reply(reply, &(const Runtime__V1__RemovePodSandboxResponse)RUNTIME__V1__REMOVE_POD_SANDBOX_RESPONSE__INIT);
+    fake_reply(reply, &(const Runtime__V1__RemovePodSandboxResponse)
+                          RUNTIME__V1__REMOVE_POD_SANDBOX_RESPONSE__INIT);
 }
 
 static void fake_list_sandboxes(struct fake *fake, const void *from, struct grpc_reply *reply)
@@ -370,8 +380,9 @@ static void fake_list_sandboxes(struct fake *fake, const void *from, struct grpc
     Runtime__V1__ListPodSandboxResponse message = RUNTIME__V1__LIST_POD_SANDBOX_RESPONSE__INIT;
     for (size_t i = 0; i < fake->sandbox_count; i++) {
         const Kelp__Fake__Sandbox *sandbox = fake->sandboxes[i];
-        if (filter != NULL && !fake_labels_match(filter->label_selector, filter->n_label_selector,
-                                                 sandbox->config->labels, sandbox->config->n_labels)) {
+        if (filter != NULL &&
+            !fake_labels_match(filter->label_selector, filter->n_label_selector,
+                               sandbox->config->labels, sandbox->config->n_labels)) {
             continue;
         }
         Runtime__V1__PodSandbox *item = &items[message.n_items];
@@ -445,7 +456,8 @@ static void fake_create(struct fake *fake, const void *from, struct grpc_reply *
         }
     }
     if (fake->container_count == FAKE_ENTRIES) {
-        fake_refuse(reply, GRPC_RESOURCE_EXHAUSTED, "%u containers are the most a fake takes", FAKE_ENTRIES);
+        fake_refuse(reply, GRPC_RESOURCE_EXHAUSTED, "%u containers are the most a fake takes",
+                    FAKE_ENTRIES);
         return;
     }
 
@@ -469,10 +481,12 @@ static void fake_log(struct fake *fake, const Kelp__Fake__Container *container)
 {
     const Kelp__Fake__Sandbox *sandbox = fake_sandbox_find(fake, container->sandbox_id);
     char path[4096];
-    if (sandbox == NULL || sandbox->config->log_directory[0] == 0 || container->config->log_path[0] == 0) {
+    if (sandbox == NULL || sandbox->config->log_directory[0] == 0 ||
+        container->config->log_path[0] == 0) {
         return;
     }
-    snprintf(path, sizeof path, "%s/%s", sandbox->config->log_directory, container->config->log_path);
+    snprintf(path, sizeof path, "%s/%s", sandbox->config->log_directory,
+             container->config->log_path);
     FILE *file = fopen(path, "ae");
     if (file != NULL) {
         struct tm time;
@@ -493,8 +507,8 @@ static void fake_count_start(struct fake *fake, const Kelp__Fake__Container *con
     snprintf(path, sizeof path, "%s.starts", fake->state_path);
     FILE *file = sandbox == NULL ? NULL : fopen(path, "ae");
     if (file != NULL) {
-        fprintf(file, "%s %s %u\n", sandbox->config->metadata->uid, container->config->metadata->name,
-                container->config->metadata->attempt);
+        fprintf(file, "%s %s %u\n", sandbox->config->metadata->uid,
+                container->config->metadata->name, container->config->metadata->attempt);
         fclose(file);
     }
 }
@@ -513,7 +527,8 @@ static void fake_start(struct fake *fake, const void *from, struct grpc_reply *r
         fake_save(fake);
         fake_log(fake, container);
         fake_count_start(fake, container);
-        fake_reply(reply, &(const Runtime__V1__StartContainerResponse)RUNTIME__V1__START_CONTAINER_RESPONSE__INIT);
+        fake_reply(reply, &(const Runtime__V1__StartContainerResponse)
+                              RUNTIME__V1__START_CONTAINER_RESPONSE__INIT);
     }
 }
 
@@ -527,7 +542,9 @@ static void fake_stop(struct fake *fake, const void *from, struct grpc_reply *re
     }
     fake_container_end(container, request->timeout == 0 ? 137 : 143);
     fake_save(fake);
-    fake_reply(reply, &(const Runtime__V1__StopContainerResponse)RUNTIME__V1__STOP_CONTAINER_RESPONSE__INIT);
+    fake_reply(
+        reply,
+        &(const Runtime__V1__StopContainerResponse)RUNTIME__V1__STOP_CONTAINER_RESPONSE__INIT);
 }
 
 static void fake_remove(struct fake *fake, const void *from, struct grpc_reply *reply)
@@ -540,7 +557,9 @@ static void fake_remove(struct fake *fake, const void *from, struct grpc_reply *
             break;
         }
     }
-    fake_reply(reply, &(const Runtime__V1__RemoveContainerResponse)RUNTIME__V1__REMOVE_CONTAINER_RESPONSE__INIT);
+    fake_reply(
+        reply,
+        &(const Runtime__V1__RemoveContainerResponse)RUNTIME__V1__REMOVE_CONTAINER_RESPONSE__INIT);
 }
 
 static void fake_list_containers(struct fake *fake, const void *from, struct grpc_reply *reply)
@@ -555,8 +574,9 @@ static void fake_list_containers(struct fake *fake, const void *from, struct grp
     for (size_t i = 0; i < fake->container_count; i++) {
         Kelp__Fake__Container *container = fake->containers[i];
         fake_container_age(container);
-        if (filter != NULL && !fake_labels_match(filter->label_selector, filter->n_label_selector,
-                                                 container->config->labels, container->config->n_labels)) {
+        if (filter != NULL &&
+            !fake_labels_match(filter->label_selector, filter->n_label_selector,
+                               container->config->labels, container->config->n_labels)) {
             continue;
         }
         Runtime__V1__Container *item = &items[message.n_containers];
@@ -612,7 +632,8 @@ static FILE *fake_file_open(const Kelp__Fake__Container *container, const char *
     for (size_t i = 0; i < container->config->n_mounts; i++) {
         const Runtime__V1__Mount *mount = container->config->mounts[i];
         const size_t size = strlen(mount->container_path);
-        if (strncmp(path, mount->container_path, size) == 0 && (path[size] == '/' || path[size] == 0) &&
+        if (strncmp(path, mount->container_path, size) == 0 &&
+            (path[size] == '/' || path[size] == 0) &&
             (best == NULL || size > strlen(best->container_path))) {
             best = mount;
         }
@@ -630,8 +651,8 @@ static void fake_exec(struct fake *fake, const void *from, struct grpc_reply *re
     const Runtime__V1__ExecSyncRequest *request = from;
     Kelp__Fake__Container *container = fake_container_find(fake, request->container_id);
     if (container == NULL || container->state != RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING) {
-        fake_refuse(reply, container == NULL ? GRPC_NOT_FOUND : GRPC_UNKNOWN, "container \"%s\" is not running",
-                    request->container_id);
+        fake_refuse(reply, container == NULL ? GRPC_NOT_FOUND : GRPC_UNKNOWN,
+                    "container \"%s\" is not running", request->container_id);
         return;
     }
     Runtime__V1__ExecSyncResponse message = RUNTIME__V1__EXEC_SYNC_RESPONSE__INIT;
@@ -644,12 +665,14 @@ static void fake_exec(struct fake *fake, const void *from, struct grpc_reply *re
         fake_save(fake);
     } else if (request->n_cmd == 1 && strcmp(request->cmd[0], "env") == 0) {
         for (size_t i = 0; i < container->config->n_envs; i++) {
-            fprintf(out, "%s=%s\n", container->config->envs[i]->key, container->config->envs[i]->value);
+            fprintf(out, "%s=%s\n", container->config->envs[i]->key,
+                    container->config->envs[i]->value);
         }
     } else if (request->n_cmd == 2 && strcmp(request->cmd[0], "cat") == 0) {
         FILE *file = fake_file_open(container, request->cmd[1]);
         message.exit_code = file == NULL ? 1 : 0;
-        for (int c; file != NULL && (c = fgetc(file)) != EOF && ftell(out) < (long)FAKE_CAT_BYTES;) {
+        for (int c;
+             file != NULL && (c = fgetc(file)) != EOF && ftell(out) < (long)FAKE_CAT_BYTES;) {
             fputc(c, out);
         }
         if (file != NULL) {
@@ -657,7 +680,8 @@ static void fake_exec(struct fake *fake, const void *from, struct grpc_reply *re
         }
     } else {
         message.exit_code = 127;
-        fprintf(out, FAKE_NAME ": no process runs here; env, cat PATH and kelp-fake-exit CODE are answered\n");
+        fprintf(out, FAKE_NAME
+                ": no process runs here; env, cat PATH and kelp-fake-exit CODE are answered\n");
     }
     fclose(out);
     message.out.data = (uint8_t *)text;
@@ -718,7 +742,8 @@ static const struct fake_method {
     {"PullImage", &runtime__v1__pull_image_request__descriptor, fake_pull},
 };
 
-static void fake_on_call(void *context, const char *name, struct bytes request, struct grpc_reply *reply)
+static void fake_on_call(void *context, const char *name, struct bytes request,
+                         struct grpc_reply *reply)
 {
     struct fake *fake = context;
     for (size_t i = 0; i < fake->fault_count; i++) {
@@ -732,7 +757,8 @@ static void fake_on_call(void *context, const char *name, struct bytes request, 
     for (size_t i = 0; i < sizeof fake_methods / sizeof *fake_methods; i++) {
         const struct fake_method *method = &fake_methods[i];
         if (strcmp(method->name, name) == 0) {
-            ProtobufCMessage *message = protobuf_c_message_unpack(method->request, NULL, request.size, request.data);
+            ProtobufCMessage *message =
+                protobuf_c_message_unpack(method->request, NULL, request.size, request.data);
             if (message == NULL) {
                 fake_refuse(reply, GRPC_INVALID_ARGUMENT, "the request of %s cannot be read", name);
                 return;
@@ -749,12 +775,18 @@ static const struct {
     const char *name;
     enum grpc_fault kind;
 } fake_fault_names[] = {
-    {"delay", GRPC_FAULT_NONE},          {"hang", GRPC_FAULT_HANG},
-    {"rst", GRPC_FAULT_RST},             {"refuse", GRPC_FAULT_REFUSE},
-    {"goaway", GRPC_FAULT_GOAWAY},       {"drop", GRPC_FAULT_DROP},
-    {"trailers-only", GRPC_FAULT_TRAILERS}, {"http-503", GRPC_FAULT_HTTP_503},
-    {"no-status", GRPC_FAULT_NO_STATUS}, {"oversized", GRPC_FAULT_OVERSIZED},
-    {"compressed", GRPC_FAULT_COMPRESSED}, {"garbage", GRPC_FAULT_GARBAGE},
+    {"delay", GRPC_FAULT_NONE},
+    {"hang", GRPC_FAULT_HANG},
+    {"rst", GRPC_FAULT_RST},
+    {"refuse", GRPC_FAULT_REFUSE},
+    {"goaway", GRPC_FAULT_GOAWAY},
+    {"drop", GRPC_FAULT_DROP},
+    {"trailers-only", GRPC_FAULT_TRAILERS},
+    {"http-503", GRPC_FAULT_HTTP_503},
+    {"no-status", GRPC_FAULT_NO_STATUS},
+    {"oversized", GRPC_FAULT_OVERSIZED},
+    {"compressed", GRPC_FAULT_COMPRESSED},
+    {"garbage", GRPC_FAULT_GARBAGE},
 };
 
 /* METHOD=FAULT[:MS][xCOUNT], for example StopContainer=delay:500 or CreateContainer=dropx1. */
@@ -762,7 +794,8 @@ static bool fake_fault_parse(struct fake *fake, const char *text)
 {
     char method[64], name[32];
     int used = 0;
-    if (fake->fault_count == FAKE_FAULTS || sscanf(text, "%63[^=]=%31[a-wyz0-9-]%n", method, name, &used) != 2) {
+    if (fake->fault_count == FAKE_FAULTS ||
+        sscanf(text, "%63[^=]=%31[a-wyz0-9-]%n", method, name, &used) != 2) {
         return false;
     }
     struct fake_fault *fault = &fake->faults[fake->fault_count];
@@ -819,7 +852,7 @@ static int fake_kill_container(const char *socket, const char *id)
         fprintf(stderr, "kelp-fake-cri: %s is no path of a socket\n", socket);
         return 2;
     }
-    char *command[] = {(char *)(uintptr_t)"kelp-fake-exit", (char *)(uintptr_t)"137"};
+    char *command[] = {(char *)(uintptr_t) "kelp-fake-exit", (char *)(uintptr_t) "137"};
     Runtime__V1__ExecSyncRequest request = RUNTIME__V1__EXEC_SYNC_REQUEST__INIT;
     request.container_id = (char *)(uintptr_t)id;
     request.n_cmd = 2;
@@ -827,8 +860,8 @@ static int fake_kill_container(const char *socket, const char *id)
     uint8_t *body = malloc(runtime__v1__exec_sync_request__get_packed_size(&request));
     CHECK(body != NULL);
     const size_t size = runtime__v1__exec_sync_request__pack(&request, body);
-    const int status = grpc_call(kill.client, "/runtime.v1.RuntimeService/ExecSync", bytes_of(body, size), 5000, NULL,
-                                 fake_kill_on_answer, &kill);
+    const int status = grpc_call(kill.client, "/runtime.v1.RuntimeService/ExecSync",
+                                 bytes_of(body, size), 5000, NULL, fake_kill_on_answer, &kill);
     CHECK(status == 0);
     uv_run(&loop, UV_RUN_DEFAULT);
     free(body);
@@ -896,7 +929,8 @@ int main(int argc, char **argv)
         } else if (option == 'c') {
             counted = optarg;
         } else if (option != 'x' || !fake_fault_parse(&fake, optarg)) {
-            fprintf(stderr, "kelp-fake-cri: %s\n", option == 'x' ? "a fault is METHOD=FAULT[:MS][xCOUNT]" : "see --help");
+            fprintf(stderr, "kelp-fake-cri: %s\n",
+                    option == 'x' ? "a fault is METHOD=FAULT[:MS][xCOUNT]" : "see --help");
             return 2;
         }
     }

@@ -24,12 +24,12 @@
 #include <string.h>
 #include <sys/un.h>
 
-#define GRPC_PREFIX_BYTES         5u
-#define GRPC_STREAM_WINDOW_BYTES  (1 << 20)
-#define GRPC_WINDOW_BYTES         (4 << 20)
-#define GRPC_HEADER_LIST_BYTES    (1u << 16)
+#define GRPC_PREFIX_BYTES        5u
+#define GRPC_STREAM_WINDOW_BYTES (1 << 20)
+#define GRPC_WINDOW_BYTES        (4 << 20)
+#define GRPC_HEADER_LIST_BYTES   (1u << 16)
 /* Outgoing bytes that the socket does not take yet; nghttp2 is not asked for more until they left. */
-#define GRPC_WRITE_BYTES          65536u
+#define GRPC_WRITE_BYTES 65536u
 
 enum grpc_connection { GRPC_IDLE, GRPC_DIALING, GRPC_UP, GRPC_CLOSED };
 
@@ -199,7 +199,8 @@ static void grpc_answer_ended(struct grpc_client *client)
             .message = call->message,
             .sent = call->was_sent,
             .error = call->error,
-            .body = call->code == GRPC_OK ? bytes_of(call->body, call->body_bytes) : bytes_of(NULL, 0),
+            .body =
+                call->code == GRPC_OK ? bytes_of(call->body, call->body_bytes) : bytes_of(NULL, 0),
         };
         call->on_answer(call->context, &answer);
         uv_close((uv_handle_t *)&call->deadline, grpc_call_on_closed);
@@ -277,7 +278,8 @@ static int grpc_on_header(nghttp2_session *session, const nghttp2_frame *frame, 
 /* Refuse the rest of a reply: the stream is reset, the connection lives on. */
 static void grpc_call_refuse(struct grpc_call *call, int code, const char *message)
 {
-    nghttp2_submit_rst_stream(call->client->session, NGHTTP2_FLAG_NONE, call->stream, NGHTTP2_CANCEL);
+    nghttp2_submit_rst_stream(call->client->session, NGHTTP2_FLAG_NONE, call->stream,
+                              NGHTTP2_CANCEL);
     grpc_call_end(call, code, 0, message);
 }
 
@@ -331,7 +333,8 @@ static int grpc_on_data(nghttp2_session *session, uint8_t flags, int32_t stream,
     return 0;
 }
 
-static int grpc_on_stream_close(nghttp2_session *session, int32_t stream, uint32_t error, void *user)
+static int grpc_on_stream_close(nghttp2_session *session, int32_t stream, uint32_t error,
+                                void *user)
 {
     (void)user;
     struct grpc_call *call = nghttp2_session_get_stream_user_data(session, stream);
@@ -349,10 +352,13 @@ static int grpc_on_stream_close(nghttp2_session *session, int32_t stream, uint32
     } else if (error == NGHTTP2_ENHANCE_YOUR_CALM) {
         grpc_call_end(call, GRPC_RESOURCE_EXHAUSTED, 0, "the peer asks for calm");
     } else if (call->http_status != 0 && call->http_status != 200) {
-        snprintf(message, sizeof message, "HTTP status %d instead of a gRPC reply", call->http_status);
-        grpc_call_end(call, call->http_status == 404 ? GRPC_UNIMPLEMENTED : GRPC_UNAVAILABLE, 0, message);
+        snprintf(message, sizeof message, "HTTP status %d instead of a gRPC reply",
+                 call->http_status);
+        grpc_call_end(call, call->http_status == 404 ? GRPC_UNIMPLEMENTED : GRPC_UNAVAILABLE, 0,
+                      message);
     } else if (error != NGHTTP2_NO_ERROR) {
-        snprintf(message, sizeof message, "the stream was reset: %s", nghttp2_http2_strerror(error));
+        snprintf(message, sizeof message, "the stream was reset: %s",
+                 nghttp2_http2_strerror(error));
         grpc_call_end(call, error == NGHTTP2_CANCEL ? GRPC_CANCELLED : GRPC_INTERNAL, 0, message);
     } else {
         grpc_call_end(call, GRPC_INTERNAL, 0, "the reply ended without grpc-status");
@@ -370,8 +376,8 @@ static int grpc_on_frame(nghttp2_session *session, const nghttp2_frame *frame, v
     return 0;
 }
 
-static ssize_t grpc_on_source(nghttp2_session *session, int32_t stream, uint8_t *buffer, size_t size,
-                              uint32_t *flags, nghttp2_data_source *source, void *user)
+static ssize_t grpc_on_source(nghttp2_session *session, int32_t stream, uint8_t *buffer,
+                              size_t size, uint32_t *flags, nghttp2_data_source *source, void *user)
 {
     (void)source;
     (void)user;
@@ -448,8 +454,10 @@ static void grpc_submit(struct grpc_call *call)
     snprintf(timeout, sizeof timeout, "%um", (unsigned)(left_ms > 99999999 ? 99999999 : left_ms));
 
 #define GRPC_HEADER(header, text)                                                                  \
-    {(uint8_t *)(uintptr_t)(header), (uint8_t *)(uintptr_t)(text), strlen(header), strlen(text),    \
-     NGHTTP2_NV_FLAG_NONE}
+    {                                                                                              \
+        (uint8_t *)(uintptr_t)(header), (uint8_t *)(uintptr_t)(text), strlen(header),              \
+            strlen(text), NGHTTP2_NV_FLAG_NONE                                                     \
+    }
     const nghttp2_nv headers[] = {
         GRPC_HEADER(":method", "POST"),
         GRPC_HEADER(":scheme", "http"),
@@ -461,8 +469,8 @@ static void grpc_submit(struct grpc_call *call)
         GRPC_HEADER("grpc-timeout", timeout),
     };
     const nghttp2_data_provider provider = {.read_callback = grpc_on_source};
-    const int32_t stream = nghttp2_submit_request(client->session, NULL, headers,
-                                                  sizeof headers / sizeof *headers, &provider, call);
+    const int32_t stream = nghttp2_submit_request(
+        client->session, NULL, headers, sizeof headers / sizeof *headers, &provider, call);
     if (stream < 0) {
         grpc_call_end(call, GRPC_UNAVAILABLE, 0, nghttp2_strerror(stream));
         return;
@@ -514,13 +522,14 @@ static void grpc_send(struct grpc_client *client)
         }
         written = written < 0 ? 0 : written;
         if ((size_t)written < filled) {
-            buffer = uv_buf_init((char *)client->write_buffer + written, (unsigned)filled - (unsigned)written);
+            buffer = uv_buf_init((char *)client->write_buffer + written,
+                                 (unsigned)filled - (unsigned)written);
             client->writing = true;
             client->write_pending = true;
             client->write.connection = client->connection;
             client->write.request.data = client;
-            const int status = uv_write(&client->write.request, (uv_stream_t *)client->pipe, &buffer, 1,
-                                        grpc_on_written);
+            const int status = uv_write(&client->write.request, (uv_stream_t *)client->pipe,
+                                        &buffer, 1, grpc_on_written);
             if (status < 0) {
                 client->writing = client->write_pending = false;
                 grpc_drop(client, uv_strerror(status));
@@ -528,7 +537,8 @@ static void grpc_send(struct grpc_client *client)
             }
         }
     }
-    if (client->state == GRPC_UP && !client->writing && !nghttp2_session_want_read(client->session) &&
+    if (client->state == GRPC_UP && !client->writing &&
+        !nghttp2_session_want_read(client->session) &&
         !nghttp2_session_want_write(client->session)) {
         grpc_drop(client, "the peer said GOAWAY");
     }
@@ -559,10 +569,12 @@ static void grpc_on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buff
         return;
     }
     if (size < 0) {
-        grpc_drop(client, size == UV_EOF ? "the runtime closed the connection" : uv_strerror((int)size));
+        grpc_drop(client,
+                  size == UV_EOF ? "the runtime closed the connection" : uv_strerror((int)size));
         return;
     }
-    const ssize_t taken = nghttp2_session_mem_recv(client->session, (const uint8_t *)buffer->base, (size_t)size);
+    const ssize_t taken =
+        nghttp2_session_mem_recv(client->session, (const uint8_t *)buffer->base, (size_t)size);
     if (taken < 0) {
         grpc_drop(client, nghttp2_strerror((int)taken));
         return;
@@ -593,8 +605,8 @@ static int grpc_session_start(struct grpc_client *client)
     };
     status = nghttp2_submit_settings(client->session, NGHTTP2_FLAG_NONE, settings, 3);
     return status != 0 ? status
-                       : nghttp2_session_set_local_window_size(client->session, NGHTTP2_FLAG_NONE, 0,
-                                                               GRPC_WINDOW_BYTES);
+                       : nghttp2_session_set_local_window_size(client->session, NGHTTP2_FLAG_NONE,
+                                                               0, GRPC_WINDOW_BYTES);
 }
 
 static void grpc_on_connected(uv_connect_t *connect, int status)
@@ -605,7 +617,8 @@ static void grpc_on_connected(uv_connect_t *connect, int status)
     }
     if (status < 0) {
         char message[sizeof client->path + 64];
-        snprintf(message, sizeof message, "cannot connect to %s: %s", client->path, uv_strerror(status));
+        snprintf(message, sizeof message, "cannot connect to %s: %s", client->path,
+                 uv_strerror(status));
         for (struct grpc_call *call = client->open.first, *next; call != NULL; call = next) {
             next = call->next;
             grpc_call_end(call, GRPC_UNAVAILABLE, status, message);
@@ -661,7 +674,8 @@ static void grpc_on_prepare(uv_prepare_t *prepare)
         }
     }
     grpc_send(client);
-    if (client->state == GRPC_IDLE && client->open.first != NULL && !uv_is_active((uv_handle_t *)&client->redial)) {
+    if (client->state == GRPC_IDLE && client->open.first != NULL &&
+        !uv_is_active((uv_handle_t *)&client->redial)) {
         grpc_dial(client);
     }
     grpc_answer_ended(client);
@@ -693,7 +707,8 @@ static void grpc_on_deadline(uv_timer_t *timer)
 {
     struct grpc_call *call = timer->data;
     if (call->stream != 0) {
-        nghttp2_submit_rst_stream(call->client->session, NGHTTP2_FLAG_NONE, call->stream, NGHTTP2_CANCEL);
+        nghttp2_submit_rst_stream(call->client->session, NGHTTP2_FLAG_NONE, call->stream,
+                                  NGHTTP2_CANCEL);
     }
     grpc_call_end(call, GRPC_DEADLINE_EXCEEDED, 0, "the deadline passed");
 }
@@ -752,7 +767,8 @@ int grpc_call(struct grpc_client *client, const char *method, struct bytes reque
 void grpc_cancel(struct grpc_call *call)
 {
     if (!call->ended && call->stream != 0) {
-        nghttp2_submit_rst_stream(call->client->session, NGHTTP2_FLAG_NONE, call->stream, NGHTTP2_CANCEL);
+        nghttp2_submit_rst_stream(call->client->session, NGHTTP2_FLAG_NONE, call->stream,
+                                  NGHTTP2_CANCEL);
     }
     grpc_call_end(call, GRPC_CANCELLED, 0, "cancelled");
 }
@@ -781,7 +797,8 @@ void grpc_close(struct grpc_client *client, void (*on_closed)(void *context), vo
     uv_prepare_stop(&client->prepare);
     uv_timer_stop(&client->redial);
     uv_idle_stop(&client->idle);
-    uv_idle_start(&client->idle, grpc_on_last_turn); /* answers come from the loop, never from here */
+    uv_idle_start(&client->idle,
+                  grpc_on_last_turn); /* answers come from the loop, never from here */
 }
 
 unsigned grpc_connections(const struct grpc_client *client)

@@ -37,10 +37,11 @@ enum grpc_code {
 
 struct grpc_answer {
     enum grpc_code code;
-    const char *message; /* English or the peer's words; "" for GRPC_OK. Lent during the callback. */
-    bool sent;           /* false: the request never left, so nothing happened there */
-    int error;           /* negative errno when the socket could not be reached, else 0 */
-    struct bytes body;   /* the reply message of GRPC_OK; lent during the callback */
+    const char
+        *message;      /* English or the peer's words; "" for GRPC_OK. Lent during the callback. */
+    bool sent;         /* false: the request never left, so nothing happened there */
+    int error;         /* negative errno when the socket could not be reached, else 0 */
+    struct bytes body; /* the reply message of GRPC_OK; lent during the callback */
 };
 
 struct grpc_client;

@@ -114,12 +114,14 @@ static void serve_flush(struct serve_connection *connection)
 {
     const uint8_t *data;
     ssize_t size;
-    while (connection->session != NULL && (size = nghttp2_session_mem_send(connection->session, &data)) > 0) {
+    while (connection->session != NULL &&
+           (size = nghttp2_session_mem_send(connection->session, &data)) > 0) {
         struct serve_write *write = malloc(sizeof *write + (size_t)size);
         CHECK(write != NULL);
         memcpy(write->data, data, (size_t)size);
         const uv_buf_t buffer = uv_buf_init((char *)write->data, (unsigned)size);
-        if (uv_write(&write->request, (uv_stream_t *)&connection->pipe, &buffer, 1, serve_on_written) != 0) {
+        if (uv_write(&write->request, (uv_stream_t *)&connection->pipe, &buffer, 1,
+                     serve_on_written) != 0) {
             free(write);
             break;
         }
@@ -131,8 +133,10 @@ static void serve_flush(struct serve_connection *connection)
 }
 
 #define SERVE_HEADER(name, value)                                                                  \
-    {(uint8_t *)(uintptr_t)(name), (uint8_t *)(uintptr_t)(value), strlen(name), strlen(value),      \
-     NGHTTP2_NV_FLAG_NONE}
+    {                                                                                              \
+        (uint8_t *)(uintptr_t)(name), (uint8_t *)(uintptr_t)(value), strlen(name), strlen(value),  \
+            NGHTTP2_NV_FLAG_NONE                                                                   \
+    }
 
 static ssize_t serve_on_source(nghttp2_session *session, int32_t id, uint8_t *buffer, size_t size,
                                uint32_t *flags, nghttp2_data_source *source, void *user)
@@ -159,7 +163,8 @@ static void serve_frame_body(struct serve_stream *stream)
     struct grpc_reply *reply = &stream->reply;
     if (reply->fault == GRPC_FAULT_OVERSIZED || reply->fault == GRPC_FAULT_GARBAGE) {
         free(reply->body);
-        reply->body_bytes = reply->fault == GRPC_FAULT_OVERSIZED ? LIMIT_GRPC_MESSAGE_BYTES + (1u << 20) : 64;
+        reply->body_bytes =
+            reply->fault == GRPC_FAULT_OVERSIZED ? LIMIT_GRPC_MESSAGE_BYTES + (1u << 20) : 64;
         reply->body = malloc(reply->body_bytes);
         CHECK(reply->body != NULL);
         memset(reply->body, 0xff, reply->body_bytes);
@@ -203,13 +208,15 @@ static void serve_answer(struct serve_stream *stream)
     case GRPC_FAULT_RST:
     case GRPC_FAULT_REFUSE:
         nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream->id,
-                                  reply->fault == GRPC_FAULT_RST ? NGHTTP2_CANCEL : NGHTTP2_REFUSED_STREAM);
+                                  reply->fault == GRPC_FAULT_RST ? NGHTTP2_CANCEL
+                                                                 : NGHTTP2_REFUSED_STREAM);
         break;
     case GRPC_FAULT_TRAILERS:
         serve_error(stream, GRPC_INTERNAL, "caf%C3%A9 is 50%25 closed");
         break;
     case GRPC_FAULT_HTTP_503: {
-        const nghttp2_nv headers[] = {SERVE_HEADER(":status", "503"), SERVE_HEADER("content-type", "text/plain")};
+        const nghttp2_nv headers[] = {SERVE_HEADER(":status", "503"),
+                                      SERVE_HEADER("content-type", "text/plain")};
         nghttp2_submit_response(session, stream->id, headers, 2, NULL);
         break;
     }
@@ -225,7 +232,8 @@ static void serve_answer(struct serve_stream *stream)
             const nghttp2_nv headers[] = {SERVE_HEADER(":status", "200"),
                                           SERVE_HEADER("content-type", "application/grpc")};
             serve_frame_body(stream);
-            const nghttp2_data_provider provider = {.source.ptr = stream, .read_callback = serve_on_source};
+            const nghttp2_data_provider provider = {.source.ptr = stream,
+                                                    .read_callback = serve_on_source};
             nghttp2_submit_response(session, stream->id, headers, 2, &provider);
         }
         break;
@@ -262,21 +270,22 @@ static int serve_on_begin(nghttp2_session *session, const nghttp2_frame *frame, 
     return 0;
 }
 
-static int serve_on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
-                           size_t name_bytes, const uint8_t *value, size_t value_bytes, uint8_t flags,
-                           void *user)
+static int serve_on_header(nghttp2_session *session, const nghttp2_frame *frame,
+                           const uint8_t *name, size_t name_bytes, const uint8_t *value,
+                           size_t value_bytes, uint8_t flags, void *user)
 {
     (void)flags;
     (void)user;
-    struct serve_stream *stream = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    struct serve_stream *stream =
+        nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
     if (stream != NULL && bytes_equal_text(bytes_of(name, name_bytes), ":path")) {
         snprintf(stream->path, sizeof stream->path, "%.*s", (int)value_bytes, (const char *)value);
     }
     return 0;
 }
 
-static int serve_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data, size_t size,
-                         void *user)
+static int serve_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data,
+                         size_t size, void *user)
 {
     (void)flags;
     (void)user;
@@ -303,14 +312,16 @@ static int serve_on_frame(nghttp2_session *session, const nghttp2_frame *frame, 
         (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) {
         return 0;
     }
-    struct serve_stream *stream = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    struct serve_stream *stream =
+        nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
     if (stream == NULL || stream->timer_open) {
         return 0;
     }
     const char *slash = strrchr(stream->path, '/');
     if (stream->request_bytes < 5) {
         stream->reply.code = GRPC_INVALID_ARGUMENT;
-        snprintf(stream->reply.message, sizeof stream->reply.message, "the request holds no message");
+        snprintf(stream->reply.message, sizeof stream->reply.message,
+                 "the request holds no message");
     } else {
         server->handler(server->context, slash == NULL ? "" : slash + 1,
                         bytes_of(stream->request + 5, stream->request_bytes - 5), &stream->reply);
@@ -318,7 +329,8 @@ static int serve_on_frame(nghttp2_session *session, const nghttp2_frame *frame, 
     uv_timer_init(server->loop, &stream->timer);
     stream->timer.data = stream;
     stream->timer_open = true;
-    uv_timer_start(&stream->timer, serve_on_delay, stream->reply.delay_ms, 0); /* 0: after this callback */
+    uv_timer_start(&stream->timer, serve_on_delay, stream->reply.delay_ms,
+                   0); /* 0: after this callback */
     return 0;
 }
 
@@ -351,8 +363,9 @@ static void serve_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
 static void serve_on_read(uv_stream_t *pipe, ssize_t size, const uv_buf_t *buffer)
 {
     struct serve_connection *connection = pipe->data;
-    if (size < 0 || (size > 0 && nghttp2_session_mem_recv(connection->session, (const uint8_t *)buffer->base,
-                                                          (size_t)size) < 0)) {
+    if (size < 0 ||
+        (size > 0 && nghttp2_session_mem_recv(connection->session, (const uint8_t *)buffer->base,
+                                              (size_t)size) < 0)) {
         serve_drop(connection);
         return;
     }

@@ -12,17 +12,17 @@
 
 enum grpc_fault {
     GRPC_FAULT_NONE,
-    GRPC_FAULT_HANG,      /* never answer */
-    GRPC_FAULT_RST,       /* reset the stream with CANCEL */
-    GRPC_FAULT_REFUSE,    /* reset the stream with REFUSED_STREAM */
-    GRPC_FAULT_GOAWAY,    /* answer, and say GOAWAY with it */
-    GRPC_FAULT_DROP,      /* close the connection instead of answering */
-    GRPC_FAULT_TRAILERS,  /* trailers-only: code 13 and a percent-encoded message in the one header frame */
-    GRPC_FAULT_HTTP_503,  /* a plain HTTP error */
-    GRPC_FAULT_NO_STATUS, /* headers and body, and an end without grpc-status */
-    GRPC_FAULT_OVERSIZED, /* a body of 17 MiB */
+    GRPC_FAULT_HANG,   /* never answer */
+    GRPC_FAULT_RST,    /* reset the stream with CANCEL */
+    GRPC_FAULT_REFUSE, /* reset the stream with REFUSED_STREAM */
+    GRPC_FAULT_GOAWAY, /* answer, and say GOAWAY with it */
+    GRPC_FAULT_DROP,   /* close the connection instead of answering */
+    GRPC_FAULT_TRAILERS, /* trailers-only: code 13 and a percent-encoded message in the one header frame */
+    GRPC_FAULT_HTTP_503,   /* a plain HTTP error */
+    GRPC_FAULT_NO_STATUS,  /* headers and body, and an end without grpc-status */
+    GRPC_FAULT_OVERSIZED,  /* a body of 17 MiB */
     GRPC_FAULT_COMPRESSED, /* the compressed flag set */
-    GRPC_FAULT_GARBAGE,   /* status OK, and a body that is no protobuf */
+    GRPC_FAULT_GARBAGE,    /* status OK, and a body that is no protobuf */
 };
 
 struct grpc_reply {

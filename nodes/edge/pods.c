@@ -41,7 +41,8 @@ static struct pod_entry *pods_find(const struct pods *pods, const char *uid)
     return found ? pods->entries[place] : NULL;
 }
 
-static struct pod_entry *pods_add(struct pods *pods, const char *uid, const char *namespace, const char *name)
+static struct pod_entry *pods_add(struct pods *pods, const char *uid, const char *namespace,
+                                  const char *name)
 {
     bool found;
     const size_t place = pods_place(pods, uid, &found);
@@ -57,7 +58,8 @@ static struct pod_entry *pods_add(struct pods *pods, const char *uid, const char
     arena_init(&pod->status_arena);
     pods->entries = realloc(pods->entries, (pods->count + 1) * sizeof(struct pod_entry *));
     CHECK(pods->entries != NULL);
-    memmove(pods->entries + place + 1, pods->entries + place, (pods->count - place) * sizeof(struct pod_entry *));
+    memmove(pods->entries + place + 1, pods->entries + place,
+            (pods->count - place) * sizeof(struct pod_entry *));
     pods->entries[place] = pod;
     pods->count++;
     return pod;
@@ -97,10 +99,12 @@ struct pods_container *pods_container_find(struct pod_entry *pod, const char *na
 /* Calls under way name containers by their place, so places are never given up. */
 static struct pods_container *pods_container_add(struct pod_entry *pod, const char *name)
 {
-    pod->containers = realloc(pod->containers, (pod->container_count + 1) * sizeof *pod->containers);
+    pod->containers =
+        realloc(pod->containers, (pod->container_count + 1) * sizeof *pod->containers);
     CHECK(pod->containers != NULL);
     struct pods_container *container = &pod->containers[pod->container_count++];
-    *container = (struct pods_container){.name = text_own(name), .slot = {.recorded = -1, .asked = -1}};
+    *container =
+        (struct pods_container){.name = text_own(name), .slot = {.recorded = -1, .asked = -1}};
     return container;
 }
 
@@ -147,7 +151,8 @@ static void pods_wish_parse(struct pod_entry *pod, struct bytes json)
     }
     for (size_t i = 0; i < spec.container_count; i++) {
         struct pods_container *container = pods_container_find(pod, spec.containers[i].name);
-        container = container != NULL ? container : pods_container_add(pod, spec.containers[i].name);
+        container =
+            container != NULL ? container : pods_container_add(pod, spec.containers[i].name);
         container->spec = &pod->spec.containers[i];
         container->pull = (struct pods_retry){0}; /* another image, another chance */
         container->image_present = false;
@@ -177,7 +182,8 @@ int pods_desire(struct pods *pods, const struct pods_wish *wish)
         pod->files_again = true; /* labels may be in a downwardAPI volume */
     }
     for (size_t i = 0; i < wish->attempt_count; i++) {
-        pods_attempt_recorded(pods, object->uid, wish->attempts[i].container, wish->attempts[i].attempt);
+        pods_attempt_recorded(pods, object->uid, wish->attempts[i].container,
+                              wish->attempts[i].attempt);
     }
     if (first && wish->status != NULL) {
         pods_remember(pod, wish->status);
@@ -206,7 +212,8 @@ void pods_object_changed(struct pods *pods, bool secret, const char *namespace, 
         struct pod_entry *pod = pods->entries[i];
         for (size_t k = 0; pod->parsed && k < pod->spec.reference_count; k++) {
             const struct pod_reference *reference = &pod->spec.references[k];
-            if (reference->secret != secret || strcmp(reference->name, name) != 0 || strcmp(pod->namespace, namespace) != 0) {
+            if (reference->secret != secret || strcmp(reference->name, name) != 0 ||
+                strcmp(pod->namespace, namespace) != 0) {
                 continue;
             }
             pod->dirty = true;
@@ -219,7 +226,8 @@ void pods_object_changed(struct pods *pods, bool secret, const char *namespace, 
     }
 }
 
-void pods_attempt_recorded(struct pods *pods, const char *uid, const char *container, uint32_t attempt)
+void pods_attempt_recorded(struct pods *pods, const char *uid, const char *container,
+                           uint32_t attempt)
 {
     struct pod_entry *pod = pods_find(pods, uid);
     if (pod == NULL) {
@@ -240,7 +248,8 @@ void pods_attempt_recorded(struct pods *pods, const char *uid, const char *conta
     pod->dirty = true;
 }
 
-void pods_on_volumes(struct pods *pods, const char *uid, int status, const char *message, struct pods_time now)
+void pods_on_volumes(struct pods *pods, const char *uid, int status, const char *message,
+                     struct pods_time now)
 {
     struct pod_entry *pod = pods_find(pods, uid);
     if (pod == NULL || pod->files != FILES_WRITING) {
@@ -259,7 +268,8 @@ void pods_on_volumes(struct pods *pods, const char *uid, int status, const char 
     pods_event(pods, pod, "", "Warning", "FailedMount", now, "%s", message);
 }
 
-void pods_on_removed(struct pods *pods, const char *uid, int status, const char *message, struct pods_time now)
+void pods_on_removed(struct pods *pods, const char *uid, int status, const char *message,
+                     struct pods_time now)
 {
     struct pod_entry *pod = pods_find(pods, uid);
     if (pod == NULL || pod->removal != REMOVAL_ASKED) {
@@ -280,7 +290,8 @@ void pods_hint(struct pods *pods)
 
 /* -- calls -------------------------------------------------------------------------------------- */
 
-void pods_retry_later(struct pods_retry *retry, uint64_t first_ms, uint64_t max_ms, struct pods_time now)
+void pods_retry_later(struct pods_retry *retry, uint64_t first_ms, uint64_t max_ms,
+                      struct pods_time now)
 {
     uint64_t delay_ms = first_ms;
     for (unsigned i = 0; i < retry->failures && delay_ms < max_ms; i++) {
@@ -321,7 +332,8 @@ struct pods_object *pods_object_get(struct pod_entry *pod, const char *id)
 }
 
 /* A free place in the table of calls, passed to the door; NULL when either did not take it. */
-static struct pods_call *pods_call_begin(struct pods *pods, struct pod_entry *pod, const struct driver_call *call)
+static struct pods_call *pods_call_begin(struct pods *pods, struct pod_entry *pod,
+                                         const struct driver_call *call)
 {
     struct pods_call *place = NULL;
     for (size_t i = 0; i < LIMIT_DRIVER_CALLS && place == NULL; i++) {
@@ -341,8 +353,8 @@ static struct pods_call *pods_call_begin(struct pods *pods, struct pod_entry *po
     return place;
 }
 
-uint64_t pods_call_slot(struct pods *pods, struct pod_entry *pod, struct pods_slot *slot, int container,
-                        const struct driver_call *call, struct pods_time now)
+uint64_t pods_call_slot(struct pods *pods, struct pod_entry *pod, struct pods_slot *slot,
+                        int container, const struct driver_call *call, struct pods_time now)
 {
     CHECK(slot->call == 0);
     struct pods_call *place = pods_call_begin(pods, pod, call);
@@ -356,8 +368,8 @@ uint64_t pods_call_slot(struct pods *pods, struct pod_entry *pod, struct pods_sl
     return place->id;
 }
 
-void pods_call_object(struct pods *pods, struct pod_entry *pod, const char *id, const struct driver_call *call,
-                      struct pods_time now)
+void pods_call_object(struct pods *pods, struct pod_entry *pod, const char *id,
+                      const struct driver_call *call, struct pods_time now)
 {
     struct pods_object *object = pods_object_get(pod, id);
     struct pods_call *place = pods_call_begin(pods, pod, call);
@@ -372,8 +384,8 @@ void pods_call_object(struct pods *pods, struct pod_entry *pod, const char *id, 
     object->grace_seconds = call->grace_seconds;
 }
 
-void pods_event(struct pods *pods, struct pod_entry *pod, const char *container, const char *type, const char *reason,
-                struct pods_time now, const char *format, ...)
+void pods_event(struct pods *pods, struct pod_entry *pod, const char *container, const char *type,
+                const char *reason, struct pods_time now, const char *format, ...)
 {
     char message[PODS_TEXT_BYTES], whole[PODS_TEXT_BYTES];
     va_list list;
@@ -406,8 +418,10 @@ static void pods_list_copy(struct pods *pods, const struct driver_list *list)
 {
     struct arena *arena = &pods->list_arena;
     arena_deinit(arena);
-    struct driver_sandbox_seen *sandboxes = arena_claim(arena, list->sandbox_count, sizeof *sandboxes);
-    struct driver_container_seen *containers = arena_claim(arena, list->container_count, sizeof *containers);
+    struct driver_sandbox_seen *sandboxes =
+        arena_claim(arena, list->sandbox_count, sizeof *sandboxes);
+    struct driver_container_seen *containers =
+        arena_claim(arena, list->container_count, sizeof *containers);
     for (size_t i = 0; i < list->sandbox_count; i++) {
         sandboxes[i] = list->sandboxes[i];
         sandboxes[i].id = arena_text(arena, list->sandboxes[i].id);
@@ -431,10 +445,12 @@ static void pods_list_copy(struct pods *pods, const struct driver_list *list)
         containers[i].reason = arena_text(arena, from->reason);
         containers[i].message = arena_text(arena, from->message);
     }
-    pods->list = (struct driver_list){sandboxes, list->sandbox_count, containers, list->container_count};
+    pods->list =
+        (struct driver_list){sandboxes, list->sandbox_count, containers, list->container_count};
 }
 
-static void run_update(struct pods_run *run, const struct driver_container_seen *seen, const struct pod_entry *pod)
+static void run_update(struct pods_run *run, const struct driver_container_seen *seen,
+                       const struct pod_entry *pod)
 {
     const bool replaced = run->replaced, start_asked = run->start_asked;
     *run = (struct pods_run){
@@ -468,7 +484,8 @@ static void run_vanish(struct pods_run *run, struct pods_time now)
         run->exit_code = 137; /* as the kubelet tells it */
         run->finished_ms = now.wall_ms;
         snprintf(run->reason, sizeof run->reason, "ContainerStatusUnknown");
-        snprintf(run->message, sizeof run->message, "The container could not be located in the runtime");
+        snprintf(run->message, sizeof run->message,
+                 "The container could not be located in the runtime");
     }
 }
 
@@ -505,10 +522,13 @@ static void pods_view_containers(struct pods *pods, struct pod_entry *pod, struc
         struct pods_run *current = &container->current, *previous = &container->previous;
         if (current->state == RUN_NONE || seen->attempt > current->attempt) {
             if (current->state == RUN_NONE) {
-                container->crashes = seen->attempt < 6 ? seen->attempt : 6; /* an earlier life counted them */
+                container->crashes =
+                    seen->attempt < 6 ? seen->attempt : 6; /* an earlier life counted them */
             }
             *previous = *current;
-            container->logs_from = current->state == RUN_NONE && seen->attempt > 1 ? seen->attempt - 1 : container->logs_from;
+            container->logs_from = current->state == RUN_NONE && seen->attempt > 1
+                                       ? seen->attempt - 1
+                                       : container->logs_from;
             *current = (struct pods_run){0};
             run_update(current, seen, pod);
             container->exit_noticed = false;
@@ -522,14 +542,16 @@ static void pods_view_containers(struct pods *pods, struct pod_entry *pod, struc
     }
     for (size_t i = 0; i < pod->container_count; i++) {
         struct pods_container *container = &pod->containers[i];
-        for (const struct pods_object *object = pod->objects; object != NULL; object = object->next) {
+        for (const struct pods_object *object = pod->objects; object != NULL;
+             object = object->next) {
             if (container->current.state == RUN_CREATED && container->current.listed &&
-                strcmp(object->id, container->current.id) == 0 && pods_object_is_free(pods, object)) {
+                strcmp(object->id, container->current.id) == 0 &&
+                pods_object_is_free(pods, object)) {
                 container->current.start_asked = false; /* it was refused: the listing is newer */
             }
         }
-        if (container->current.state != RUN_NONE && !container->current.listed && pods_slot_is_free(pods, &container->slot) &&
-            !container_take_back(container)) {
+        if (container->current.state != RUN_NONE && !container->current.listed &&
+            pods_slot_is_free(pods, &container->slot) && !container_take_back(container)) {
             run_vanish(&container->current, now);
         }
         if (container->previous.state != RUN_NONE && !container->previous.listed) {
@@ -564,7 +586,8 @@ static void pods_view(struct pods *pods, struct pod_entry *pod, struct pods_time
     pod->sandbox = NULL;
     for (size_t i = 0; i < pods->list.sandbox_count; i++) {
         const struct driver_sandbox_seen *seen = &pods->list.sandboxes[i];
-        if (strcmp(seen->pod_uid, pod->uid) == 0 && (pod->sandbox == NULL || seen->attempt > pod->sandbox->attempt)) {
+        if (strcmp(seen->pod_uid, pod->uid) == 0 &&
+            (pod->sandbox == NULL || seen->attempt > pod->sandbox->attempt)) {
             pod->sandbox = seen;
         }
     }
@@ -582,8 +605,8 @@ static void pods_view(struct pods *pods, struct pod_entry *pod, struct pods_time
     pod->dirty = true;
 }
 
-static void pods_on_list(struct pods *pods, const struct pods_call *call, const struct driver_answer *answer,
-                         struct pods_time now)
+static void pods_on_list(struct pods *pods, const struct pods_call *call,
+                         const struct driver_answer *answer, struct pods_time now)
 {
     pods->listing = false;
     pods->list_at_ms = now.mono_ms + POD_RELIST_MS;
@@ -600,10 +623,12 @@ static void pods_on_list(struct pods *pods, const struct pods_call *call, const 
         for (size_t i = 0; i < pods->list.sandbox_count + pods->list.container_count; i++) {
             const bool sandbox = i < pods->list.sandbox_count;
             const struct driver_sandbox_seen *s = sandbox ? &pods->list.sandboxes[i] : NULL;
-            const struct driver_container_seen *c = sandbox ? NULL : &pods->list.containers[i - pods->list.sandbox_count];
+            const struct driver_container_seen *c =
+                sandbox ? NULL : &pods->list.containers[i - pods->list.sandbox_count];
             const char *uid = sandbox ? s->pod_uid : c->pod_uid;
             if (uid[0] != 0 && pods_find(pods, uid) == NULL) {
-                pods_add(pods, uid, sandbox ? s->pod_namespace : c->pod_namespace, sandbox ? s->pod_name : c->pod_name);
+                pods_add(pods, uid, sandbox ? s->pod_namespace : c->pod_namespace,
+                         sandbox ? s->pod_name : c->pod_name);
             }
         }
     }
@@ -614,8 +639,9 @@ static void pods_on_list(struct pods *pods, const struct pods_call *call, const 
 
 /* -- answers ------------------------------------------------------------------------------------ */
 
-static void pods_on_image(struct pods *pods, struct pod_entry *pod, struct pods_container *container,
-                          const struct driver_answer *answer, struct pods_time now)
+static void pods_on_image(struct pods *pods, struct pod_entry *pod,
+                          struct pods_container *container, const struct driver_answer *answer,
+                          struct pods_time now)
 {
     const char *image = container->spec != NULL ? container->spec->image : "";
     if (answer->status == 0) {
@@ -625,16 +651,18 @@ static void pods_on_image(struct pods *pods, struct pod_entry *pod, struct pods_
         container->reason[0] = container->message[0] = 0;
         return;
     }
-    if (answer->verb == DRIVER_IMAGE_STATUS && answer->status == DRIVER_NOT_FOUND && container->spec != NULL &&
-        container->spec->pull != POD_PULL_NEVER) {
+    if (answer->verb == DRIVER_IMAGE_STATUS && answer->status == DRIVER_NOT_FOUND &&
+        container->spec != NULL && container->spec->pull != POD_PULL_NEVER) {
         container->image_missing = true;
         return;
     }
     container->image_missing = false; /* it may be imported by hand meanwhile: look again first */
     const bool never = container->spec != NULL && container->spec->pull == POD_PULL_NEVER;
-    snprintf(container->reason, sizeof container->reason, "%s", never ? "ErrImageNeverPull" : "ErrImagePull");
-    snprintf(container->message, sizeof container->message, never ? "Container image \"%s\" is not present with pull policy of Never%s"
-                                                                 : "failed to pull image \"%s\": %s",
+    snprintf(container->reason, sizeof container->reason, "%s",
+             never ? "ErrImageNeverPull" : "ErrImagePull");
+    snprintf(container->message, sizeof container->message,
+             never ? "Container image \"%s\" is not present with pull policy of Never%s"
+                   : "failed to pull image \"%s\": %s",
              image, never ? "" : answer->message);
     container->pull_failed_ms = now.mono_ms;
     pods_retry_later(&container->pull, POD_BACKOFF_MS, POD_BACKOFF_MAX_MS, now);
@@ -644,7 +672,8 @@ static void pods_on_image(struct pods *pods, struct pod_entry *pod, struct pods_
 static void pods_on_slot(struct pods *pods, struct pod_entry *pod, const struct pods_call *call,
                          const struct driver_answer *answer, struct pods_time now)
 {
-    struct pods_container *container = call->container >= 0 ? &pod->containers[call->container] : NULL;
+    struct pods_container *container =
+        call->container >= 0 ? &pod->containers[call->container] : NULL;
     struct pods_slot *slot = container != NULL ? &container->slot : &pod->sandbox_slot;
     CHECK(slot->call == call->id);
     slot->call = 0;
@@ -665,8 +694,8 @@ static void pods_on_slot(struct pods *pods, struct pod_entry *pod, const struct 
     }
     pods_retry_later(&slot->retry, POD_RETRY_MS, POD_RETRY_MAX_MS, now);
     pods_event(pods, pod, container != NULL ? container->name : "", "Warning",
-               container != NULL ? "Failed" : "FailedCreatePodSandBox", now, "%s: %s", driver_verb_text(answer->verb),
-               answer->message);
+               container != NULL ? "Failed" : "FailedCreatePodSandBox", now, "%s: %s",
+               driver_verb_text(answer->verb), answer->message);
     if (container != NULL) {
         container->image_present = false;
         snprintf(container->reason, sizeof container->reason, "CreateContainerError");
@@ -686,19 +715,22 @@ static void pods_on_object(struct pods *pods, struct pod_entry *pod, const struc
     if (answer->status == 0 || answer->status == DRIVER_NOT_FOUND) {
         object->stopped = object->stopped || answer->verb == DRIVER_SANDBOX_STOP;
         object->retry = (struct pods_retry){0};
-        for (size_t i = 0; i < pod->container_count && answer->verb == DRIVER_CONTAINER_START; i++) {
+        for (size_t i = 0; i < pod->container_count && answer->verb == DRIVER_CONTAINER_START;
+             i++) {
             if (strcmp(pod->containers[i].current.id, call->object) == 0) {
-                pods_event(pods, pod, pod->containers[i].name, "Normal", "Started", now, "Started container %s",
-                           pod->containers[i].name);
+                pods_event(pods, pod, pod->containers[i].name, "Normal", "Started", now,
+                           "Started container %s", pod->containers[i].name);
             }
         }
         return;
     }
     pods_retry_later(&object->retry, POD_RETRY_MS, POD_RETRY_MAX_MS, now);
-    pods_event(pods, pod, "", "Warning", "Failed", now, "%s: %s", driver_verb_text(answer->verb), answer->message);
+    pods_event(pods, pod, "", "Warning", "Failed", now, "%s: %s", driver_verb_text(answer->verb),
+               answer->message);
 }
 
-void pods_on_answer(struct pods *pods, uint64_t id, const struct driver_answer *answer, struct pods_time now)
+void pods_on_answer(struct pods *pods, uint64_t id, const struct driver_answer *answer,
+                    struct pods_time now)
 {
     struct pods_call *place = NULL;
     for (size_t i = 0; i < LIMIT_DRIVER_CALLS && place == NULL; i++) {
@@ -729,11 +761,13 @@ void pods_on_answer(struct pods *pods, uint64_t id, const struct driver_answer *
 
 static void pods_list_ask(struct pods *pods, struct pods_time now)
 {
-    const bool due = now.mono_ms >= pods->list_at_ms || (pods->list_wanted && now.mono_ms >= pods->list_earliest_ms);
+    const bool due = now.mono_ms >= pods->list_at_ms ||
+                     (pods->list_wanted && now.mono_ms >= pods->list_earliest_ms);
     if (pods->listing || !due) {
         return;
     }
-    struct pods_call *place = pods_call_begin(pods, NULL, &(const struct driver_call){.verb = DRIVER_LIST});
+    struct pods_call *place =
+        pods_call_begin(pods, NULL, &(const struct driver_call){.verb = DRIVER_LIST});
     if (place == NULL) {
         pods->list_at_ms = now.mono_ms + POD_RELIST_MS;
         pods->list_earliest_ms = now.mono_ms + POD_RELIST_MIN_MS;
@@ -760,7 +794,8 @@ uint64_t pods_tick(struct pods *pods, struct pods_time now)
             CHECK(pod->calls == 0);
             pod_entry_free(pod);
             pods->count--;
-            memmove(pods->entries + i, pods->entries + i + 1, (pods->count - i) * sizeof(struct pod_entry *));
+            memmove(pods->entries + i, pods->entries + i + 1,
+                    (pods->count - i) * sizeof(struct pod_entry *));
             continue;
         }
         next_ms = pod->wake_ms < next_ms ? pod->wake_ms : next_ms;
@@ -768,8 +803,9 @@ uint64_t pods_tick(struct pods *pods, struct pods_time now)
     }
     pods_list_ask(pods, now); /* after the calls: it is then newer than all that was answered */
     if (!pods->listing) {
-        const uint64_t list_ms = pods->list_wanted && pods->list_earliest_ms < pods->list_at_ms ? pods->list_earliest_ms
-                                                                                               : pods->list_at_ms;
+        const uint64_t list_ms = pods->list_wanted && pods->list_earliest_ms < pods->list_at_ms
+                                     ? pods->list_earliest_ms
+                                     : pods->list_at_ms;
         next_ms = list_ms < next_ms ? list_ms : next_ms;
     }
     return next_ms > now.mono_ms ? next_ms : now.mono_ms + 1;

@@ -38,10 +38,10 @@ struct pods_time {
 };
 
 struct pods_config {
-    const char *node_name;   /* all texts are borrowed until pods_deinit */
+    const char *node_name; /* all texts are borrowed until pods_deinit */
     const char *host_ip;
-    const char *root;        /* of volumes and logs */
-    const char *cgroup_root; /* "/kelp" */
+    const char *root;               /* of volumes and logs */
+    const char *cgroup_root;        /* "/kelp" */
     const char *const *dns_servers; /* of the cluster, for ClusterFirst; may be empty */
     size_t dns_server_count;
     int64_t node_cpu_milli;
@@ -100,15 +100,15 @@ struct pods_report {
     int list_status;         /* of the newest listing call */
 };
 
-#define POD_RELIST_MS         1000u   /* as the kubelet's */
-#define POD_RELIST_MIN_MS     10u     /* hints and answers may ask for more, not for a busy loop */
-#define POD_RETRY_MS          1000u   /* something the door refused; a call that failed, doubling */
-#define POD_RETRY_MAX_MS      60000u
-#define POD_RECORD_RETRY_MS   10000u
-#define POD_BACKOFF_MS        10000u  /* crash loops and image pulls, doubling */
-#define POD_BACKOFF_MAX_MS    300000u
-#define POD_BACKOFF_RESET_MS  600000u /* a run this long was not a crash loop */
-#define POD_ORPHAN_GRACE_S    2       /* for containers nobody wants: forced deletion, mostly */
+#define POD_RELIST_MS        1000u /* as the kubelet's */
+#define POD_RELIST_MIN_MS    10u   /* hints and answers may ask for more, not for a busy loop */
+#define POD_RETRY_MS         1000u /* something the door refused; a call that failed, doubling */
+#define POD_RETRY_MAX_MS     60000u
+#define POD_RECORD_RETRY_MS  10000u
+#define POD_BACKOFF_MS       10000u /* crash loops and image pulls, doubling */
+#define POD_BACKOFF_MAX_MS   300000u
+#define POD_BACKOFF_RESET_MS 600000u /* a run this long was not a crash loop */
+#define POD_ORPHAN_GRACE_S   2       /* for containers nobody wants: forced deletion, mostly */
 
 struct pods;
 

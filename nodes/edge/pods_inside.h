@@ -47,11 +47,11 @@ enum pods_run_state { RUN_NONE, RUN_CREATED, RUN_RUNNING, RUN_EXITED };
 struct pods_run {
     enum pods_run_state state;
     uint32_t attempt;
-    bool listed;          /* in the newest listing */
-    bool in_sandbox;      /* in the pod's newest sandbox */
-    bool replaced;        /* we stopped it because its wish became another one */
-    bool start_asked;     /* a start was called for it, in this life */
-    bool unknown;         /* the runtime cannot say; treated as running */
+    bool listed;      /* in the newest listing */
+    bool in_sandbox;  /* in the pod's newest sandbox */
+    bool replaced;    /* we stopped it because its wish became another one */
+    bool start_asked; /* a start was called for it, in this life */
+    bool unknown;     /* the runtime cannot say; treated as running */
     int64_t started_ms;
     int64_t finished_ms;
     int32_t exit_code;
@@ -69,16 +69,16 @@ struct pods_container {
     const struct pod_container *spec; /* NULL for one that the wish does not name (any more) */
     struct pods_run current;          /* newest attempt that is known to have existed */
     struct pods_run previous;
-    bool image_present;               /* for the next creation */
-    bool image_missing;               /* ImageStatus said so: pull */
-    uint32_t logs_from;               /* lowest attempt whose log may still be there */
-    struct pods_retry pull;           /* back-off of the image */
+    bool image_present;     /* for the next creation */
+    bool image_missing;     /* ImageStatus said so: pull */
+    uint32_t logs_from;     /* lowest attempt whose log may still be there */
+    struct pods_retry pull; /* back-off of the image */
     uint64_t pull_failed_ms;
-    uint64_t config_retry_ms;         /* when to look again at references that could not be resolved */
-    unsigned crashes;                 /* restarts in a row without a long run */
-    bool exit_noticed;                /* restart_at_ms is for the current run */
+    uint64_t config_retry_ms; /* when to look again at references that could not be resolved */
+    unsigned crashes;         /* restarts in a row without a long run */
+    bool exit_noticed;        /* restart_at_ms is for the current run */
     uint64_t restart_at_ms;
-    char reason[64];                  /* why it waits, "" for the usual */
+    char reason[64]; /* why it waits, "" for the usual */
     char message[PODS_TEXT_BYTES];
 };
 
@@ -89,14 +89,14 @@ struct pod_entry {
     char *uid;
     char *namespace;
     char *name;
-    bool wanted;      /* its row is there */
-    bool deleting;    /* and says so */
-    bool ended;       /* RECORD_POD_ENDED is recorded, or taken by the door */
+    bool wanted;   /* its row is there */
+    bool deleting; /* and says so */
+    bool ended;    /* RECORD_POD_ENDED is recorded, or taken by the door */
     bool parsed;
-    bool finished;    /* Succeeded or Failed: for ever */
-    bool expired;     /* activeDeadlineSeconds passed */
+    bool finished; /* Succeeded or Failed: for ever */
+    bool expired;  /* activeDeadlineSeconds passed */
     bool dirty;
-    bool told;        /* status holds what was recorded last */
+    bool told; /* status holds what was recorded last */
     bool notes_told;
     int64_t grace_seconds;
     int64_t generation;
@@ -110,10 +110,10 @@ struct pod_entry {
     size_t container_count;
     struct pods_object *objects;
     enum pods_files files;
-    bool files_again;   /* something changed while they were being written, or since */
+    bool files_again; /* something changed while they were being written, or since */
     struct pods_retry files_retry;
     char files_error[PODS_TEXT_BYTES];
-    char files_ip[64];  /* the address that the hosts file was written for */
+    char files_ip[64]; /* the address that the hosts file was written for */
     enum pods_removal removal;
     struct pods_retry removal_retry;
     char waits_for[PODS_TEXT_BYTES]; /* a reference that is missing */
@@ -140,14 +140,14 @@ struct pods {
     struct pod_entry **entries; /* in order of uid */
     size_t count;
     bool begun;
-    bool listing;              /* a listing is under way */
+    bool listing; /* a listing is under way */
     bool list_wanted;
-    uint64_t list_at_ms;       /* when the next one is due */
+    uint64_t list_at_ms; /* when the next one is due */
     uint64_t list_earliest_ms;
     struct arena list_arena;
     struct driver_list list;
     bool listed;
-    uint64_t list_begun;       /* pods->sequence when the newest listing was asked for */
+    uint64_t list_begun; /* pods->sequence when the newest listing was asked for */
     uint64_t listed_ms;
     int list_status;
     uint64_t sequence;
@@ -159,19 +159,21 @@ struct pods {
 /* -- pods.c ------------------------------------------------------------------------------------- */
 
 /* Ask the runtime. Answers the id of the call, or 0 when the door did not take it. */
-uint64_t pods_call_slot(struct pods *pods, struct pod_entry *pod, struct pods_slot *slot, int container,
-                        const struct driver_call *call, struct pods_time now);
-void pods_call_object(struct pods *pods, struct pod_entry *pod, const char *id, const struct driver_call *call,
-                      struct pods_time now);
+uint64_t pods_call_slot(struct pods *pods, struct pod_entry *pod, struct pods_slot *slot,
+                        int container, const struct driver_call *call, struct pods_time now);
+void pods_call_object(struct pods *pods, struct pod_entry *pod, const char *id,
+                      const struct driver_call *call, struct pods_time now);
 struct pods_object *pods_object_get(struct pod_entry *pod, const char *id);
 /* The listing is newer than the last call on it, and none is under way. */
 bool pods_object_is_free(const struct pods *pods, const struct pods_object *object);
 bool pods_slot_is_free(const struct pods *pods, const struct pods_slot *slot);
-void pods_retry_later(struct pods_retry *retry, uint64_t first_ms, uint64_t max_ms, struct pods_time now);
+void pods_retry_later(struct pods_retry *retry, uint64_t first_ms, uint64_t max_ms,
+                      struct pods_time now);
 void pods_wake_at(struct pod_entry *pod, uint64_t at_ms);
 struct pods_container *pods_container_find(struct pod_entry *pod, const char *name);
-__attribute__((format(printf, 7, 8))) void pods_event(struct pods *pods, struct pod_entry *pod, const char *container,
-                                                      const char *type, const char *reason, struct pods_time now,
+__attribute__((format(printf, 7, 8))) void pods_event(struct pods *pods, struct pod_entry *pod,
+                                                      const char *container, const char *type,
+                                                      const char *reason, struct pods_time now,
                                                       const char *format, ...);
 
 /* -- pods_step.c -------------------------------------------------------------------------------- */

@@ -28,7 +28,8 @@ static void status_wait(struct container_status *out, const char *reason, const 
 }
 
 /* Why a container that is not there yet is not. */
-static void status_missing(const struct pod_entry *pod, const struct pods_container *container, struct container_status *out)
+static void status_missing(const struct pod_entry *pod, const struct pods_container *container,
+                           struct container_status *out)
 {
     const struct pod_note *refusal = podspec_refusal(&pod->spec);
     if (refusal != NULL) {
@@ -38,27 +39,31 @@ static void status_missing(const struct pod_entry *pod, const struct pods_contai
     } else if (!container->spec->init && pod->spec.init_count > 0 && !pods_is_initialized(pod)) {
         status_wait(out, "PodInitializing", "");
     } else {
-        status_wait(out, "ContainerCreating", pod->waits_for[0] != 0 ? pod->waits_for : pod->files_error);
+        status_wait(out, "ContainerCreating",
+                    pod->waits_for[0] != 0 ? pod->waits_for : pod->files_error);
     }
 }
 
-static void status_ended(const struct pod_entry *pod, const struct pods_container *container, struct arena *arena,
-                         struct pods_time now, struct container_status *out)
+static void status_ended(const struct pod_entry *pod, const struct pods_container *container,
+                         struct arena *arena, struct pods_time now, struct container_status *out)
 {
     const struct pods_run *run = &container->current;
-    const bool again = !pod->finished && !pod->expired && !pod->deleting && pods_container_should_run(pod, container) &&
+    const bool again = !pod->finished && !pod->expired && !pod->deleting &&
+                       pods_container_should_run(pod, container) &&
                        !(container->spec->init && pods_is_initialized(pod));
     if (again && container->restart_at_ms > now.mono_ms) {
         status_wait(out, "CrashLoopBackOff",
-                    arena_print(arena, "back-off restarting failed container=%s pod=%s_%s(%s)", container->name, pod->name,
-                                pod->namespace, pod->uid));
+                    arena_print(arena, "back-off restarting failed container=%s pod=%s_%s(%s)",
+                                container->name, pod->name, pod->namespace, pod->uid));
         status_last(out, run);
     } else if (again && container->reason[0] != 0) {
         status_wait(out, container->reason, container->message);
         status_last(out, run);
     } else {
         out->state = CONTAINER_TERMINATED;
-        out->reason = run->reason[0] != 0 ? run->reason : run->exit_code == 0 ? "Completed" : "Error";
+        out->reason = run->reason[0] != 0   ? run->reason
+                      : run->exit_code == 0 ? "Completed"
+                                            : "Error";
         out->message = run->message;
         out->exit_code = run->exit_code;
         out->started_ms = run->started_ms;
@@ -66,8 +71,9 @@ static void status_ended(const struct pod_entry *pod, const struct pods_containe
     }
 }
 
-static void status_container(const struct pod_entry *pod, const struct pods_container *container, struct arena *arena,
-                             struct pods_time now, struct container_status *out)
+static void status_container(const struct pod_entry *pod, const struct pods_container *container,
+                             struct arena *arena, struct pods_time now,
+                             struct container_status *out)
 {
     const struct pods_run *run = &container->current;
     *out = (struct container_status){
@@ -90,7 +96,8 @@ static void status_container(const struct pod_entry *pod, const struct pods_cont
         status_missing(pod, container, out);
         break;
     case RUN_CREATED:
-        status_wait(out, container->reason[0] != 0 ? container->reason : "ContainerCreating", container->message);
+        status_wait(out, container->reason[0] != 0 ? container->reason : "ContainerCreating",
+                    container->message);
         break;
     case RUN_RUNNING:
         out->state = CONTAINER_RUNNING;
@@ -100,13 +107,15 @@ static void status_container(const struct pod_entry *pod, const struct pods_cont
         break;
     case RUN_EXITED:
         status_ended(pod, container, arena, now, out);
-        out->ready = container->spec->init && out->state == CONTAINER_TERMINATED && out->exit_code == 0;
+        out->ready =
+            container->spec->init && out->state == CONTAINER_TERMINATED && out->exit_code == 0;
         break;
     }
 }
 
 /* source: getPhase of the kubelet */
-static enum pod_phase status_phase(const struct pod_entry *pod, const struct container_status *containers, size_t count)
+static enum pod_phase status_phase(const struct pod_entry *pod,
+                                   const struct container_status *containers, size_t count)
 {
     size_t waiting = 0, running = 0, stopped = 0, succeeded = 0;
     for (size_t i = 0; i < count; i++) {
@@ -145,8 +154,9 @@ static enum pod_phase status_phase(const struct pod_entry *pod, const struct con
     return pod->spec.restart == POD_RESTART_NEVER ? POD_FAILED : POD_RUNNING;
 }
 
-static struct condition *status_condition(const struct pod_status *before, struct condition *list, size_t *count,
-                                          const char *type, bool holds, const char *reason, const char *message,
+static struct condition *status_condition(const struct pod_status *before, struct condition *list,
+                                          size_t *count, const char *type, bool holds,
+                                          const char *reason, const char *message,
                                           struct pods_time now)
 {
     struct condition *out = &list[(*count)++];
@@ -159,7 +169,8 @@ static struct condition *status_condition(const struct pod_status *before, struc
         .transition_ms = now.wall_ms,
     };
     for (size_t i = 0; i < before->condition_count; i++) {
-        if (strcmp(before->conditions[i].type, type) == 0 && before->conditions[i].status == out->status) {
+        if (strcmp(before->conditions[i].type, type) == 0 &&
+            before->conditions[i].status == out->status) {
             out->transition_ms = before->conditions[i].transition_ms;
         }
     }
@@ -167,18 +178,21 @@ static struct condition *status_condition(const struct pod_status *before, struc
 }
 
 /* "[a b]": the containers that are not ready. */
-static const char *status_unready(const struct container_status *containers, size_t count, bool init, struct arena *arena)
+static const char *status_unready(const struct container_status *containers, size_t count,
+                                  bool init, struct arena *arena)
 {
     const char *names = NULL;
     for (size_t i = 0; i < count; i++) {
         if (containers[i].init == init && !containers[i].ready) {
-            names = names == NULL ? containers[i].name : arena_print(arena, "%s %s", names, containers[i].name);
+            names = names == NULL ? containers[i].name
+                                  : arena_print(arena, "%s %s", names, containers[i].name);
         }
     }
     return names;
 }
 
-static void status_conditions(const struct pod_entry *pod, struct pod_status *out, struct arena *arena, struct pods_time now)
+static void status_conditions(const struct pod_entry *pod, struct pod_status *out,
+                              struct arena *arena, struct pods_time now)
 {
     struct condition *list = arena_claim(arena, STATUS_CONDITIONS, sizeof *list);
     size_t count = 0;
@@ -187,12 +201,18 @@ static void status_conditions(const struct pod_entry *pod, struct pod_status *ou
     const char *unready = status_unready(out->containers, out->container_count, false, arena);
     const char *uninitialized = status_unready(out->containers, out->container_count, true, arena);
     const bool ready = unready == NULL && out->container_count > 0 && out->phase == POD_RUNNING;
-    const char *reason = over ? "PodCompleted" : out->phase == POD_FAILED ? "PodFailed" : "ContainersNotReady";
+    const char *reason = over                       ? "PodCompleted"
+                         : out->phase == POD_FAILED ? "PodFailed"
+                                                    : "ContainersNotReady";
     const char *message = unready == NULL || over || out->phase == POD_FAILED
                               ? ""
                               : arena_print(arena, "containers with unready status: [%s]", unready);
-    status_condition(&pod->status, list, &count, "Initialized", initialized, "ContainersNotInitialized",
-                     uninitialized == NULL ? "" : arena_print(arena, "containers with incomplete status: [%s]", uninitialized), now);
+    status_condition(
+        &pod->status, list, &count, "Initialized", initialized, "ContainersNotInitialized",
+        uninitialized == NULL
+            ? ""
+            : arena_print(arena, "containers with incomplete status: [%s]", uninitialized),
+        now);
     status_condition(&pod->status, list, &count, "Ready", ready, reason, message, now);
     status_condition(&pod->status, list, &count, "ContainersReady", ready, reason, message, now);
     if (pod->spec.note_count > 0) {
@@ -200,14 +220,15 @@ static void status_conditions(const struct pod_entry *pod, struct pod_status *ou
         for (size_t i = 1; i < pod->spec.note_count; i++) {
             notes = arena_print(arena, "%s; %s", notes, pod->spec.notes[i].text);
         }
-        status_condition(&pod->status, list, &count, "kelp.io/Supported", false, "UnsupportedFields", notes, now);
+        status_condition(&pod->status, list, &count, "kelp.io/Supported", false,
+                         "UnsupportedFields", notes, now);
     }
     out->conditions = list;
     out->condition_count = (uint32_t)count;
 }
 
-static void status_build(const struct pods *pods, const struct pod_entry *pod, struct arena *arena, struct pods_time now,
-                         struct pod_status *out)
+static void status_build(const struct pods *pods, const struct pod_entry *pod, struct arena *arena,
+                         struct pods_time now, struct pod_status *out)
 {
     *out = (struct pod_status){
         .uid = pod->uid,
@@ -236,7 +257,9 @@ static void status_build(const struct pods *pods, const struct pod_entry *pod, s
     out->containers = list;
     out->container_count = (uint32_t)pod->spec.container_count;
     out->phase = (uint8_t)status_phase(pod, list, pod->spec.container_count);
-    out->pod_ip = arena_text(arena, pod->spec.host_network ? (pod->sandbox != NULL ? pods->config->host_ip : "") : pod->ip);
+    out->pod_ip = arena_text(arena, pod->spec.host_network
+                                        ? (pod->sandbox != NULL ? pods->config->host_ip : "")
+                                        : pod->ip);
     if (pod->expired) {
         out->reason = "DeadlineExceeded";
         out->message = "Pod was active on the node longer than the specified deadline";
@@ -246,27 +269,33 @@ static void status_build(const struct pods *pods, const struct pod_entry *pod, s
 
 static bool condition_equal(const struct condition *a, const struct condition *b)
 {
-    return strcmp(a->type, b->type) == 0 && a->status == b->status && strcmp(a->reason, b->reason) == 0 &&
-           strcmp(a->message, b->message) == 0 && a->transition_ms == b->transition_ms;
+    return strcmp(a->type, b->type) == 0 && a->status == b->status &&
+           strcmp(a->reason, b->reason) == 0 && strcmp(a->message, b->message) == 0 &&
+           a->transition_ms == b->transition_ms;
 }
 
 static bool container_equal(const struct container_status *a, const struct container_status *b)
 {
-    return strcmp(a->name, b->name) == 0 && strcmp(a->image, b->image) == 0 && strcmp(a->image_id, b->image_id) == 0 &&
-           strcmp(a->container_id, b->container_id) == 0 && a->state == b->state && strcmp(a->reason, b->reason) == 0 &&
-           strcmp(a->message, b->message) == 0 && a->ready == b->ready && a->started == b->started &&
-           a->restart_count == b->restart_count && a->exit_code == b->exit_code && a->started_ms == b->started_ms &&
-           a->finished_ms == b->finished_ms && a->init == b->init && a->last_state == b->last_state &&
-           strcmp(a->last_reason, b->last_reason) == 0 && a->last_exit_code == b->last_exit_code &&
-           a->last_started_ms == b->last_started_ms && a->last_finished_ms == b->last_finished_ms &&
+    return strcmp(a->name, b->name) == 0 && strcmp(a->image, b->image) == 0 &&
+           strcmp(a->image_id, b->image_id) == 0 && strcmp(a->container_id, b->container_id) == 0 &&
+           a->state == b->state && strcmp(a->reason, b->reason) == 0 &&
+           strcmp(a->message, b->message) == 0 && a->ready == b->ready &&
+           a->started == b->started && a->restart_count == b->restart_count &&
+           a->exit_code == b->exit_code && a->started_ms == b->started_ms &&
+           a->finished_ms == b->finished_ms && a->init == b->init &&
+           a->last_state == b->last_state && strcmp(a->last_reason, b->last_reason) == 0 &&
+           a->last_exit_code == b->last_exit_code && a->last_started_ms == b->last_started_ms &&
+           a->last_finished_ms == b->last_finished_ms &&
            strcmp(a->last_container_id, b->last_container_id) == 0;
 }
 
 static bool status_equal(const struct pod_status *a, const struct pod_status *b)
 {
-    bool equal = a->phase == b->phase && strcmp(a->reason, b->reason) == 0 && strcmp(a->message, b->message) == 0 &&
-                 strcmp(a->pod_ip, b->pod_ip) == 0 && strcmp(a->host_ip, b->host_ip) == 0 && a->started_ms == b->started_ms &&
-                 a->observed_generation == b->observed_generation && a->condition_count == b->condition_count &&
+    bool equal = a->phase == b->phase && strcmp(a->reason, b->reason) == 0 &&
+                 strcmp(a->message, b->message) == 0 && strcmp(a->pod_ip, b->pod_ip) == 0 &&
+                 strcmp(a->host_ip, b->host_ip) == 0 && a->started_ms == b->started_ms &&
+                 a->observed_generation == b->observed_generation &&
+                 a->condition_count == b->condition_count &&
                  a->container_count == b->container_count;
     for (uint32_t i = 0; equal && i < a->condition_count; i++) {
         equal = condition_equal(&a->conditions[i], &b->conditions[i]);
@@ -281,7 +310,8 @@ static bool status_equal(const struct pod_status *a, const struct pod_status *b)
 static void status_copy(struct arena *arena, const struct pod_status *from, struct pod_status *out)
 {
     struct condition *conditions = arena_claim(arena, from->condition_count, sizeof *conditions);
-    struct container_status *containers = arena_claim(arena, from->container_count, sizeof *containers);
+    struct container_status *containers =
+        arena_claim(arena, from->container_count, sizeof *containers);
     for (uint32_t i = 0; i < from->condition_count; i++) {
         conditions[i] = from->conditions[i];
         conditions[i].type = arena_text(arena, from->conditions[i].type);
@@ -317,7 +347,8 @@ bool pods_tell(struct pods *pods, struct pod_entry *pod, struct pods_time now)
     arena_init(&arena);
     status_build(pods, pod, &arena, now, &status);
     bool told = pod->told && status_equal(&status, &pod->status);
-    if (!told && pods->door->record_status(pods->door->context, pod->namespace, pod->name, &status) == 0) {
+    if (!told &&
+        pods->door->record_status(pods->door->context, pod->namespace, pod->name, &status) == 0) {
         struct arena kept;
         struct pod_status copy;
         arena_init(&kept);
@@ -335,8 +366,9 @@ bool pods_tell(struct pods *pods, struct pod_entry *pod, struct pods_time now)
 }
 
 /* A run as the status tells it: enough to know that this attempt existed and how it ended. */
-static void remember_run(struct pods_run *run, uint32_t attempt, bool ended, const char *id, const char *reason,
-                         int32_t exit_code, int64_t started_ms, int64_t finished_ms)
+static void remember_run(struct pods_run *run, uint32_t attempt, bool ended, const char *id,
+                         const char *reason, int32_t exit_code, int64_t started_ms,
+                         int64_t finished_ms)
 {
     *run = (struct pods_run){
         .state = ended ? RUN_EXITED : RUN_RUNNING,
@@ -365,19 +397,24 @@ void pods_remember(struct pod_entry *pod, const struct pod_status *status)
         }
         container->crashes = from->restart_count < 6 ? from->restart_count : 6;
         container->logs_from = from->restart_count > 1 ? from->restart_count - 1 : 0;
-        if (from->last_state == CONTAINER_TERMINATED && strcmp(from->last_container_id, from->container_id) != 0 &&
-            from->restart_count > 0) {
-            remember_run(&container->previous, from->restart_count - 1, true, from->last_container_id, from->last_reason,
-                         from->last_exit_code, from->last_started_ms, from->last_finished_ms);
+        if (from->last_state == CONTAINER_TERMINATED &&
+            strcmp(from->last_container_id, from->container_id) != 0 && from->restart_count > 0) {
+            remember_run(&container->previous, from->restart_count - 1, true,
+                         from->last_container_id, from->last_reason, from->last_exit_code,
+                         from->last_started_ms, from->last_finished_ms);
         }
-        const bool waits = from->state == CONTAINER_WAITING; /* in back-off: how it ended stands in `last` */
-        const bool ended_in_last = waits && strcmp(from->last_container_id, from->container_id) == 0;
-        remember_run(&container->current, from->restart_count, from->state == CONTAINER_TERMINATED || ended_in_last,
-                     from->container_id, ended_in_last ? from->last_reason : from->reason,
+        const bool waits =
+            from->state == CONTAINER_WAITING; /* in back-off: how it ended stands in `last` */
+        const bool ended_in_last =
+            waits && strcmp(from->last_container_id, from->container_id) == 0;
+        remember_run(&container->current, from->restart_count,
+                     from->state == CONTAINER_TERMINATED || ended_in_last, from->container_id,
+                     ended_in_last ? from->last_reason : from->reason,
                      ended_in_last ? from->last_exit_code : from->exit_code,
                      ended_in_last ? from->last_started_ms : from->started_ms,
                      ended_in_last ? from->last_finished_ms : from->finished_ms);
         snprintf(container->current.image, sizeof container->current.image, "%s", from->image);
-        snprintf(container->current.image_id, sizeof container->current.image_id, "%s", from->image_id);
+        snprintf(container->current.image_id, sizeof container->current.image_id, "%s",
+                 from->image_id);
     }
 }

@@ -45,22 +45,29 @@ static struct pod_facts step_facts(const struct pods *pods, const struct pod_ent
 
 /* -- things that exist -------------------------------------------------------------------------- */
 
-static void step_container_stop(struct pods *pods, struct pod_entry *pod, const struct driver_container_seen *seen,
-                                int64_t grace_seconds, const char *why, struct pods_time now)
+static void step_container_stop(struct pods *pods, struct pod_entry *pod,
+                                const struct driver_container_seen *seen, int64_t grace_seconds,
+                                const char *why, struct pods_time now)
 {
     struct pods_object *object = pods_object_get(pod, seen->id);
-    const bool overtakes = object->call != 0 && object->verb == DRIVER_CONTAINER_STOP && grace_seconds < object->grace_seconds;
-    if (!overtakes && (!pods_object_is_free(pods, object) || !step_is_due(pod, object->retry.at_ms, now))) {
+    const bool overtakes = object->call != 0 && object->verb == DRIVER_CONTAINER_STOP &&
+                           grace_seconds < object->grace_seconds;
+    if (!overtakes &&
+        (!pods_object_is_free(pods, object) || !step_is_due(pod, object->retry.at_ms, now))) {
         return;
     }
-    pods_event(pods, pod, seen->name, "Normal", "Killing", now, "Stopping container %s: %s", seen->name, why);
+    pods_event(pods, pod, seen->name, "Normal", "Killing", now, "Stopping container %s: %s",
+               seen->name, why);
     pods_call_object(pods, pod, seen->id,
-                     &(const struct driver_call){.verb = DRIVER_CONTAINER_STOP, .id = seen->id, .grace_seconds = grace_seconds},
+                     &(const struct driver_call){.verb = DRIVER_CONTAINER_STOP,
+                                                 .id = seen->id,
+                                                 .grace_seconds = grace_seconds},
                      now);
 }
 
 /* Start or remove a container, stop or remove a sandbox. */
-static void step_object(struct pods *pods, struct pod_entry *pod, const char *id, enum driver_verb verb, struct pods_time now)
+static void step_object(struct pods *pods, struct pod_entry *pod, const char *id,
+                        enum driver_verb verb, struct pods_time now)
 {
     struct pods_object *object = pods_object_get(pod, id);
     if (pods_object_is_free(pods, object) && step_is_due(pod, object->retry.at_ms, now)) {
@@ -73,13 +80,14 @@ static void step_object(struct pods *pods, struct pod_entry *pod, const char *id
 }
 
 /* Stop what runs of this pod, or of one of its sandboxes. Answers how many still do. */
-static size_t step_stop_all(struct pods *pods, struct pod_entry *pod, const char *sandbox_id, int64_t grace_seconds,
-                            const char *why, struct pods_time now)
+static size_t step_stop_all(struct pods *pods, struct pod_entry *pod, const char *sandbox_id,
+                            int64_t grace_seconds, const char *why, struct pods_time now)
 {
     size_t running = 0;
     for (size_t i = 0; i < pods->list.container_count; i++) {
         const struct driver_container_seen *seen = &pods->list.containers[i];
-        if (seen_is_of(seen, pod) && seen_is_running(seen) && (sandbox_id == NULL || strcmp(seen->sandbox_id, sandbox_id) == 0)) {
+        if (seen_is_of(seen, pod) && seen_is_running(seen) &&
+            (sandbox_id == NULL || strcmp(seen->sandbox_id, sandbox_id) == 0)) {
             step_container_stop(pods, pod, seen, grace_seconds, why, now);
             running++;
         }
@@ -90,8 +98,9 @@ static size_t step_stop_all(struct pods *pods, struct pod_entry *pod, const char
 /* -- attempts ----------------------------------------------------------------------------------- */
 
 /* The number for the next creation, once it is durable. */
-static bool step_attempt(struct pods *pods, struct pod_entry *pod, struct pods_slot *slot, const char *container,
-                         uint64_t hash, int64_t existed, struct pods_time now, uint32_t *out_attempt)
+static bool step_attempt(struct pods *pods, struct pod_entry *pod, struct pods_slot *slot,
+                         const char *container, uint64_t hash, int64_t existed,
+                         struct pods_time now, uint32_t *out_attempt)
 {
     if (slot->recorded > existed) { /* recorded, and nothing of that number was ever seen */
         *out_attempt = (uint32_t)slot->recorded;
@@ -108,7 +117,8 @@ static bool step_attempt(struct pods *pods, struct pod_entry *pod, struct pods_s
         .hash = hash,
         .time_ms = now.wall_ms,
     };
-    const int status = pods->door->record_attempt(pods->door->context, pod->namespace, pod->name, &attempt);
+    const int status =
+        pods->door->record_attempt(pods->door->context, pod->namespace, pod->name, &attempt);
     slot->asked_until_ms = now.mono_ms + (status == 0 ? POD_RECORD_RETRY_MS : POD_RETRY_MS);
     pods_wake_at(pod, slot->asked_until_ms);
     return false;
@@ -124,7 +134,8 @@ static int64_t container_existed(const struct pods_container *container)
 bool pods_container_should_run(const struct pod_entry *pod, const struct pods_container *container)
 {
     const struct pods_run *run = &container->current;
-    if (run->state == RUN_NONE || run->replaced || container->slot.recorded > container_existed(container)) {
+    if (run->state == RUN_NONE || run->replaced ||
+        container->slot.recorded > container_existed(container)) {
         return true; /* a number that is recorded is a promise to start */
     }
     if (container->spec != NULL && container->spec->init && run->exit_code == 0) {
@@ -158,14 +169,16 @@ bool pods_is_initialized(const struct pod_entry *pod)
         if (container->spec != NULL && !container->spec->init && container->current.in_sandbox) {
             return true; /* what came after them is there; their remains may be gone */
         }
-        done = done && (container->spec == NULL || !container->spec->init || init_is_done(container));
+        done =
+            done && (container->spec == NULL || !container->spec->init || init_is_done(container));
     }
     return done;
 }
 
 static bool container_is_over(const struct pod_entry *pod, const struct pods_container *container)
 {
-    return container->current.state == RUN_EXITED && container->slot.call == 0 && !pods_container_should_run(pod, container);
+    return container->current.state == RUN_EXITED && container->slot.call == 0 &&
+           !pods_container_should_run(pod, container);
 }
 
 /* Nothing of this pod will ever run again: an init container failed for good, or all others ended. */
@@ -195,18 +208,21 @@ static void step_exits(struct pods *pods, struct pod_entry *pod, struct pods_tim
         struct pods_container *container = &pod->containers[i];
         const struct pods_run *run = &container->current;
         while (run->state != RUN_NONE && container->logs_from + 1 < run->attempt) {
-            pods->door->log_remove(pods->door->context, pod->uid, pod->namespace, pod->name, container->name,
-                                   container->logs_from++);
+            pods->door->log_remove(pods->door->context, pod->uid, pod->namespace, pod->name,
+                                   container->name, container->logs_from++);
         }
         if (run->state != RUN_EXITED || container->exit_noticed) {
             continue;
         }
         container->exit_noticed = true;
-        if (run->started_ms > 0 && run->finished_ms - run->started_ms >= (int64_t)POD_BACKOFF_RESET_MS) {
+        if (run->started_ms > 0 &&
+            run->finished_ms - run->started_ms >= (int64_t)POD_BACKOFF_RESET_MS) {
             container->crashes = 0;
         }
         int64_t delay_ms = container->crashes == 0 || run->replaced ? 0 : POD_BACKOFF_MS;
-        for (unsigned k = 1; k < container->crashes && delay_ms > 0 && delay_ms < (int64_t)POD_BACKOFF_MAX_MS; k++) {
+        for (unsigned k = 1;
+             k < container->crashes && delay_ms > 0 && delay_ms < (int64_t)POD_BACKOFF_MAX_MS;
+             k++) {
             delay_ms *= 2;
         }
         delay_ms = delay_ms < (int64_t)POD_BACKOFF_MAX_MS ? delay_ms : (int64_t)POD_BACKOFF_MAX_MS;
@@ -215,23 +231,28 @@ static void step_exits(struct pods *pods, struct pod_entry *pod, struct pods_tim
         const int64_t left_ms = age_ms <= 0 ? delay_ms : age_ms < delay_ms ? delay_ms - age_ms : 0;
         container->restart_at_ms = now.mono_ms + (uint64_t)left_ms;
         if (left_ms > 0 && pods_container_should_run(pod, container)) {
-            pods_event(pods, pod, container->name, "Warning", "BackOff", now, "Back-off restarting failed container %s", container->name);
+            pods_event(pods, pod, container->name, "Warning", "BackOff", now,
+                       "Back-off restarting failed container %s", container->name);
         }
     }
 }
 
 /* -- what is left over -------------------------------------------------------------------------- */
 
-static void step_left_container(struct pods *pods, struct pod_entry *pod, const struct driver_container_seen *seen,
-                                struct pods_time now)
+static void step_left_container(struct pods *pods, struct pod_entry *pod,
+                                const struct driver_container_seen *seen, struct pods_time now)
 {
     const struct pods_container *container = pods_container_find(pod, seen->name);
-    const bool newest_sandbox = pod->sandbox != NULL && strcmp(pod->sandbox->id, seen->sandbox_id) == 0;
-    const bool wanted = container != NULL && container->spec != NULL && seen->attempt == container->current.attempt;
+    const bool newest_sandbox =
+        pod->sandbox != NULL && strcmp(pod->sandbox->id, seen->sandbox_id) == 0;
+    const bool wanted =
+        container != NULL && container->spec != NULL && seen->attempt == container->current.attempt;
     if (seen_is_running(seen) && (!newest_sandbox || !wanted)) {
-        step_container_stop(pods, pod, seen, pod->spec.grace_seconds, "it is not wanted any more", now);
+        step_container_stop(pods, pod, seen, pod->spec.grace_seconds, "it is not wanted any more",
+                            now);
     } else if (!seen_is_running(seen) && newest_sandbox && !wanted &&
-               (container == NULL || container->spec == NULL || seen->attempt != container->previous.attempt ||
+               (container == NULL || container->spec == NULL ||
+                seen->attempt != container->previous.attempt ||
                 seen->state == DRIVER_CONTAINER_CREATED)) {
         step_object(pods, pod, seen->id, DRIVER_CONTAINER_REMOVE, now);
     }
@@ -250,9 +271,11 @@ static void step_leftovers(struct pods *pods, struct pod_entry *pod, struct pods
         if (strcmp(seen->pod_uid, pod->uid) != 0 || seen == pod->sandbox) {
             continue;
         }
-        if (step_stop_all(pods, pod, seen->id, pod->spec.grace_seconds, "its sandbox is gone", now) == 0) {
+        if (step_stop_all(pods, pod, seen->id, pod->spec.grace_seconds, "its sandbox is gone",
+                          now) == 0) {
             const bool stopped = pods_object_get(pod, seen->id)->stopped;
-            step_object(pods, pod, seen->id, stopped ? DRIVER_SANDBOX_REMOVE : DRIVER_SANDBOX_STOP, now);
+            step_object(pods, pod, seen->id, stopped ? DRIVER_SANDBOX_REMOVE : DRIVER_SANDBOX_STOP,
+                        now);
         }
     }
 }
@@ -264,22 +287,27 @@ static bool step_references(struct pods *pods, struct pod_entry *pod)
     const struct pod_reference *missing = podspec_missing(&pod->spec, &pods->door->lookup);
     pod->waits_for[0] = 0;
     if (missing != NULL) {
-        snprintf(pod->waits_for, sizeof pod->waits_for, "%s \"%s\" not found", missing->secret ? "secret" : "configmap",
-                 missing->name);
+        snprintf(pod->waits_for, sizeof pod->waits_for, "%s \"%s\" not found",
+                 missing->secret ? "secret" : "configmap", missing->name);
     }
     return missing == NULL;
 }
 
 /* source: Kubernetes pkg/kubelet/network/dns/dns.go. Differs: without servers of the cluster in
  * the configuration, ClusterFirst means the node's own resolv.conf, which the runtime copies. */
-static void step_dns(const struct pods *pods, const struct pod_entry *pod, struct arena *arena, struct driver_sandbox *sandbox)
+static void step_dns(const struct pods *pods, const struct pod_entry *pod, struct arena *arena,
+                     struct driver_sandbox *sandbox)
 {
     const struct pod_spec *spec = &pod->spec;
-    const bool cluster = pods->config->dns_server_count > 0 && (spec->dns_policy == 'H' || (spec->dns_policy == 'C' && !spec->host_network));
+    const bool cluster =
+        pods->config->dns_server_count > 0 &&
+        (spec->dns_policy == 'H' || (spec->dns_policy == 'C' && !spec->host_network));
     const size_t server_count = cluster ? pods->config->dns_server_count : 0;
     const size_t search_count = cluster ? 3 : 0;
-    const char **servers = arena_claim(arena, server_count + spec->dns_server_count, sizeof *servers);
-    const char **searches = arena_claim(arena, search_count + spec->dns_search_count, sizeof *searches);
+    const char **servers =
+        arena_claim(arena, server_count + spec->dns_server_count, sizeof *servers);
+    const char **searches =
+        arena_claim(arena, search_count + spec->dns_search_count, sizeof *searches);
     const char **options = arena_claim(arena, 1 + spec->dns_option_count, sizeof *options);
     for (size_t i = 0; i < server_count; i++) {
         servers[i] = pods->config->dns_servers[i];
@@ -317,12 +345,14 @@ static bool step_sandbox(struct pods *pods, struct pod_entry *pod, struct pods_t
         return false; /* never two of one container */
     }
     if (pod->sandbox != NULL && !pods_object_get(pod, pod->sandbox->id)->stopped) {
-        step_object(pods, pod, pod->sandbox->id, DRIVER_SANDBOX_STOP, now); /* gives address and ports back */
+        step_object(pods, pod, pod->sandbox->id, DRIVER_SANDBOX_STOP,
+                    now); /* gives address and ports back */
         return false;
     }
     struct pods_slot *slot = &pod->sandbox_slot;
     uint32_t attempt;
-    if (!pods_slot_is_free(pods, slot) || !step_is_due(pod, slot->retry.at_ms, now) || !step_references(pods, pod) ||
+    if (!pods_slot_is_free(pods, slot) || !step_is_due(pod, slot->retry.at_ms, now) ||
+        !step_references(pods, pod) ||
         !step_attempt(pods, pod, slot, "", 0, pod->sandbox_existed, now, &attempt)) {
         return false;
     }
@@ -332,7 +362,9 @@ static bool step_sandbox(struct pods *pods, struct pod_entry *pod, struct pods_t
     arena_init(&arena);
     podspec_sandbox(&pod->spec, attempt, &facts, pods->config->cgroup_root, &arena, &sandbox);
     step_dns(pods, pod, &arena, &sandbox);
-    pods_call_slot(pods, pod, slot, -1, &(const struct driver_call){.verb = DRIVER_SANDBOX_RUN, .sandbox = &sandbox}, now);
+    pods_call_slot(pods, pod, slot, -1,
+                   &(const struct driver_call){.verb = DRIVER_SANDBOX_RUN, .sandbox = &sandbox},
+                   now);
     arena_deinit(&arena);
     return false;
 }
@@ -368,7 +400,8 @@ static bool step_files(struct pods *pods, struct pod_entry *pod, struct pods_tim
 }
 
 /* Have the image there. Answers true when it is. */
-static bool step_image(struct pods *pods, struct pod_entry *pod, struct pods_container *container, struct pods_time now)
+static bool step_image(struct pods *pods, struct pod_entry *pod, struct pods_container *container,
+                       struct pods_time now)
 {
     const struct pod_container *spec = container->spec;
     if (container->image_present) {
@@ -376,24 +409,33 @@ static bool step_image(struct pods *pods, struct pod_entry *pod, struct pods_con
     }
     if (container->pull.at_ms > now.mono_ms) {
         const uint64_t shown_until_ms = container->pull_failed_ms + PULL_ERROR_SHOWN_MS;
-        if (strcmp(container->reason, "ErrImagePull") == 0 && step_is_due(pod, shown_until_ms, now)) {
+        if (strcmp(container->reason, "ErrImagePull") == 0 &&
+            step_is_due(pod, shown_until_ms, now)) {
             snprintf(container->reason, sizeof container->reason, "ImagePullBackOff");
-            snprintf(container->message, sizeof container->message, "Back-off pulling image \"%s\"", spec->image);
+            snprintf(container->message, sizeof container->message, "Back-off pulling image \"%s\"",
+                     spec->image);
         }
         pods_wake_at(pod, container->pull.at_ms);
         return false;
     }
-    const bool pull = spec->pull == POD_PULL_ALWAYS || (container->image_missing && spec->pull != POD_PULL_NEVER);
-    pods_call_slot(pods, pod, &container->slot, (int)(container - pod->containers),
-                   &(const struct driver_call){.verb = pull ? DRIVER_IMAGE_PULL : DRIVER_IMAGE_STATUS, .image = spec->image}, now);
+    const bool pull =
+        spec->pull == POD_PULL_ALWAYS || (container->image_missing && spec->pull != POD_PULL_NEVER);
+    pods_call_slot(
+        pods, pod, &container->slot, (int)(container - pod->containers),
+        &(const struct driver_call){.verb = pull ? DRIVER_IMAGE_PULL : DRIVER_IMAGE_STATUS,
+                                    .image = spec->image},
+        now);
     return false;
 }
 
 /* Create the next attempt of a container in the ready sandbox. */
-static void step_create(struct pods *pods, struct pod_entry *pod, struct pods_container *container, struct pods_time now)
+static void step_create(struct pods *pods, struct pod_entry *pod, struct pods_container *container,
+                        struct pods_time now)
 {
-    if (!pods_slot_is_free(pods, &container->slot) || !step_is_due(pod, container->slot.retry.at_ms, now) ||
-        !step_is_due(pod, container->config_retry_ms, now) || !step_image(pods, pod, container, now)) {
+    if (!pods_slot_is_free(pods, &container->slot) ||
+        !step_is_due(pod, container->slot.retry.at_ms, now) ||
+        !step_is_due(pod, container->config_retry_ms, now) ||
+        !step_image(pods, pod, container, now)) {
         return;
     }
     struct arena arena;
@@ -404,25 +446,30 @@ static void step_create(struct pods *pods, struct pod_entry *pod, struct pods_co
     uint32_t attempt = (uint32_t)(existed + 1);
     arena_init(&arena);
     /* Resolved before the number is asked for: a container that cannot be made takes none. */
-    if (podspec_resolve(&pod->spec, (size_t)(container->spec - pod->spec.containers), attempt, &pods->door->lookup, &facts,
-                        &arena, &wanted, container->message, sizeof container->message) != 0) {
+    if (podspec_resolve(&pod->spec, (size_t)(container->spec - pod->spec.containers), attempt,
+                        &pods->door->lookup, &facts, &arena, &wanted, container->message,
+                        sizeof container->message) != 0) {
         snprintf(container->reason, sizeof container->reason, "CreateContainerConfigError");
         pods_event(pods, pod, container->name, "Warning", "Failed", now, "%s", container->message);
         container->config_retry_ms = now.mono_ms + CONFIG_RETRY_MS;
         pods_wake_at(pod, container->config_retry_ms);
-    } else if (step_attempt(pods, pod, &container->slot, container->name, container->spec->hash, existed, now, &attempt)) {
-        if (attempt != wanted.attempt) { /* numbers were recorded ahead: name and log follow the number */
+    } else if (step_attempt(pods, pod, &container->slot, container->name, container->spec->hash,
+                            existed, now, &attempt)) {
+        if (attempt !=
+            wanted.attempt) { /* numbers were recorded ahead: name and log follow the number */
             wanted.attempt = attempt;
             wanted.log_path = arena_print(&arena, "%s/%u.log", container->name, attempt);
         }
-        podspec_sandbox(&pod->spec, pod->sandbox->attempt, &facts, pods->config->cgroup_root, &arena, &sandbox);
+        podspec_sandbox(&pod->spec, pod->sandbox->attempt, &facts, pods->config->cgroup_root,
+                        &arena, &sandbox);
         step_dns(pods, pod, &arena, &sandbox);
-        const uint64_t call = pods_call_slot(pods, pod, &container->slot, (int)(container - pod->containers),
-                                             &(const struct driver_call){.verb = DRIVER_CONTAINER_CREATE,
-                                                                         .id = pod->sandbox->id,
-                                                                         .sandbox = &sandbox,
-                                                                         .container = &wanted},
-                                             now);
+        const uint64_t call =
+            pods_call_slot(pods, pod, &container->slot, (int)(container - pod->containers),
+                           &(const struct driver_call){.verb = DRIVER_CONTAINER_CREATE,
+                                                       .id = pod->sandbox->id,
+                                                       .sandbox = &sandbox,
+                                                       .container = &wanted},
+                           now);
         container->crashes += call != 0 && existed >= 0 && !container->current.replaced;
     }
     arena_deinit(&arena);
@@ -438,24 +485,28 @@ static const struct driver_container_seen *step_seen(const struct pods *pods, co
     return NULL;
 }
 
-static void step_container(struct pods *pods, struct pod_entry *pod, struct pods_container *container, bool may_create,
-                           struct pods_time now)
+static void step_container(struct pods *pods, struct pod_entry *pod,
+                           struct pods_container *container, bool may_create, struct pods_time now)
 {
     struct pods_run *run = &container->current;
     char hash[20];
     snprintf(hash, sizeof hash, "%016" PRIx64, container->spec->hash);
-    const bool changed = run->hash[0] != 0 && strcmp(run->hash, hash) != 0 && !container->spec->init;
+    const bool changed =
+        run->hash[0] != 0 && strcmp(run->hash, hash) != 0 && !container->spec->init;
     if (run->in_sandbox && run->state == RUN_RUNNING) {
         if (changed || run->unknown) {
             run->replaced = run->replaced || changed;
             step_container_stop(pods, pod, step_seen(pods, run->id), pod->spec.grace_seconds,
-                                changed ? "its image changed" : "the runtime lost track of it", now);
+                                changed ? "its image changed" : "the runtime lost track of it",
+                                now);
         }
         return;
     }
     if (run->state == RUN_CREATED) {
         /* In a sandbox that died, or of another image, it will never start: its number is used again. */
-        step_object(pods, pod, run->id, changed || !run->in_sandbox ? DRIVER_CONTAINER_REMOVE : DRIVER_CONTAINER_START, now);
+        step_object(pods, pod, run->id,
+                    changed || !run->in_sandbox ? DRIVER_CONTAINER_REMOVE : DRIVER_CONTAINER_START,
+                    now);
         return;
     }
     if (pods_container_should_run(pod, container) && may_create &&
@@ -472,7 +523,8 @@ static void step_up(struct pods *pods, struct pod_entry *pod, struct pods_time n
     const bool may_create = step_files(pods, pod, now);
     if (!pods_is_initialized(pod)) {
         for (size_t i = 0; i < pod->spec.init_count; i++) {
-            struct pods_container *container = pods_container_find(pod, pod->spec.containers[i].name);
+            struct pods_container *container =
+                pods_container_find(pod, pod->spec.containers[i].name);
             CHECK(container != NULL);
             if (!init_is_done(container)) {
                 step_container(pods, pod, container, may_create, now);
@@ -492,8 +544,10 @@ static void step_up(struct pods *pods, struct pod_entry *pod, struct pods_time n
 /* Everything ended, and stays for whoever wants to read logs; the sandbox gives its address back. */
 static void step_rest(struct pods *pods, struct pod_entry *pod, struct pods_time now)
 {
-    const char *why = pod->expired ? "the pod was active for longer than its deadline" : "the pod is over";
-    if (step_stop_all(pods, pod, NULL, pod->spec.grace_seconds, why, now) == 0 && pod->sandbox != NULL &&
+    const char *why =
+        pod->expired ? "the pod was active for longer than its deadline" : "the pod is over";
+    if (step_stop_all(pods, pod, NULL, pod->spec.grace_seconds, why, now) == 0 &&
+        pod->sandbox != NULL &&
         (pod->sandbox->ready || !pods_object_get(pod, pod->sandbox->id)->stopped)) {
         step_object(pods, pod, pod->sandbox->id, DRIVER_SANDBOX_STOP, now);
     }
@@ -507,7 +561,8 @@ static bool step_remove_all(struct pods *pods, struct pod_entry *pod, struct pod
         const struct driver_sandbox_seen *seen = &pods->list.sandboxes[i];
         if (strcmp(seen->pod_uid, pod->uid) == 0) {
             const bool stopped = pods_object_get(pod, seen->id)->stopped;
-            step_object(pods, pod, seen->id, stopped ? DRIVER_SANDBOX_REMOVE : DRIVER_SANDBOX_STOP, now);
+            step_object(pods, pod, seen->id, stopped ? DRIVER_SANDBOX_REMOVE : DRIVER_SANDBOX_STOP,
+                        now);
             left = true;
         }
     }
@@ -532,8 +587,9 @@ static bool step_remove_all(struct pods *pods, struct pod_entry *pod, struct pod
 static bool step_down(struct pods *pods, struct pod_entry *pod, struct pods_time now)
 {
     const bool polite = pod->wanted && pod->deleting;
-    const size_t running = step_stop_all(pods, pod, NULL, polite ? pod->grace_seconds : POD_ORPHAN_GRACE_S,
-                                         polite ? "the pod is being deleted" : "nobody wants its pod", now);
+    const size_t running =
+        step_stop_all(pods, pod, NULL, polite ? pod->grace_seconds : POD_ORPHAN_GRACE_S,
+                      polite ? "the pod is being deleted" : "nobody wants its pod", now);
     const bool told = !pod->wanted || pods_tell(pods, pod, now);
     bool settled = pods_slot_is_free(pods, &pod->sandbox_slot);
     for (size_t i = 0; i < pod->container_count; i++) {
@@ -545,9 +601,11 @@ static bool step_down(struct pods *pods, struct pod_entry *pod, struct pods_time
     if (!step_remove_all(pods, pod, now)) {
         return true;
     }
-    if (pod->removal == REMOVAL_NONE && pod->files != FILES_WRITING && step_is_due(pod, pod->removal_retry.at_ms, now)) {
+    if (pod->removal == REMOVAL_NONE && pod->files != FILES_WRITING &&
+        step_is_due(pod, pod->removal_retry.at_ms, now)) {
         pod->removal = REMOVAL_ASKED;
-        if (pods->door->volumes_remove(pods->door->context, pod->uid, pod->namespace, pod->name) != 0) {
+        if (pods->door->volumes_remove(pods->door->context, pod->uid, pod->namespace, pod->name) !=
+            0) {
             pod->removal = REMOVAL_NONE;
             pod->removal_retry.at_ms = now.mono_ms + POD_RETRY_MS;
             pods_wake_at(pod, pod->removal_retry.at_ms);
@@ -558,7 +616,8 @@ static bool step_down(struct pods *pods, struct pod_entry *pod, struct pods_time
     }
     if (pod->wanted && !pod->ended) {
         const struct pod_ended ended = {.uid = pod->uid};
-        pod->ended = pods->door->record_ended(pods->door->context, pod->namespace, pod->name, &ended) == 0;
+        pod->ended =
+            pods->door->record_ended(pods->door->context, pod->namespace, pod->name, &ended) == 0;
         if (!pod->ended) {
             pods_wake_at(pod, now.mono_ms + POD_RETRY_MS);
         }
@@ -587,7 +646,8 @@ bool pods_step(struct pods *pods, struct pod_entry *pod, struct pods_time now)
     }
     pod->notes_told = true;
     if (pod->spec.active_deadline_seconds > 0 && !pod->finished && !pod->expired) {
-        const int64_t left_ms = pod->started_ms + pod->spec.active_deadline_seconds * 1000 - now.wall_ms;
+        const int64_t left_ms =
+            pod->started_ms + pod->spec.active_deadline_seconds * 1000 - now.wall_ms;
         pod->expired = left_ms <= 0;
         if (left_ms > 0) {
             pods_wake_at(pod, now.mono_ms + (uint64_t)left_ms);

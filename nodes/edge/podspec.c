@@ -22,7 +22,8 @@ struct reader {
     size_t error_bytes;
 };
 
-__attribute__((format(printf, 3, 4))) static void reader_fail(struct reader *reader, int status, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void reader_fail(struct reader *reader, int status,
+                                                              const char *format, ...)
 {
     va_list list;
     if (reader->status != 0) {
@@ -48,7 +49,8 @@ static void *reader_grow(struct reader *reader, const void *list, size_t count, 
     return larger;
 }
 
-__attribute__((format(printf, 3, 4))) static void reader_note(struct reader *reader, bool refuses, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void reader_note(struct reader *reader, bool refuses,
+                                                              const char *format, ...)
 {
     char text[512];
     va_list list;
@@ -57,19 +59,24 @@ __attribute__((format(printf, 3, 4))) static void reader_note(struct reader *rea
     va_end(list);
     struct pod_spec *spec = reader->spec;
     spec->notes = reader_grow(reader, spec->notes, spec->note_count, sizeof *spec->notes);
-    spec->notes[spec->note_count++] = (struct pod_note){.refuses = refuses, .text = arena_text(reader->arena, text)};
+    spec->notes[spec->note_count++] =
+        (struct pod_note){.refuses = refuses, .text = arena_text(reader->arena, text)};
 }
 
-static void reader_refer(struct reader *reader, bool secret, const char *name, bool optional, bool from_volume)
+static void reader_refer(struct reader *reader, bool secret, const char *name, bool optional,
+                         bool from_volume)
 {
     struct pod_spec *spec = reader->spec;
-    spec->references = reader_grow(reader, spec->references, spec->reference_count, sizeof *spec->references);
-    spec->references[spec->reference_count++] = (struct pod_reference){secret, name, optional, from_volume};
+    spec->references =
+        reader_grow(reader, spec->references, spec->reference_count, sizeof *spec->references);
+    spec->references[spec->reference_count++] =
+        (struct pod_reference){secret, name, optional, from_volume};
 }
 
 /* -- small shapes; absent and null are the same ------------------------------------------------- */
 
-static const char *reader_text(struct reader *reader, json_t *object, const char *key, const char *otherwise)
+static const char *reader_text(struct reader *reader, json_t *object, const char *key,
+                               const char *otherwise)
 {
     json_t *value = json_object_get(object, key);
     if (value == NULL || json_is_null(value)) {
@@ -91,7 +98,8 @@ static bool reader_bool(struct reader *reader, json_t *object, const char *key, 
     return json_is_boolean(value) ? json_boolean_value(value) : otherwise;
 }
 
-static int64_t reader_number(struct reader *reader, json_t *object, const char *key, int64_t otherwise)
+static int64_t reader_number(struct reader *reader, json_t *object, const char *key,
+                             int64_t otherwise)
 {
     json_t *value = json_object_get(object, key);
     if (value != NULL && !json_is_null(value) && !json_is_integer(value)) {
@@ -103,7 +111,8 @@ static int64_t reader_number(struct reader *reader, json_t *object, const char *
 static struct driver_number reader_optional(struct reader *reader, json_t *object, const char *key)
 {
     json_t *value = json_object_get(object, key);
-    return (struct driver_number){.set = json_is_integer(value), .value = reader_number(reader, object, key, 0)};
+    return (struct driver_number){.set = json_is_integer(value),
+                                  .value = reader_number(reader, object, key, 0)};
 }
 
 static size_t reader_count(struct reader *reader, json_t *list, const char *what, size_t bound)
@@ -118,7 +127,8 @@ static size_t reader_count(struct reader *reader, json_t *list, const char *what
     return json_array_size(list);
 }
 
-static const char *const *reader_texts(struct reader *reader, json_t *object, const char *key, size_t *out_count)
+static const char *const *reader_texts(struct reader *reader, json_t *object, const char *key,
+                                       size_t *out_count)
 {
     json_t *list = json_object_get(object, key);
     const size_t count = reader_count(reader, list, key, LIMIT_POD_ENV);
@@ -134,18 +144,21 @@ static const char *const *reader_texts(struct reader *reader, json_t *object, co
     return texts;
 }
 
-static const struct pod_label *reader_map(struct reader *reader, json_t *object, const char *key, size_t *out_count)
+static const struct pod_label *reader_map(struct reader *reader, json_t *object, const char *key,
+                                          size_t *out_count)
 {
     json_t *map = json_object_get(object, key);
     struct pod_label *labels = arena_claim(reader->arena, json_object_size(map), sizeof *labels);
     size_t count = 0;
     const char *name;
     json_t *value;
-    json_object_foreach (map, name, value) {
+    json_object_foreach(map, name, value)
+    {
         if (!json_is_string(value)) {
             reader_fail(reader, STATUS_MALFORMED, "%s[%s] must be a string", key, name);
         }
-        labels[count++] = (struct pod_label){arena_text(reader->arena, name), arena_text(reader->arena, json_string_value(value))};
+        labels[count++] = (struct pod_label){arena_text(reader->arena, name),
+                                             arena_text(reader->arena, json_string_value(value))};
     }
     *out_count = count;
     return labels;
@@ -154,7 +167,8 @@ static const struct pod_label *reader_map(struct reader *reader, json_t *object,
 static bool reader_has(json_t *object, const char *key)
 {
     json_t *value = json_object_get(object, key);
-    return value != NULL && !json_is_null(value) && !(json_is_array(value) && json_array_size(value) == 0) &&
+    return value != NULL && !json_is_null(value) &&
+           !(json_is_array(value) && json_array_size(value) == 0) &&
            !(json_is_object(value) && json_object_size(value) == 0);
 }
 
@@ -164,7 +178,8 @@ static bool path_stays(const char *path)
     if (path[0] == 0 || path[0] == '/') {
         return false;
     }
-    for (const char *part = path; part != NULL; part = strchr(part, '/') ? strchr(part, '/') + 1 : NULL) {
+    for (const char *part = path; part != NULL;
+         part = strchr(part, '/') ? strchr(part, '/') + 1 : NULL) {
         if (strncmp(part, "..", 2) == 0 && (part[2] == '/' || part[2] == 0)) {
             return false;
         }
@@ -188,7 +203,8 @@ static void reader_env_from(struct reader *reader, json_t *list, struct pod_cont
         from[i].name = reader_text(reader, ref, "name", "");
         from[i].optional = reader_bool(reader, ref, "optional", false);
         if (from[i].name[0] == 0) {
-            reader_fail(reader, STATUS_MALFORMED, "envFrom[%zu] of container %s names no config map or secret", i,
+            reader_fail(reader, STATUS_MALFORMED,
+                        "envFrom[%zu] of container %s names no config map or secret", i,
                         container->name);
         }
         reader_refer(reader, from[i].secret, from[i].name, from[i].optional, false);
@@ -202,7 +218,8 @@ static void reader_env_source(struct reader *reader, json_t *source, struct pod_
     json_t *ref;
     if (json_is_object(ref = json_object_get(source, "configMapKeyRef")) ||
         json_is_object(ref = json_object_get(source, "secretKeyRef"))) {
-        env->kind = json_object_get(source, "secretKeyRef") == ref ? POD_ENV_SECRET : POD_ENV_CONFIG_MAP;
+        env->kind =
+            json_object_get(source, "secretKeyRef") == ref ? POD_ENV_SECRET : POD_ENV_CONFIG_MAP;
         env->name = reader_text(reader, ref, "name", "");
         env->key = reader_text(reader, ref, "key", "");
         env->optional = reader_bool(reader, ref, "optional", false);
@@ -216,7 +233,8 @@ static void reader_env_source(struct reader *reader, json_t *source, struct pod_
         env->key = reader_text(reader, ref, "resource", "");
         env->text = reader_text(reader, ref, "divisor", "1");
     } else {
-        reader_note(reader, true, "valueFrom of the variable %s is of a kind that is not supported", env->variable);
+        reader_note(reader, true, "valueFrom of the variable %s is of a kind that is not supported",
+                    env->variable);
     }
 }
 
@@ -230,7 +248,8 @@ static void reader_env(struct reader *reader, json_t *list, struct pod_container
         env[i].variable = reader_text(reader, item, "name", "");
         env[i].text = reader_text(reader, item, "value", "");
         if (env[i].variable[0] == 0) {
-            reader_fail(reader, STATUS_MALFORMED, "env[%zu] of container %s has no name", i, container->name);
+            reader_fail(reader, STATUS_MALFORMED, "env[%zu] of container %s has no name", i,
+                        container->name);
         }
         if (reader_has(item, "valueFrom")) {
             reader_env_source(reader, json_object_get(item, "valueFrom"), &env[i]);
@@ -242,7 +261,8 @@ static void reader_env(struct reader *reader, json_t *list, struct pod_container
 
 /* -- volumes ------------------------------------------------------------------------------------ */
 
-static void reader_items(struct reader *reader, json_t *list, struct pod_volume_source *source, const char *volume)
+static void reader_items(struct reader *reader, json_t *list, struct pod_volume_source *source,
+                         const char *volume)
 {
     const size_t count = reader_count(reader, list, "items", LIMIT_POD_ENV);
     struct pod_volume_item *items = arena_claim(reader->arena, count, sizeof *items);
@@ -254,10 +274,13 @@ static void reader_items(struct reader *reader, json_t *list, struct pod_volume_
                            ? reader_text(reader, json_object_get(item, "fieldRef"), "fieldPath", "")
                            : reader_text(reader, item, "key", "");
         if (!path_stays(items[i].path)) {
-            reader_note(reader, true, "volume %s: the path \"%s\" leaves the volume", volume, items[i].path);
+            reader_note(reader, true, "volume %s: the path \"%s\" leaves the volume", volume,
+                        items[i].path);
         }
         if (items[i].key[0] == 0) {
-            reader_note(reader, true, "volume %s: an item without a key, or of a kind that is not supported", volume);
+            reader_note(reader, true,
+                        "volume %s: an item without a key, or of a kind that is not supported",
+                        volume);
         }
     }
     source->items = items;
@@ -265,16 +288,18 @@ static void reader_items(struct reader *reader, json_t *list, struct pod_volume_
 }
 
 /* Config map, secret or downwardAPI, as a volume of its own or one source of a projected one. */
-static void reader_source(struct reader *reader, json_t *json, enum pod_volume_kind kind, bool projected,
-                          struct pod_volume_source *out, const char *volume)
+static void reader_source(struct reader *reader, json_t *json, enum pod_volume_kind kind,
+                          bool projected, struct pod_volume_source *out, const char *volume)
 {
     out->kind = kind;
     out->name = "";
     if (kind != POD_VOLUME_DOWNWARD) {
-        out->name = reader_text(reader, json, kind == POD_VOLUME_SECRET && !projected ? "secretName" : "name", "");
+        out->name = reader_text(
+            reader, json, kind == POD_VOLUME_SECRET && !projected ? "secretName" : "name", "");
         out->optional = reader_bool(reader, json, "optional", false);
         if (out->name[0] == 0) {
-            reader_fail(reader, STATUS_MALFORMED, "volume %s names no config map or secret", volume);
+            reader_fail(reader, STATUS_MALFORMED, "volume %s names no config map or secret",
+                        volume);
         }
         reader_refer(reader, kind == POD_VOLUME_SECRET, out->name, out->optional, true);
     }
@@ -297,14 +322,16 @@ static void reader_projected(struct reader *reader, json_t *json, struct pod_vol
         } else {
             const char *kind = json_object_iter_key(json_object_iter(item));
             sources[i] = (struct pod_volume_source){.kind = POD_VOLUME_UNSUPPORTED, .name = ""};
-            reader_note(reader, true, "volume %s: projected %s is not supported", volume->name, kind == NULL ? "nothing" : kind);
+            reader_note(reader, true, "volume %s: projected %s is not supported", volume->name,
+                        kind == NULL ? "nothing" : kind);
         }
     }
     volume->sources = sources;
     volume->source_count = count;
 }
 
-static void reader_single(struct reader *reader, json_t *json, enum pod_volume_kind kind, struct pod_volume *volume)
+static void reader_single(struct reader *reader, json_t *json, enum pod_volume_kind kind,
+                          struct pod_volume *volume)
 {
     struct pod_volume_source *source = arena_claim(reader->arena, 1, sizeof *source);
     volume->kind = kind;
@@ -322,20 +349,24 @@ static void reader_empty_dir(struct reader *reader, json_t *json, struct pod_vol
     volume->kind = POD_VOLUME_EMPTY_DIR;
     volume->memory = strcmp(medium, "Memory") == 0;
     if (medium[0] != 0 && !volume->memory) {
-        reader_note(reader, true, "volume %s: emptyDir medium %s is not supported", volume->name, medium);
+        reader_note(reader, true, "volume %s: emptyDir medium %s is not supported", volume->name,
+                    medium);
     }
     if (limit[0] != 0 && quantity_parse(limit, &milli)) {
         volume->size_limit_bytes = milli / 1000;
         if (!volume->memory) {
-            reader_note(reader, false, "volume %s: sizeLimit of an emptyDir on disk is not enforced", volume->name);
+            reader_note(reader, false,
+                        "volume %s: sizeLimit of an emptyDir on disk is not enforced",
+                        volume->name);
         }
     }
 }
 
 static void reader_volume(struct reader *reader, json_t *json, struct pod_volume *volume)
 {
-    static const char *const types[] = {"", "DirectoryOrCreate", "Directory", "FileOrCreate",
-                                        "File", "Socket", "CharDevice", "BlockDevice"};
+    static const char *const types[] = {
+        "",       "DirectoryOrCreate", "Directory",  "FileOrCreate", "File",
+        "Socket", "CharDevice",        "BlockDevice"};
     json_t *part;
     *volume = (struct pod_volume){.host_path = "", .host_type = "", .default_mode = 0644};
     volume->name = reader_text(reader, json, "name", "");
@@ -353,7 +384,8 @@ static void reader_volume(struct reader *reader, json_t *json, struct pod_volume
             known = known || strcmp(types[i], volume->host_type) == 0;
         }
         if (!known || volume->host_path[0] != '/') {
-            reader_note(reader, true, "volume %s: hostPath needs an absolute path and a known type", volume->name);
+            reader_note(reader, true, "volume %s: hostPath needs an absolute path and a known type",
+                        volume->name);
         }
     } else if (json_is_object(part = json_object_get(json, "configMap"))) {
         reader_single(reader, part, POD_VOLUME_CONFIG_MAP, volume);
@@ -370,7 +402,8 @@ static void reader_volume(struct reader *reader, json_t *json, struct pod_volume
     } else {
         const char *key, *kind = "";
         json_t *value;
-        json_object_foreach (json, key, value) {
+        json_object_foreach(json, key, value)
+        {
             kind = strcmp(key, "name") == 0 ? kind : key;
         }
         volume->kind = POD_VOLUME_UNSUPPORTED;
@@ -407,20 +440,28 @@ static void reader_mounts(struct reader *reader, json_t *list, struct pod_contai
         }
         const struct pod_volume *volume = reader_volume_find(reader->spec, mount->volume);
         if (volume == NULL) {
-            reader_fail(reader, STATUS_MALFORMED, "container %s mounts the volume %s, which is not there",
-                        container->name, mount->volume);
-        } else if (mount->sub_path[0] != 0 && (volume->kind == POD_VOLUME_EMPTY_DIR || volume->kind == POD_VOLUME_HOST_PATH)) {
+            reader_fail(reader, STATUS_MALFORMED,
+                        "container %s mounts the volume %s, which is not there", container->name,
+                        mount->volume);
+        } else if (mount->sub_path[0] != 0 &&
+                   (volume->kind == POD_VOLUME_EMPTY_DIR || volume->kind == POD_VOLUME_HOST_PATH)) {
             /* A container could leave a symlink there that the next mount follows out of the volume. */
-            reader_note(reader, true, "container %s: subPath of an emptyDir or hostPath is not supported", container->name);
-        } else if (mount->sub_path[0] != 0 && !mount->sub_path_expands && !path_stays(mount->sub_path)) {
-            reader_note(reader, true, "container %s: subPath \"%s\" leaves the volume", container->name, mount->sub_path);
+            reader_note(reader, true,
+                        "container %s: subPath of an emptyDir or hostPath is not supported",
+                        container->name);
+        } else if (mount->sub_path[0] != 0 && !mount->sub_path_expands &&
+                   !path_stays(mount->sub_path)) {
+            reader_note(reader, true, "container %s: subPath \"%s\" leaves the volume",
+                        container->name, mount->sub_path);
         }
         if (mount->path[0] != '/') {
-            reader_fail(reader, STATUS_MALFORMED, "container %s: mountPath of %s must be absolute", container->name,
-                        mount->volume);
+            reader_fail(reader, STATUS_MALFORMED, "container %s: mountPath of %s must be absolute",
+                        container->name, mount->volume);
         }
-        if (reader_has(item, "recursiveReadOnly") && strcmp(reader_text(reader, item, "recursiveReadOnly", ""), "Enabled") == 0) {
-            reader_note(reader, true, "container %s: recursiveReadOnly is not supported", container->name);
+        if (reader_has(item, "recursiveReadOnly") &&
+            strcmp(reader_text(reader, item, "recursiveReadOnly", ""), "Enabled") == 0) {
+            reader_note(reader, true, "container %s: recursiveReadOnly is not supported",
+                        container->name);
         }
     }
     container->mounts = mounts;
@@ -437,7 +478,8 @@ static char reader_seccomp(struct reader *reader, json_t *profile, const char **
 }
 
 /* The container's securityContext over the pod's. */
-static void reader_security(struct reader *reader, json_t *pod, json_t *own, struct pod_container *container)
+static void reader_security(struct reader *reader, json_t *pod, json_t *own,
+                            struct pod_container *container)
 {
     struct driver_security *out = &container->security;
     const char *where = container->name;
@@ -452,27 +494,33 @@ static void reader_security(struct reader *reader, json_t *pod, json_t *own, str
         out->run_as_group = reader_optional(reader, own, "runAsGroup");
     }
     if (reader_has(own, "seccompProfile")) {
-        out->seccomp = reader_seccomp(reader, json_object_get(own, "seccompProfile"), &out->seccomp_path);
+        out->seccomp =
+            reader_seccomp(reader, json_object_get(own, "seccompProfile"), &out->seccomp_path);
     }
     json_t *capabilities = json_object_get(own, "capabilities");
     out->capabilities_add = reader_texts(reader, capabilities, "add", &out->capability_add_count);
-    out->capabilities_drop = reader_texts(reader, capabilities, "drop", &out->capability_drop_count);
+    out->capabilities_drop =
+        reader_texts(reader, capabilities, "drop", &out->capability_drop_count);
     if (reader_bool(reader, own, "runAsNonRoot", reader_bool(reader, pod, "runAsNonRoot", false)) &&
         (!out->run_as_user.set || out->run_as_user.value == 0)) {
-        reader_note(reader, true, "container %s: runAsNonRoot needs a runAsUser other than 0", where);
+        reader_note(reader, true, "container %s: runAsNonRoot needs a runAsUser other than 0",
+                    where);
     }
     if (out->run_as_group.set && !out->run_as_user.set) {
         reader_note(reader, true, "container %s: runAsGroup needs runAsUser", where);
     }
-    static const char *const ignored[] = {"seLinuxOptions", "appArmorProfile", "procMount", "windowsOptions"};
+    static const char *const ignored[] = {"seLinuxOptions", "appArmorProfile", "procMount",
+                                          "windowsOptions"};
     for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) {
         if (reader_has(own, ignored[i])) {
-            reader_note(reader, true, "container %s: securityContext.%s is not supported", where, ignored[i]);
+            reader_note(reader, true, "container %s: securityContext.%s is not supported", where,
+                        ignored[i]);
         }
     }
 }
 
-static int64_t reader_quantity(struct reader *reader, json_t *map, const char *name, const char *where)
+static int64_t reader_quantity(struct reader *reader, json_t *map, const char *name,
+                               const char *where)
 {
     json_t *value = json_object_get(map, name);
     int64_t milli = 0;
@@ -488,22 +536,27 @@ static int64_t reader_quantity(struct reader *reader, json_t *map, const char *n
     return milli;
 }
 
-static void reader_resources(struct reader *reader, json_t *resources, struct pod_container *container)
+static void reader_resources(struct reader *reader, json_t *resources,
+                             struct pod_container *container)
 {
-    json_t *limits = json_object_get(resources, "limits"), *requests = json_object_get(resources, "requests");
+    json_t *limits = json_object_get(resources, "limits"),
+           *requests = json_object_get(resources, "requests");
     const char *name = container->name;
     container->cpu_limit_milli = reader_quantity(reader, limits, "cpu", name);
     container->memory_limit_bytes = reader_quantity(reader, limits, "memory", name) / 1000;
-    container->cpu_request_milli = reader_has(requests, "cpu") ? reader_quantity(reader, requests, "cpu", name)
-                                                               : container->cpu_limit_milli;
+    container->cpu_request_milli = reader_has(requests, "cpu")
+                                       ? reader_quantity(reader, requests, "cpu", name)
+                                       : container->cpu_limit_milli;
     container->memory_request_bytes = reader_has(requests, "memory")
                                           ? reader_quantity(reader, requests, "memory", name) / 1000
                                           : container->memory_limit_bytes;
     const char *key;
     json_t *value;
-    json_object_foreach (limits, key, value) {
+    json_object_foreach(limits, key, value)
+    {
         if (strcmp(key, "ephemeral-storage") == 0) {
-            reader_note(reader, false, "container %s: the limit of ephemeral-storage is not enforced", name);
+            reader_note(reader, false,
+                        "container %s: the limit of ephemeral-storage is not enforced", name);
         } else if (strcmp(key, "cpu") != 0 && strcmp(key, "memory") != 0) {
             reader_note(reader, true, "container %s: the resource %s is not supported", name, key);
         }
@@ -514,12 +567,14 @@ static void reader_resources(struct reader *reader, json_t *resources, struct po
 }
 
 /* Fields of a container that are read by nobody: one note each. */
-static void reader_container_notes(struct reader *reader, json_t *json, const struct pod_container *container)
+static void reader_container_notes(struct reader *reader, json_t *json,
+                                   const struct pod_container *container)
 {
     static const char *const probes[] = {"livenessProbe", "readinessProbe", "startupProbe"};
     for (size_t i = 0; i < sizeof probes / sizeof *probes; i++) {
         if (reader_has(json, probes[i])) {
-            reader_note(reader, false, "container %s: %s is not run; the container counts as ready while it runs",
+            reader_note(reader, false,
+                        "container %s: %s is not run; the container counts as ready while it runs",
                         container->name, probes[i]);
         }
     }
@@ -530,11 +585,15 @@ static void reader_container_notes(struct reader *reader, json_t *json, const st
         reader_note(reader, true, "container %s: volumeDevices are not supported", container->name);
     }
     if (container->init && strcmp(reader_text(reader, json, "restartPolicy", ""), "Always") == 0) {
-        reader_note(reader, true, "init container %s: restartPolicy Always (a sidecar) is not supported", container->name);
+        reader_note(reader, true,
+                    "init container %s: restartPolicy Always (a sidecar) is not supported",
+                    container->name);
     }
-    const char *message = reader_text(reader, json, "terminationMessagePath", "/dev/termination-log");
+    const char *message =
+        reader_text(reader, json, "terminationMessagePath", "/dev/termination-log");
     if (strcmp(message, "/dev/termination-log") != 0) {
-        reader_note(reader, false, "container %s: terminationMessagePath is not read", container->name);
+        reader_note(reader, false, "container %s: terminationMessagePath is not read",
+                    container->name);
     }
 }
 
@@ -566,7 +625,9 @@ static enum pod_pull reader_pull(struct reader *reader, json_t *json, const char
 {
     const char *policy = reader_text(reader, json, "imagePullPolicy", "");
     if (policy[0] != 0) {
-        return policy[0] == 'A' ? POD_PULL_ALWAYS : policy[0] == 'N' ? POD_PULL_NEVER : POD_PULL_IF_NOT_PRESENT;
+        return policy[0] == 'A'   ? POD_PULL_ALWAYS
+               : policy[0] == 'N' ? POD_PULL_NEVER
+                                  : POD_PULL_IF_NOT_PRESENT;
     }
     const char *slash = strrchr(image, '/');
     const char *tag = strchr(slash == NULL ? image : slash, ':');
@@ -625,8 +686,10 @@ static void reader_container(struct reader *reader, json_t *json, json_t *pod_se
 static void reader_containers(struct reader *reader, json_t *json, json_t *security)
 {
     struct pod_spec *spec = reader->spec;
-    json_t *init = json_object_get(json, "initContainers"), *main = json_object_get(json, "containers");
-    const size_t init_count = reader_count(reader, init, "spec.initContainers", LIMIT_POD_CONTAINERS);
+    json_t *init = json_object_get(json, "initContainers"),
+           *main = json_object_get(json, "containers");
+    const size_t init_count =
+        reader_count(reader, init, "spec.initContainers", LIMIT_POD_CONTAINERS);
     const size_t main_count = reader_count(reader, main, "spec.containers", LIMIT_POD_CONTAINERS);
     if (reader->status == 0 && main_count == 0) {
         reader_fail(reader, STATUS_MALFORMED, "spec.containers must hold at least one container");
@@ -635,19 +698,23 @@ static void reader_containers(struct reader *reader, json_t *json, json_t *secur
         reader_fail(reader, STATUS_TOO_LARGE, "more than %u containers", LIMIT_POD_CONTAINERS);
         return;
     }
-    spec->containers = arena_claim(reader->arena, init_count + main_count, sizeof *spec->containers);
+    spec->containers =
+        arena_claim(reader->arena, init_count + main_count, sizeof *spec->containers);
     spec->init_count = init_count;
     spec->container_count = init_count + main_count;
     for (size_t i = 0; i < spec->container_count; i++) {
         const bool is_init = i < init_count;
-        reader_container(reader, json_array_get(is_init ? init : main, is_init ? i : i - init_count), security, is_init,
-                         &spec->containers[i]);
+        reader_container(reader,
+                         json_array_get(is_init ? init : main, is_init ? i : i - init_count),
+                         security, is_init, &spec->containers[i]);
         for (size_t k = 0; k < i; k++) {
             if (strcmp(spec->containers[k].name, spec->containers[i].name) == 0) {
-                reader_fail(reader, STATUS_MALFORMED, "two containers are called %s", spec->containers[i].name);
+                reader_fail(reader, STATUS_MALFORMED, "two containers are called %s",
+                            spec->containers[i].name);
             }
         }
-        spec->security.privileged = spec->security.privileged || spec->containers[i].security.privileged;
+        spec->security.privileged =
+            spec->security.privileged || spec->containers[i].security.privileged;
     }
 }
 
@@ -670,7 +737,8 @@ static void reader_pod_security(struct reader *reader, json_t *json)
     security->groups = ids;
     security->run_as_user = reader_optional(reader, json, "runAsUser");
     security->run_as_group = reader_optional(reader, json, "runAsGroup");
-    security->seccomp = reader_seccomp(reader, json_object_get(json, "seccompProfile"), &security->seccomp_path);
+    security->seccomp =
+        reader_seccomp(reader, json_object_get(json, "seccompProfile"), &security->seccomp_path);
     json_t *sysctls = json_object_get(json, "sysctls");
     spec->sysctl_count = reader_count(reader, sysctls, "sysctls", 256);
     struct driver_pair *pairs = arena_claim(reader->arena, spec->sysctl_count, sizeof *pairs);
@@ -701,7 +769,8 @@ static void reader_dns(struct reader *reader, json_t *json)
     for (size_t i = 0; i < spec->dns_option_count; i++) {
         json_t *option = json_array_get(options, i);
         const char *value = reader_text(reader, option, "value", "");
-        texts[i] = arena_print(reader->arena, "%s%s%s", reader_text(reader, option, "name", ""), value[0] ? ":" : "", value);
+        texts[i] = arena_print(reader->arena, "%s%s%s", reader_text(reader, option, "name", ""),
+                               value[0] ? ":" : "", value);
     }
     spec->dns_options = texts;
 
@@ -714,7 +783,8 @@ static void reader_dns(struct reader *reader, json_t *json)
         const char *const *names = reader_texts(reader, alias, "hostnames", &count);
         pairs[i] = (struct driver_pair){.name = reader_text(reader, alias, "ip", ""), .value = ""};
         for (size_t k = 0; k < count; k++) {
-            pairs[i].value = arena_print(reader->arena, "%s%s%s", pairs[i].value, k > 0 ? " " : "", names[k]);
+            pairs[i].value =
+                arena_print(reader->arena, "%s%s%s", pairs[i].value, k > 0 ? " " : "", names[k]);
         }
     }
     spec->host_aliases = pairs;
@@ -758,9 +828,11 @@ static void reader_pod(struct reader *reader, json_t *root)
     spec->uid = reader_text(reader, metadata, "uid", "");
     spec->name = reader_text(reader, metadata, "name", "");
     spec->namespace = reader_text(reader, metadata, "namespace", "default");
-    if (spec->uid[0] == 0 || spec->name[0] == 0 || strchr(spec->uid, '/') != NULL || strchr(spec->name, '/') != NULL ||
-        strchr(spec->namespace, '/') != NULL || spec->uid[0] == '.') {
-        reader_fail(reader, STATUS_MALFORMED, "metadata.name and metadata.uid are required, without slashes");
+    if (spec->uid[0] == 0 || spec->name[0] == 0 || strchr(spec->uid, '/') != NULL ||
+        strchr(spec->name, '/') != NULL || strchr(spec->namespace, '/') != NULL ||
+        spec->uid[0] == '.') {
+        reader_fail(reader, STATUS_MALFORMED,
+                    "metadata.name and metadata.uid are required, without slashes");
     }
     spec->labels = reader_map(reader, metadata, "labels", &spec->label_count);
     spec->annotations = reader_map(reader, metadata, "annotations", &spec->annotation_count);
@@ -797,11 +869,13 @@ int podspec_parse(struct bytes json, struct pod_spec *out, char *error, size_t e
 {
     *out = (struct pod_spec){0};
     arena_init(&out->arena);
-    struct reader reader = {.spec = out, .arena = &out->arena, .error = error, .error_bytes = error_bytes};
+    struct reader reader = {
+        .spec = out, .arena = &out->arena, .error = error, .error_bytes = error_bytes};
     json_error_t problem;
     json_t *root = json_loadb((const char *)json.data, json.size, 0, &problem);
     if (root == NULL || !json_is_object(root)) {
-        reader_fail(&reader, STATUS_MALFORMED, "not JSON: %s", root == NULL ? problem.text : "not an object");
+        reader_fail(&reader, STATUS_MALFORMED, "not JSON: %s",
+                    root == NULL ? problem.text : "not an object");
     } else {
         reader_pod(&reader, root);
     }

@@ -65,11 +65,11 @@ struct pod_volume {
     const char *name;
     enum pod_volume_kind kind;
     const char *host_path;
-    const char *host_type;       /* "" | DirectoryOrCreate | Directory | FileOrCreate | File | Socket
+    const char *host_type;    /* "" | DirectoryOrCreate | Directory | FileOrCreate | File | Socket
                                   * | CharDevice | BlockDevice */
-    bool memory;                 /* emptyDir with medium Memory */
-    int64_t size_limit_bytes;    /* 0 without */
-    int32_t default_mode;        /* 0644 when not given */
+    bool memory;              /* emptyDir with medium Memory */
+    int64_t size_limit_bytes; /* 0 without */
+    int32_t default_mode;     /* 0644 when not given */
     const struct pod_volume_source *sources;
     size_t source_count;
 };
@@ -88,7 +88,7 @@ enum pod_env_kind {
     POD_ENV_CONFIG_MAP, /* name, key */
     POD_ENV_SECRET,     /* name, key */
     POD_ENV_FIELD,      /* key is a field path */
-    POD_ENV_RESOURCE,   /* key is limits.cpu and so on, name is the container or "", text the divisor */
+    POD_ENV_RESOURCE, /* key is limits.cpu and so on, name is the container or "", text the divisor */
 };
 
 struct pod_env {
@@ -209,11 +209,11 @@ struct pod_lookup {
 
 /* What is only known when the pod runs. */
 struct pod_facts {
-    const char *pod_ip;  /* "" before the sandbox is there */
+    const char *pod_ip; /* "" before the sandbox is there */
     const char *host_ip;
     const char *node_name;
-    const char *root;    /* of volumes and logs, see volumes.h */
-    int64_t node_cpu_milli;    /* what limits.cpu without a limit means */
+    const char *root;       /* of volumes and logs, see volumes.h */
+    int64_t node_cpu_milli; /* what limits.cpu without a limit means */
     int64_t node_memory_bytes;
 };
 

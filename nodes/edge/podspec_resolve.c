@@ -15,7 +15,8 @@
 /* -- the downward API --------------------------------------------------------------------------- */
 
 /* The text between the quotes of metadata.labels['text'], compared without copying. */
-static const char *field_of_map(const char *path, const char *map, const struct pod_label *labels, size_t count)
+static const char *field_of_map(const char *path, const char *map, const struct pod_label *labels,
+                                size_t count)
 {
     const size_t size = strlen(map);
     if (strncmp(path, map, size) != 0 || path[size] != '[') {
@@ -23,7 +24,8 @@ static const char *field_of_map(const char *path, const char *map, const struct 
     }
     const char *key = path + size + 1;
     const size_t rest = strlen(key);
-    if (rest < 3 || (key[0] != '\'' && key[0] != '"') || key[rest - 1] != ']' || key[rest - 2] != key[0]) {
+    if (rest < 3 || (key[0] != '\'' && key[0] != '"') || key[rest - 1] != ']' ||
+        key[rest - 2] != key[0]) {
         return NULL;
     }
     for (size_t i = 0; i < count; i++) {
@@ -74,7 +76,8 @@ static const char *field_lines(const struct pod_label *labels, size_t count, str
     return lines;
 }
 
-const char *podspec_field(const struct pod_spec *spec, const char *path, const struct pod_facts *facts, struct arena *arena)
+const char *podspec_field(const struct pod_spec *spec, const char *path,
+                          const struct pod_facts *facts, struct arena *arena)
 {
     const struct {
         const char *path;
@@ -102,16 +105,19 @@ const char *podspec_field(const struct pod_spec *spec, const char *path, const s
         return field_lines(spec->annotations, spec->annotation_count, arena);
     }
     const char *value = field_of_map(path, "metadata.labels", spec->labels, spec->label_count);
-    return value != NULL ? value : field_of_map(path, "metadata.annotations", spec->annotations, spec->annotation_count);
+    return value != NULL ? value
+                         : field_of_map(path, "metadata.annotations", spec->annotations,
+                                        spec->annotation_count);
 }
 
-const struct pod_reference *podspec_missing(const struct pod_spec *spec, const struct pod_lookup *lookup)
+const struct pod_reference *podspec_missing(const struct pod_spec *spec,
+                                            const struct pod_lookup *lookup)
 {
     struct bytes json;
     for (size_t i = 0; i < spec->reference_count; i++) {
         const struct pod_reference *reference = &spec->references[i];
-        if (!reference->optional &&
-            lookup->find(lookup->context, reference->secret, spec->namespace, reference->name, &json) != 0) {
+        if (!reference->optional && lookup->find(lookup->context, reference->secret,
+                                                 spec->namespace, reference->name, &json) != 0) {
             return reference;
         }
     }
@@ -195,12 +201,14 @@ static const char *resolver_expand(const struct resolver *resolver, const char *
 }
 
 /* A config map or secret of the pod's namespace. Answers 0, -ENOENT, STATUS_MALFORMED. */
-static int resolver_source(struct resolver *resolver, bool secret, const char *name, struct source *out)
+static int resolver_source(struct resolver *resolver, bool secret, const char *name,
+                           struct source *out)
 {
     char problem[256];
     struct bytes json;
     const char *kind = secret ? "secret" : "configmap";
-    if (resolver->lookup->find(resolver->lookup->context, secret, resolver->spec->namespace, name, &json) != 0) {
+    if (resolver->lookup->find(resolver->lookup->context, secret, resolver->spec->namespace, name,
+                               &json) != 0) {
         snprintf(resolver->error, resolver->error_bytes, "%s \"%s\" not found", kind, name);
         return -ENOENT;
     }
@@ -234,7 +242,9 @@ static int resolver_env_from(struct resolver *resolver, const struct pod_env_fro
         const struct bytes content = source.keys[i].content;
         const char *name = arena_print(resolver->arena, "%s%s", from->prefix, source.keys[i].key);
         if (env_name_is_usable(name) && memchr(content.data, 0, content.size) == NULL) {
-            status = resolver_put(resolver, name, arena_text_sized(resolver->arena, (const char *)content.data, content.size));
+            status = resolver_put(
+                resolver, name,
+                arena_text_sized(resolver->arena, (const char *)content.data, content.size));
         }
     }
     return status;
@@ -253,13 +263,15 @@ static int resolver_env_key(struct resolver *resolver, const struct pod_env *env
         return 0;
     }
     if (key == NULL || memchr(key->content.data, 0, key->content.size) != NULL) {
-        snprintf(resolver->error, resolver->error_bytes, key == NULL ? "couldn't find key %s in %s %s/%s"
-                                                                     : "the value of key %s in %s %s/%s holds a zero byte",
+        snprintf(resolver->error, resolver->error_bytes,
+                 key == NULL ? "couldn't find key %s in %s %s/%s"
+                             : "the value of key %s in %s %s/%s holds a zero byte",
                  env->key, secret ? "Secret" : "ConfigMap", resolver->spec->namespace, env->name);
         return STATUS_MALFORMED;
     }
-    return resolver_put(resolver, env->variable,
-                        arena_text_sized(resolver->arena, (const char *)key->content.data, key->content.size));
+    return resolver_put(
+        resolver, env->variable,
+        arena_text_sized(resolver->arena, (const char *)key->content.data, key->content.size));
 }
 
 /* limits.cpu and its three siblings, in units of the divisor, rounded up. */
@@ -272,8 +284,10 @@ static int resolver_env_resource(struct resolver *resolver, const struct pod_env
         }
     }
     int64_t divisor, value;
-    const int64_t cpu = container->cpu_limit_milli > 0 ? container->cpu_limit_milli : resolver->facts->node_cpu_milli;
-    const int64_t memory = container->memory_limit_bytes > 0 ? container->memory_limit_bytes : resolver->facts->node_memory_bytes;
+    const int64_t cpu = container->cpu_limit_milli > 0 ? container->cpu_limit_milli
+                                                       : resolver->facts->node_cpu_milli;
+    const int64_t memory = container->memory_limit_bytes > 0 ? container->memory_limit_bytes
+                                                             : resolver->facts->node_memory_bytes;
     bool bytes = false;
     if (strcmp(env->key, "limits.cpu") == 0) {
         value = cpu;
@@ -283,7 +297,8 @@ static int resolver_env_resource(struct resolver *resolver, const struct pod_env
         value = env->key[0] == 'l' ? memory : container->memory_request_bytes;
         bytes = true;
     } else {
-        snprintf(resolver->error, resolver->error_bytes, "variable %s: the resource %s is not supported", env->variable, env->key);
+        snprintf(resolver->error, resolver->error_bytes,
+                 "variable %s: the resource %s is not supported", env->variable, env->key);
         return STATUS_MALFORMED;
     }
     if (!quantity_parse(env->text, &divisor) || divisor == 0) {
@@ -292,7 +307,8 @@ static int resolver_env_resource(struct resolver *resolver, const struct pod_env
     if (bytes) { /* whole bytes over whole bytes: the thousandths would not fit for large memories */
         divisor = (divisor + 999) / 1000;
     }
-    return resolver_put(resolver, env->variable, arena_print(resolver->arena, "%" PRId64, (value + divisor - 1) / divisor));
+    return resolver_put(resolver, env->variable,
+                        arena_print(resolver->arena, "%" PRId64, (value + divisor - 1) / divisor));
 }
 
 static int resolver_env(struct resolver *resolver, const struct pod_env *env)
@@ -304,9 +320,11 @@ static int resolver_env(struct resolver *resolver, const struct pod_env *env)
     case POD_ENV_SECRET:
         return resolver_env_key(resolver, env);
     case POD_ENV_FIELD: {
-        const char *value = podspec_field(resolver->spec, env->key, resolver->facts, resolver->arena);
+        const char *value =
+            podspec_field(resolver->spec, env->key, resolver->facts, resolver->arena);
         if (value == NULL) {
-            snprintf(resolver->error, resolver->error_bytes, "variable %s: the field %s is not supported", env->variable, env->key);
+            snprintf(resolver->error, resolver->error_bytes,
+                     "variable %s: the field %s is not supported", env->variable, env->key);
             return STATUS_MALFORMED;
         }
         return resolver_put(resolver, env->variable, value);
@@ -323,7 +341,8 @@ static int resolver_mounts(struct resolver *resolver, struct driver_container *o
 {
     const struct pod_spec *spec = resolver->spec;
     const struct pod_container *container = resolver->container;
-    struct driver_mount *mounts = arena_claim(resolver->arena, container->mount_count + 1, sizeof *mounts);
+    struct driver_mount *mounts =
+        arena_claim(resolver->arena, container->mount_count + 1, sizeof *mounts);
     bool hosts = spec->host_network; /* the node's own file, as it is in the image */
     for (size_t i = 0; i < container->mount_count; i++) {
         const struct pod_mount *mount = &container->mounts[i];
@@ -333,16 +352,19 @@ static int resolver_mounts(struct resolver *resolver, struct driver_container *o
         }
         CHECK(volume != NULL); /* podspec_parse refused the pod otherwise */
         const char *path = volumes_path(resolver->facts->root, spec->uid, volume, resolver->arena);
-        const char *sub = mount->sub_path_expands ? resolver_expand(resolver, mount->sub_path) : mount->sub_path;
+        const char *sub =
+            mount->sub_path_expands ? resolver_expand(resolver, mount->sub_path) : mount->sub_path;
         if (sub[0] == '/' || strstr(sub, "..") != NULL) {
-            snprintf(resolver->error, resolver->error_bytes, "the sub path \"%s\" leaves the volume %s", sub, volume->name);
+            snprintf(resolver->error, resolver->error_bytes,
+                     "the sub path \"%s\" leaves the volume %s", sub, volume->name);
             return STATUS_MALFORMED;
         }
         mounts[i] = (struct driver_mount){
             .container_path = mount->path,
             .host_path = sub[0] == 0 ? path : arena_print(resolver->arena, "%s/%s", path, sub),
             /* files that come from objects are ours to write, never the container's */
-            .read_only = mount->read_only || (volume->kind != POD_VOLUME_EMPTY_DIR && volume->kind != POD_VOLUME_HOST_PATH),
+            .read_only = mount->read_only || (volume->kind != POD_VOLUME_EMPTY_DIR &&
+                                              volume->kind != POD_VOLUME_HOST_PATH),
             .propagation = mount->propagation,
         };
         hosts = hosts || strcmp(mount->path, "/etc/hosts") == 0;
@@ -376,7 +398,8 @@ static void resolver_resources(struct resolver *resolver, struct driver_containe
     bool guaranteed = true, best_effort = true;
     for (size_t i = 0; i < spec->container_count; i++) {
         const struct pod_container *each = &spec->containers[i];
-        best_effort = best_effort && each->cpu_request_milli == 0 && each->memory_request_bytes == 0;
+        best_effort =
+            best_effort && each->cpu_request_milli == 0 && each->memory_request_bytes == 0;
         guaranteed = guaranteed && each->cpu_limit_milli > 0 && each->memory_limit_bytes > 0 &&
                      each->cpu_request_milli == each->cpu_limit_milli &&
                      each->memory_request_bytes == each->memory_limit_bytes;
@@ -386,12 +409,14 @@ static void resolver_resources(struct resolver *resolver, struct driver_containe
     } else if (best_effort || resolver->facts->node_memory_bytes <= 0) {
         out->oom_score_adj = 1000;
     } else {
-        const int64_t score = 1000 - container->memory_request_bytes / (resolver->facts->node_memory_bytes / 1000 + 1);
+        const int64_t score = 1000 - container->memory_request_bytes /
+                                         (resolver->facts->node_memory_bytes / 1000 + 1);
         out->oom_score_adj = score < 3 ? 3 : score > 999 ? 999 : score;
     }
 }
 
-static const char *const *resolver_texts(struct resolver *resolver, const char *const *texts, size_t count)
+static const char *const *resolver_texts(struct resolver *resolver, const char *const *texts,
+                                         size_t count)
 {
     const char **expanded = arena_claim(resolver->arena, count, sizeof *expanded);
     for (size_t i = 0; i < count; i++) {
@@ -400,8 +425,9 @@ static const char *const *resolver_texts(struct resolver *resolver, const char *
     return expanded;
 }
 
-int podspec_resolve(const struct pod_spec *spec, size_t index, uint32_t attempt, const struct pod_lookup *lookup,
-                    const struct pod_facts *facts, struct arena *arena, struct driver_container *out, char *error,
+int podspec_resolve(const struct pod_spec *spec, size_t index, uint32_t attempt,
+                    const struct pod_lookup *lookup, const struct pod_facts *facts,
+                    struct arena *arena, struct driver_container *out, char *error,
                     size_t error_bytes)
 {
     CHECK(index < spec->container_count);
@@ -457,8 +483,10 @@ void podspec_sandbox(const struct pod_spec *spec, uint32_t attempt, const struct
         .pod_uid = spec->uid,
         .attempt = attempt,
         .hostname = spec->host_network ? "" : spec->hostname,
-        .log_directory = volumes_log_directory(facts->root, spec->namespace, spec->name, spec->uid, arena),
-        .cgroup_parent = cgroup_root[0] == 0 ? "" : arena_print(arena, "%s/pod%s", cgroup_root, spec->uid),
+        .log_directory =
+            volumes_log_directory(facts->root, spec->namespace, spec->name, spec->uid, arena),
+        .cgroup_parent =
+            cgroup_root[0] == 0 ? "" : arena_print(arena, "%s/pod%s", cgroup_root, spec->uid),
         .dns_servers = spec->dns_servers,
         .dns_server_count = spec->dns_server_count,
         .dns_searches = spec->dns_searches,

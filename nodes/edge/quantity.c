@@ -76,7 +76,8 @@ bool quantity_parse(const char *text, int64_t *out_milli)
     if (digits == 0 || !quantity_suffix(text, &power, &factor)) {
         return false;
     }
-    if (factor > 1 && value > INT64_MAX) { /* with the largest factor, 2^60, more would not fit 128 bits */
+    if (factor > 1 &&
+        value > INT64_MAX) { /* with the largest factor, 2^60, more would not fit 128 bits */
         *out_milli = INT64_MAX;
         return true;
     }

@@ -54,12 +54,13 @@ static int source_key_order(const void *a, const void *b)
 }
 
 /* Add the members of one map; a later map replaces keys of an earlier one. */
-static bool source_take(json_t *map, bool encoded, struct arena *arena, struct source_key *keys, size_t *count,
-                        char *error, size_t error_bytes)
+static bool source_take(json_t *map, bool encoded, struct arena *arena, struct source_key *keys,
+                        size_t *count, char *error, size_t error_bytes)
 {
     const char *key;
     json_t *value;
-    json_object_foreach (map, key, value) {
+    json_object_foreach(map, key, value)
+    {
         struct bytes content;
         if (!json_is_string(value)) {
             snprintf(error, error_bytes, "data[%s] is not a string", key);
@@ -83,8 +84,8 @@ static bool source_take(json_t *map, bool encoded, struct arena *arena, struct s
     return true;
 }
 
-int source_parse(struct bytes json, bool secret, struct arena *arena, struct source *out, char *error,
-                 size_t error_bytes)
+int source_parse(struct bytes json, bool secret, struct arena *arena, struct source *out,
+                 char *error, size_t error_bytes)
 {
     json_error_t problem;
     json_t *root = json_loadb((const char *)json.data, json.size, JSON_ALLOW_NUL, &problem);
@@ -95,7 +96,8 @@ int source_parse(struct bytes json, bool secret, struct arena *arena, struct sou
     }
     json_t *data = json_object_get(root, "data");
     json_t *more = json_object_get(root, secret ? "stringData" : "binaryData");
-    struct source_key *keys = arena_claim(arena, json_object_size(data) + json_object_size(more), sizeof *keys);
+    struct source_key *keys =
+        arena_claim(arena, json_object_size(data) + json_object_size(more), sizeof *keys);
     size_t count = 0;
     if (!source_take(data, secret, arena, keys, &count, error, error_bytes) ||
         !source_take(more, !secret, arena, keys, &count, error, error_bytes)) {

@@ -21,8 +21,8 @@ struct source {
  *   out      lent as long as `arena`
  *   answers  0; STATUS_MALFORMED with `error`
  */
-int source_parse(struct bytes json, bool secret, struct arena *arena, struct source *out, char *error,
-                 size_t error_bytes);
+int source_parse(struct bytes json, bool secret, struct arena *arena, struct source *out,
+                 char *error, size_t error_bytes);
 
 /* The key of that name, or NULL. */
 const struct source_key *source_find(const struct source *source, const char *key);

@@ -56,7 +56,8 @@ static int writer_directories(struct writer *writer, const char *path, mode_t mo
         errno = ENAMETOOLONG;
         return writer_fail(writer, "cannot create", path);
     }
-    for (char *slash = strchr(part + 1, '/'); status == 0; slash = slash == NULL ? NULL : strchr(slash + 1, '/')) {
+    for (char *slash = strchr(part + 1, '/'); status == 0;
+         slash = slash == NULL ? NULL : strchr(slash + 1, '/')) {
         if (slash != NULL) {
             *slash = 0;
         }
@@ -85,7 +86,8 @@ static int writer_file(struct writer *writer, const char *path, struct bytes con
         }
         written += size > 0 ? (size_t)size : 0;
     }
-    if (status == 0 && (fchmod(fd, mode) != 0 || (writer->group >= 0 && fchown(fd, (uid_t)-1, (gid_t)writer->group) != 0))) {
+    if (status == 0 && (fchmod(fd, mode) != 0 ||
+                        (writer->group >= 0 && fchown(fd, (uid_t)-1, (gid_t)writer->group) != 0))) {
         status = writer_fail(writer, "cannot set the mode of", path);
     }
     if (close(fd) != 0 && status == 0) {
@@ -105,11 +107,13 @@ static int writer_remove(struct writer *writer, int parent, const char *name, co
         return errno == ENOENT ? 0 : writer_fail(writer, "cannot look at", path);
     }
     if (!S_ISDIR(info.st_mode)) {
-        return unlinkat(parent, name, 0) == 0 || errno == ENOENT ? 0 : writer_fail(writer, "cannot remove", path);
+        return unlinkat(parent, name, 0) == 0 || errno == ENOENT
+                   ? 0
+                   : writer_fail(writer, "cannot remove", path);
     }
     struct stat above;
-    if (fstat(parent, &above) == 0 && above.st_dev != info.st_dev && umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) != 0 &&
-        errno != EINVAL) {
+    if (fstat(parent, &above) == 0 && above.st_dev != info.st_dev &&
+        umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno != EINVAL) {
         return writer_fail(writer, "cannot unmount", path);
     }
     const int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -164,11 +168,12 @@ static bool file_is(const char *path, const struct volume_file *file)
     }
     uint8_t *content = malloc(file->content.size + 1);
     CHECK(content != NULL);
-    if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && (size_t)info.st_size == file->content.size &&
-        (info.st_mode & 0777) == file->mode) {
+    if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) &&
+        (size_t)info.st_size == file->content.size && (info.st_mode & 0777) == file->mode) {
         size_t have = 0;
         ssize_t size = 1;
-        while (have < file->content.size && (size = read(fd, content + have, file->content.size - have)) > 0) {
+        while (have < file->content.size &&
+               (size = read(fd, content + have, file->content.size - have)) > 0) {
             have += (size_t)size;
         }
         same = bytes_equal(bytes_of(content, have), file->content);
@@ -187,7 +192,8 @@ static size_t files_below(const char *path)
         char below[4096];
         struct stat info;
         snprintf(below, sizeof below, "%s/%s", path, entry->d_name);
-        if (entry->d_name[0] == '.' && (entry->d_name[1] == 0 || strcmp(entry->d_name, "..") == 0)) {
+        if (entry->d_name[0] == '.' &&
+            (entry->d_name[1] == 0 || strcmp(entry->d_name, "..") == 0)) {
             continue;
         }
         if (lstat(below, &info) == 0) {
@@ -217,7 +223,8 @@ static bool step_is_current(const struct volume_step *step)
 }
 
 /* A fresh directory with all files: its name, relative to the volume. */
-static int step_write_fresh(struct writer *writer, const struct volume_step *step, char *out_name, size_t name_bytes)
+static int step_write_fresh(struct writer *writer, const struct volume_step *step, char *out_name,
+                            size_t name_bytes)
 {
     char path[4096];
     int status;
@@ -243,7 +250,8 @@ static int step_write_fresh(struct writer *writer, const struct volume_step *ste
             }
             *slash = '/';
         }
-        if ((status = writer_file(writer, path, step->files[i].content, (mode_t)step->files[i].mode)) != 0) {
+        if ((status = writer_file(writer, path, step->files[i].content,
+                                  (mode_t)step->files[i].mode)) != 0) {
             return status;
         }
     }
@@ -278,7 +286,8 @@ static int step_write_names(struct writer *writer, const struct volume_step *ste
         bool wanted = entry->d_name[0] == '.' && (entry->d_name[1] == 0 || entry->d_name[1] == '.');
         for (size_t i = 0; i < step->file_count && !wanted; i++) {
             const size_t size = first_part(step->files[i].path);
-            wanted = strlen(entry->d_name) == size && strncmp(entry->d_name, step->files[i].path, size) == 0;
+            wanted = strlen(entry->d_name) == size &&
+                     strncmp(entry->d_name, step->files[i].path, size) == 0;
         }
         if (!wanted && unlinkat(dirfd(directory), entry->d_name, 0) != 0 && errno != ENOENT) {
             status = writer_fail(writer, "cannot remove", entry->d_name);
@@ -289,13 +298,14 @@ static int step_write_names(struct writer *writer, const struct volume_step *ste
 }
 
 /* Directories ..<time>.<n> that ..data does not show: of the state before, or of a crash. */
-static int step_remove_old(struct writer *writer, const struct volume_step *step, const char *current)
+static int step_remove_old(struct writer *writer, const struct volume_step *step,
+                           const char *current)
 {
     DIR *directory = opendir(step->directory);
     int status = directory == NULL ? writer_fail(writer, "cannot open", step->directory) : 0;
     for (struct dirent *entry; status == 0 && (entry = readdir(directory)) != NULL;) {
-        if (strncmp(entry->d_name, "..", 2) == 0 && entry->d_name[2] >= '0' && entry->d_name[2] <= '9' &&
-            strcmp(entry->d_name, current) != 0) {
+        if (strncmp(entry->d_name, "..", 2) == 0 && entry->d_name[2] >= '0' &&
+            entry->d_name[2] <= '9' && strcmp(entry->d_name, current) != 0) {
             char path[4096];
             snprintf(path, sizeof path, "%s/%s", step->directory, entry->d_name);
             status = writer_remove(writer, dirfd(directory), entry->d_name, path);
@@ -344,9 +354,11 @@ static int step_write_empty(struct writer *writer, const struct volume_step *ste
     if (status != 0) {
         return status;
     }
-    if (step->volume->memory && stat(step->directory, &info) == 0 && stat(parent, &above) == 0 && info.st_dev == above.st_dev) {
+    if (step->volume->memory && stat(step->directory, &info) == 0 && stat(parent, &above) == 0 &&
+        info.st_dev == above.st_dev) {
         if (step->volume->size_limit_bytes > 0) {
-            snprintf(options, sizeof options, "mode=1777,size=%lld", (long long)step->volume->size_limit_bytes);
+            snprintf(options, sizeof options, "mode=1777,size=%lld",
+                     (long long)step->volume->size_limit_bytes);
         }
         if (mount("tmpfs", step->directory, "tmpfs", MS_NOSUID | MS_NODEV, options) != 0) {
             return writer_fail(writer, "cannot mount a tmpfs on", step->directory);
@@ -381,11 +393,11 @@ static int step_check_host(struct writer *writer, const struct volume_step *step
         errno = ENOENT;
         return writer_fail(writer, "hostPath", path);
     }
-    const bool fits = strncmp(type, "Directory", 9) == 0    ? S_ISDIR(info.st_mode)
-                      : strncmp(type, "File", 4) == 0       ? S_ISREG(info.st_mode)
-                      : strcmp(type, "Socket") == 0         ? S_ISSOCK(info.st_mode)
-                      : strcmp(type, "CharDevice") == 0     ? S_ISCHR(info.st_mode)
-                                                            : S_ISBLK(info.st_mode);
+    const bool fits = strncmp(type, "Directory", 9) == 0 ? S_ISDIR(info.st_mode)
+                      : strncmp(type, "File", 4) == 0    ? S_ISREG(info.st_mode)
+                      : strcmp(type, "Socket") == 0      ? S_ISSOCK(info.st_mode)
+                      : strcmp(type, "CharDevice") == 0  ? S_ISCHR(info.st_mode)
+                                                         : S_ISBLK(info.st_mode);
     if (!fits) {
         snprintf(writer->error, writer->error_bytes, "hostPath %s is not a %s", path, type);
         return -EINVAL;
@@ -397,9 +409,12 @@ static int step_check_host(struct writer *writer, const struct volume_step *step
 static int plan_write_hosts(struct writer *writer, const struct volume_plan *plan)
 {
     char path[4096];
-    const struct volume_file file = {.path = path, .content = bytes_text(plan->hosts), .mode = 0644};
+    const struct volume_file file = {
+        .path = path, .content = bytes_text(plan->hosts), .mode = 0644};
     snprintf(path, sizeof path, "%s/etc-hosts", plan->pod_directory);
-    return plan->hosts == NULL || file_is(path, &file) ? 0 : writer_file(writer, path, file.content, 0644);
+    return plan->hosts == NULL || file_is(path, &file)
+               ? 0
+               : writer_file(writer, path, file.content, 0644);
 }
 
 int volumes_write(const struct volume_plan *plan, char *error, size_t error_bytes)
@@ -453,7 +468,8 @@ static int cgroups_remove(struct writer *writer, const char *cgroup_root, const 
         }
         char path[4096];
         /* "." is cgroup v2 alone; the others are the controllers of v1, and v2 beside them */
-        if (strcmp(entry->d_name, "..") == 0 || entry->d_type == DT_LNK || (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN)) {
+        if (strcmp(entry->d_name, "..") == 0 || entry->d_type == DT_LNK ||
+            (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN)) {
             continue;
         }
         snprintf(path, sizeof path, "%s/%s%s/pod%s", base, entry->d_name, cgroup_root, uid);
@@ -467,15 +483,16 @@ static int cgroups_remove(struct writer *writer, const char *cgroup_root, const 
     return status;
 }
 
-int volumes_remove(const char *root, const char *cgroup_root, const char *namespace, const char *name, const char *uid,
-                   char *error, size_t error_bytes)
+int volumes_remove(const char *root, const char *cgroup_root, const char *namespace,
+                   const char *name, const char *uid, char *error, size_t error_bytes)
 {
     struct writer writer = {.group = -1, .error = error, .error_bytes = error_bytes};
     struct arena arena;
     arena_init(&arena);
     int status = writer_remove_path(&writer, arena_print(&arena, "%s/pods/%s", root, uid));
     if (status == 0) {
-        status = writer_remove_path(&writer, volumes_log_directory(root, namespace, name, uid, &arena));
+        status =
+            writer_remove_path(&writer, volumes_log_directory(root, namespace, name, uid, &arena));
     }
     if (status == 0 && cgroup_root[0] != 0) {
         status = cgroups_remove(&writer, cgroup_root, uid);
@@ -484,19 +501,21 @@ int volumes_remove(const char *root, const char *cgroup_root, const char *namesp
     return status;
 }
 
-int volumes_remove_log(const char *root, const char *namespace, const char *name, const char *uid, const char *container,
-                       uint32_t attempt)
+int volumes_remove_log(const char *root, const char *namespace, const char *name, const char *uid,
+                       const char *container, uint32_t attempt)
 {
     struct arena arena;
     arena_init(&arena);
-    const char *path = arena_print(&arena, "%s/%s", volumes_log_directory(root, namespace, name, uid, &arena), container);
+    const char *path = arena_print(
+        &arena, "%s/%s", volumes_log_directory(root, namespace, name, uid, &arena), container);
     const char *prefix = arena_print(&arena, "%u.log", attempt);
     DIR *directory = opendir(path);
     int status = directory == NULL && errno != ENOENT ? -errno : 0;
     for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
         /* 3.log and the rotated 3.log.20260102-030405 */
         const size_t size = strlen(prefix);
-        if (strncmp(entry->d_name, prefix, size) == 0 && (entry->d_name[size] == 0 || entry->d_name[size] == '.') &&
+        if (strncmp(entry->d_name, prefix, size) == 0 &&
+            (entry->d_name[size] == 0 || entry->d_name[size] == '.') &&
             unlinkat(dirfd(directory), entry->d_name, 0) != 0 && errno != ENOENT) {
             status = -errno;
         }

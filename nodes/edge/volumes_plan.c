@@ -31,11 +31,13 @@ static const char *volume_kind_text(enum pod_volume_kind kind)
     abort();
 }
 
-const char *volumes_path(const char *root, const char *uid, const struct pod_volume *volume, struct arena *arena)
+const char *volumes_path(const char *root, const char *uid, const struct pod_volume *volume,
+                         struct arena *arena)
 {
     return volume->kind == POD_VOLUME_HOST_PATH
                ? volume->host_path
-               : arena_print(arena, "%s/pods/%s/volumes/%s/%s", root, uid, volume_kind_text(volume->kind), volume->name);
+               : arena_print(arena, "%s/pods/%s/volumes/%s/%s", root, uid,
+                             volume_kind_text(volume->kind), volume->name);
 }
 
 const char *volumes_hosts_path(const char *root, const char *uid, struct arena *arena)
@@ -43,8 +45,8 @@ const char *volumes_hosts_path(const char *root, const char *uid, struct arena *
     return arena_print(arena, "%s/pods/%s/etc-hosts", root, uid);
 }
 
-const char *volumes_log_directory(const char *root, const char *namespace, const char *name, const char *uid,
-                                  struct arena *arena)
+const char *volumes_log_directory(const char *root, const char *namespace, const char *name,
+                                  const char *uid, struct arena *arena)
 {
     return arena_print(arena, "%s/logs/%s_%s_%s", root, namespace, name, uid);
 }
@@ -63,7 +65,8 @@ struct planner {
 };
 
 /* A later source replaces a file of an earlier one, as in a projected volume. */
-static void planner_put(struct planner *planner, const char *path, struct bytes content, int32_t mode)
+static void planner_put(struct planner *planner, const char *path, struct bytes content,
+                        int32_t mode)
 {
     struct volume_step *step = planner->step;
     size_t place = 0;
@@ -81,7 +84,8 @@ static void planner_put(struct planner *planner, const char *path, struct bytes 
 
 static void planner_reserve(struct planner *planner, size_t more)
 {
-    struct volume_file *files = arena_claim(planner->arena, planner->step->file_count + more, sizeof *files);
+    struct volume_file *files =
+        arena_claim(planner->arena, planner->step->file_count + more, sizeof *files);
     if (planner->step->file_count > 0) {
         memcpy(files, planner->step->files, planner->step->file_count * sizeof *files);
     }
@@ -93,13 +97,16 @@ static int planner_downward(struct planner *planner, const struct pod_volume_sou
 {
     planner_reserve(planner, source->item_count);
     for (size_t i = 0; i < source->item_count; i++) {
-        const char *text = podspec_field(planner->spec, source->items[i].key, planner->facts, planner->arena);
+        const char *text =
+            podspec_field(planner->spec, source->items[i].key, planner->facts, planner->arena);
         if (text == NULL) {
-            snprintf(planner->error, planner->error_bytes, "volume %s: the field %s is not supported",
-                     planner->volume->name, source->items[i].key);
+            snprintf(planner->error, planner->error_bytes,
+                     "volume %s: the field %s is not supported", planner->volume->name,
+                     source->items[i].key);
             return STATUS_MALFORMED;
         }
-        planner_put(planner, source->items[i].path, bytes_text(arena_text(planner->arena, text)), source->items[i].mode);
+        planner_put(planner, source->items[i].path, bytes_text(arena_text(planner->arena, text)),
+                    source->items[i].mode);
     }
     return 0;
 }
@@ -111,7 +118,8 @@ static int planner_source(struct planner *planner, const struct pod_volume_sourc
     char problem[256];
     const bool secret = from->kind == POD_VOLUME_SECRET;
     const char *kind = secret ? "secret" : "configmap";
-    if (planner->lookup->find(planner->lookup->context, secret, planner->spec->namespace, from->name, &json) != 0) {
+    if (planner->lookup->find(planner->lookup->context, secret, planner->spec->namespace,
+                              from->name, &json) != 0) {
         snprintf(planner->error, planner->error_bytes, "%s \"%s\" not found", kind, from->name);
         return from->optional ? 0 : -ENOENT;
     }
@@ -121,7 +129,8 @@ static int planner_source(struct planner *planner, const struct pod_volume_sourc
     }
     planner_reserve(planner, source.count + from->item_count);
     for (size_t i = 0; from->item_count == 0 && i < source.count; i++) {
-        if (strchr(source.keys[i].key, '/') == NULL && strncmp(source.keys[i].key, "..", 2) != 0 && source.keys[i].key[0] != 0) {
+        if (strchr(source.keys[i].key, '/') == NULL && strncmp(source.keys[i].key, "..", 2) != 0 &&
+            source.keys[i].key[0] != 0) {
             planner_put(planner, source.keys[i].key, source.keys[i].content, -1);
         }
     }
@@ -130,7 +139,8 @@ static int planner_source(struct planner *planner, const struct pod_volume_sourc
         if (key != NULL) {
             planner_put(planner, from->items[i].path, key->content, from->items[i].mode);
         } else if (!from->optional) {
-            snprintf(planner->error, planner->error_bytes, "%s \"%s\" has no key %s, which volume %s needs", kind, from->name,
+            snprintf(planner->error, planner->error_bytes,
+                     "%s \"%s\" has no key %s, which volume %s needs", kind, from->name,
                      from->items[i].key, planner->volume->name);
             return -ENOENT;
         }
@@ -155,7 +165,8 @@ static const struct pod_volume *planner_copy(const struct pod_volume *from, stru
 }
 
 /* The hosts file that Kubernetes gives a pod. */
-static const char *planner_hosts(const struct pod_spec *spec, const struct pod_facts *facts, struct arena *arena)
+static const char *planner_hosts(const struct pod_spec *spec, const struct pod_facts *facts,
+                                 struct arena *arena)
 {
     const char *text = "# Written by Kelp for this pod.\n"
                        "127.0.0.1\tlocalhost\n"
@@ -168,19 +179,22 @@ static const char *planner_hosts(const struct pod_spec *spec, const struct pod_f
         text = arena_print(arena, "%s%s\t%s\n", text, facts->pod_ip, spec->hostname);
     }
     for (size_t i = 0; i < spec->host_alias_count; i++) {
-        text = arena_print(arena, "%s%s\t%s\n", text, spec->host_aliases[i].name, spec->host_aliases[i].value);
+        text = arena_print(arena, "%s%s\t%s\n", text, spec->host_aliases[i].name,
+                           spec->host_aliases[i].value);
     }
     return text;
 }
 
-int volumes_plan(const struct pod_spec *spec, const struct pod_lookup *lookup, const struct pod_facts *facts,
-                 struct volume_plan *out, char *error, size_t error_bytes)
+int volumes_plan(const struct pod_spec *spec, const struct pod_lookup *lookup,
+                 const struct pod_facts *facts, struct volume_plan *out, char *error,
+                 size_t error_bytes)
 {
     *out = (struct volume_plan){.group = spec->fs_group.set ? spec->fs_group.value : -1};
     arena_init(&out->arena);
     struct arena *arena = &out->arena;
     out->pod_directory = arena_print(arena, "%s/pods/%s", facts->root, spec->uid);
-    out->log_directory = volumes_log_directory(facts->root, spec->namespace, spec->name, spec->uid, arena);
+    out->log_directory =
+        volumes_log_directory(facts->root, spec->namespace, spec->name, spec->uid, arena);
     out->hosts = spec->host_network ? NULL : planner_hosts(spec, facts, arena);
     out->steps = arena_claim(arena, spec->volume_count, sizeof *out->steps);
     const char **names = arena_claim(arena, spec->container_count, sizeof *names);
@@ -198,8 +212,9 @@ int volumes_plan(const struct pod_spec *spec, const struct pod_lookup *lookup, c
         *step = (struct volume_step){.volume = planner_copy(volume, arena)};
         step->directory = volumes_path(facts->root, spec->uid, step->volume, arena);
         for (size_t k = 0; k < volume->source_count && status == 0; k++) {
-            status = volume->sources[k].kind == POD_VOLUME_DOWNWARD ? planner_downward(&planner, &volume->sources[k])
-                                                                    : planner_source(&planner, &volume->sources[k]);
+            status = volume->sources[k].kind == POD_VOLUME_DOWNWARD
+                         ? planner_downward(&planner, &volume->sources[k])
+                         : planner_source(&planner, &volume->sources[k]);
         }
     }
     if (status != 0) {

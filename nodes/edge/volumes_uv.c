@@ -19,9 +19,10 @@ struct volumes_work {
 static void volumes_on_work(uv_work_t *request)
 {
     struct volumes_work *work = CONTAINER_OF(request, struct volumes_work, request);
-    work->status = work->removes ? volumes_remove(work->root, work->cgroup_root, work->namespace, work->name, work->uid,
-                                                  work->message, sizeof work->message)
-                                 : volumes_write(&work->plan, work->message, sizeof work->message);
+    work->status = work->removes
+                       ? volumes_remove(work->root, work->cgroup_root, work->namespace, work->name,
+                                        work->uid, work->message, sizeof work->message)
+                       : volumes_write(&work->plan, work->message, sizeof work->message);
 }
 
 static void volumes_on_worked(uv_work_t *request, int status)
@@ -34,8 +35,9 @@ static void volumes_on_worked(uv_work_t *request, int status)
     free(work);
 }
 
-static struct volumes_work *volumes_work_new(const char *uid, void (*on_done)(void *, const char *, int, const char *),
-                                             void *context)
+static struct volumes_work *
+volumes_work_new(const char *uid, void (*on_done)(void *, const char *, int, const char *),
+                 void *context)
 {
     struct volumes_work *work = calloc(1, sizeof *work);
     CHECK(work != NULL);
@@ -47,7 +49,9 @@ static struct volumes_work *volumes_work_new(const char *uid, void (*on_done)(vo
 }
 
 void volumes_uv_write(uv_loop_t *loop, struct volume_plan *plan, const char *uid,
-                      void (*on_done)(void *context, const char *uid, int status, const char *message), void *context)
+                      void (*on_done)(void *context, const char *uid, int status,
+                                      const char *message),
+                      void *context)
 {
     struct volumes_work *work = volumes_work_new(uid, on_done, context);
     work->plan = *plan;
@@ -55,8 +59,10 @@ void volumes_uv_write(uv_loop_t *loop, struct volume_plan *plan, const char *uid
     CHECK(uv_queue_work(loop, &work->request, volumes_on_work, volumes_on_worked) == 0);
 }
 
-void volumes_uv_remove(uv_loop_t *loop, const char *root, const char *cgroup_root, const char *namespace, const char *name,
-                       const char *uid, void (*on_done)(void *context, const char *uid, int status, const char *message),
+void volumes_uv_remove(uv_loop_t *loop, const char *root, const char *cgroup_root,
+                       const char *namespace, const char *name, const char *uid,
+                       void (*on_done)(void *context, const char *uid, int status,
+                                       const char *message),
                        void *context)
 {
     struct volumes_work *work = volumes_work_new(uid, on_done, context);

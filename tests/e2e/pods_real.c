@@ -69,8 +69,9 @@ static void fail(const char *claim, int line)
     printf("FAILED line %d: %s\n", line, claim);
     for (uint32_t i = 0; real.has_status && i < real.status.container_count; i++) {
         const struct container_status *container = &real.status.containers[i];
-        printf("  %s state=%d reason=%s message=%s restarts=%u exit=%d\n", container->name, container->state, container->reason,
-               container->message, container->restart_count, container->exit_code);
+        printf("  %s state=%d reason=%s message=%s restarts=%u exit=%d\n", container->name,
+               container->state, container->reason, container->message, container->restart_count,
+               container->exit_code);
     }
     printf("%s", real.events);
     exit(1);
@@ -135,23 +136,27 @@ static int door_volumes(void *context, const struct pod_spec *spec, const struct
 static int door_remove(void *context, const char *uid, const char *namespace, const char *name)
 {
     (void)context;
-    volumes_uv_remove(&real.loop, real.root, real.cgroup_root, namespace, name, uid, on_removed, real.pods);
+    volumes_uv_remove(&real.loop, real.root, real.cgroup_root, namespace, name, uid, on_removed,
+                      real.pods);
     return 0;
 }
 
-static void door_log(void *context, const char *uid, const char *namespace, const char *name, const char *container,
-                     uint32_t attempt)
+static void door_log(void *context, const char *uid, const char *namespace, const char *name,
+                     const char *container, uint32_t attempt)
 {
     (void)context;
     volumes_remove_log(real.root, namespace, name, uid, container, attempt);
 }
 
-static int door_attempt(void *context, const char *namespace, const char *name, const struct pod_attempt *attempt)
+static int door_attempt(void *context, const char *namespace, const char *name,
+                        const struct pod_attempt *attempt)
 {
     (void)context, (void)namespace, (void)name;
     for (size_t i = 0; i < CONTAINERS; i++) {
-        if (real.attempts[i].attempt < 0 || strcmp(real.attempts[i].container, attempt->container) == 0) {
-            snprintf(real.attempts[i].container, sizeof real.attempts[i].container, "%s", attempt->container);
+        if (real.attempts[i].attempt < 0 ||
+            strcmp(real.attempts[i].container, attempt->container) == 0) {
+            snprintf(real.attempts[i].container, sizeof real.attempts[i].container, "%s",
+                     attempt->container);
             real.attempts[i].attempt = attempt->attempt;
             pods_attempt_recorded(real.pods, attempt->uid, attempt->container, attempt->attempt);
             return 0;
@@ -160,7 +165,8 @@ static int door_attempt(void *context, const char *namespace, const char *name, 
     return STATUS_FULL;
 }
 
-static int door_status(void *context, const char *namespace, const char *name, const struct pod_status *status)
+static int door_status(void *context, const char *namespace, const char *name,
+                       const struct pod_status *status)
 {
     (void)context, (void)namespace, (void)name;
     struct codec *codec = codec_create();
@@ -174,7 +180,8 @@ static int door_status(void *context, const char *namespace, const char *name, c
     return 0;
 }
 
-static int door_ended(void *context, const char *namespace, const char *name, const struct pod_ended *ended)
+static int door_ended(void *context, const char *namespace, const char *name,
+                      const struct pod_ended *ended)
 {
     (void)context, (void)namespace, (void)name, (void)ended;
     real.ended = true;
@@ -185,10 +192,12 @@ static void door_event(void *context, const struct edge_event *event)
 {
     (void)context;
     const size_t used = strlen(real.events);
-    snprintf(real.events + used, sizeof real.events - used, "  event %s %s %s\n", event->reason, event->container, event->message);
+    snprintf(real.events + used, sizeof real.events - used, "  event %s %s %s\n", event->reason,
+             event->container, event->message);
 }
 
-static int door_find(void *context, bool secret, const char *namespace, const char *name, struct bytes *out)
+static int door_find(void *context, bool secret, const char *namespace, const char *name,
+                     struct bytes *out)
 {
     (void)context;
     CHECK(strcmp(namespace, "default") == 0);
@@ -210,12 +219,14 @@ static void on_answer(void *owner, uint64_t id, const struct driver_answer *answ
         real.answered = true;
         real.answer_status = answer->status;
         real.exit_code = answer->exec.exit_code;
-        snprintf(real.out, sizeof real.out, "%.*s", (int)answer->exec.out.size, (const char *)answer->exec.out.data);
+        snprintf(real.out, sizeof real.out, "%.*s", (int)answer->exec.out.size,
+                 (const char *)answer->exec.out.data);
         if (answer->verb == DRIVER_LIST) {
             real.exit_code = (int)(answer->list.sandbox_count + answer->list.container_count);
         }
         if (answer->verb == DRIVER_VERSION && answer->status == 0) {
-            snprintf(real.out, sizeof real.out, "%s %s", answer->version.runtime_name, answer->version.runtime_version);
+            snprintf(real.out, sizeof real.out, "%s %s", answer->version.runtime_name,
+                     answer->version.runtime_version);
         }
         return;
     }
@@ -231,8 +242,9 @@ static void tell(void)
     size_t count = 0;
     for (size_t i = 0; i < CONTAINERS; i++) {
         if (real.attempts[i].attempt >= 0) {
-            attempts[count++] = (struct pod_attempt){
-                .uid = "uid-1", .container = real.attempts[i].container, .attempt = (uint32_t)real.attempts[i].attempt};
+            attempts[count++] = (struct pod_attempt){.uid = "uid-1",
+                                                     .container = real.attempts[i].container,
+                                                     .attempt = (uint32_t)real.attempts[i].attempt};
         }
     }
     const struct object object = {
@@ -243,11 +255,12 @@ static void tell(void)
         .deletion_grace_s = 10,
         .json = bytes_text(real.wish),
     };
-    CHECK(pods_desire(real.pods, &(const struct pods_wish){.object = &object,
-                                                           .attempts = attempts,
-                                                           .attempt_count = count,
-                                                           .status = real.has_status ? &real.status : NULL,
-                                                           .ended = real.ended}) == 0);
+    CHECK(pods_desire(real.pods,
+                      &(const struct pods_wish){.object = &object,
+                                                .attempts = attempts,
+                                                .attempt_count = count,
+                                                .status = real.has_status ? &real.status : NULL,
+                                                .ended = real.ended}) == 0);
     wake();
 }
 
@@ -325,7 +338,9 @@ static const char *inside(const char *name, const char *a, const char *b, const 
     ask(&(const struct driver_call){.verb = DRIVER_EXEC,
                                     .id = id,
                                     .command = words,
-                                    .command_count = b == NULL ? 1 : c == NULL ? 2 : 3,
+                                    .command_count = b == NULL   ? 1
+                                                     : c == NULL ? 2
+                                                                 : 3,
                                     .timeout_seconds = 10});
     return real.out;
 }
@@ -371,7 +386,9 @@ static void story_start(void)
     EXPECT(strcmp(cat("b", "/meta/labels"), "app=\"web\"") == 0);
     EXPECT(strstr(cat("a", "/etc/hosts"), real.status.pod_ip) != NULL);
     if (!real.fake) {
-        EXPECT(strcmp(inside("a", "sh", "-c", "echo shared > /scratch/x; hostname; stat -c %a /keys/pw 2>/dev/null"), "web\n") == 0);
+        EXPECT(strcmp(inside("a", "sh", "-c",
+                             "echo shared > /scratch/x; hostname; stat -c %a /keys/pw 2>/dev/null"),
+                      "web\n") == 0);
         EXPECT(strcmp(cat("b", "/scratch/x"), "shared\n") == 0);
         EXPECT(strcmp(inside("b", "sh", "-c", "stat -L -c %a /keys/pw"), "400\n") == 0);
         inside("b", "sh", "-c", "echo no > /keys/other");
@@ -407,7 +424,8 @@ static void story_kill(void)
 
 static void story_refresh(void)
 {
-    snprintf(real.configmap, sizeof real.configmap, "{\"data\":{\"color\":\"green\",\"more\":\"1\"}}");
+    snprintf(real.configmap, sizeof real.configmap,
+             "{\"data\":{\"color\":\"green\",\"more\":\"1\"}}");
     pods_object_changed(real.pods, false, "default", "conf");
     wake();
     WAIT(5, strcmp(cat("a", "/etc/conf/color"), "green") == 0);
@@ -439,7 +457,8 @@ static void story_deletion(void)
     real.deleting = true;
     tell();
     WAIT(30, real.ended);
-    EXPECT(uv_hrtime() - begun < 9000000000ull); /* it ends by itself on SIGTERM, well within its grace */
+    EXPECT(uv_hrtime() - begun <
+           9000000000ull); /* it ends by itself on SIGTERM, well within its grace */
     EXPECT(container("a")->state == CONTAINER_TERMINATED);
     EXPECT(container("a")->exit_code == (real.fake ? 143 : 7));
     EXPECT(listed() == 0);
@@ -467,31 +486,49 @@ int main(int argc, char **argv)
     }
     uv_loop_init(&real.loop);
     uv_timer_init(&real.loop, &real.timer);
-    real.config = (struct pods_config){
-        .node_name = "edge-1", .host_ip = "127.0.0.1", .root = real.root, .cgroup_root = real.cgroup_root,
-        .node_cpu_milli = 2000, .node_memory_bytes = 1ll << 31};
-    real.door = (struct pods_door){
-        .runtime_call = door_runtime, .volumes_prepare = door_volumes, .volumes_remove = door_remove, .log_remove = door_log,
-        .record_attempt = door_attempt, .record_status = door_status, .record_ended = door_ended, .record_event = door_event,
-        .lookup = {.find = door_find}};
+    real.config = (struct pods_config){.node_name = "edge-1",
+                                       .host_ip = "127.0.0.1",
+                                       .root = real.root,
+                                       .cgroup_root = real.cgroup_root,
+                                       .node_cpu_milli = 2000,
+                                       .node_memory_bytes = 1ll << 31};
+    real.door = (struct pods_door){.runtime_call = door_runtime,
+                                   .volumes_prepare = door_volumes,
+                                   .volumes_remove = door_remove,
+                                   .log_remove = door_log,
+                                   .record_attempt = door_attempt,
+                                   .record_status = door_status,
+                                   .record_ended = door_ended,
+                                   .record_event = door_event,
+                                   .lookup = {.find = door_find}};
     snprintf(real.configmap, sizeof real.configmap, "{\"data\":{\"color\":\"blue\"}}");
 #define LOOP "\"command\":[\"sh\",\"-c\",\"trap 'exit 7' TERM; while :; do sleep 0.1; done\"]"
-    snprintf(real.wish, sizeof real.wish,
-             "{\"metadata\":{\"name\":\"web\",\"namespace\":\"default\",\"uid\":\"uid-1\",\"labels\":{\"app\":\"web\"}},"
-             "\"spec\":{\"volumes\":[{\"name\":\"conf\",\"configMap\":{\"name\":\"conf\"}},"
-             "{\"name\":\"keys\",\"secret\":{\"secretName\":\"keys\",\"defaultMode\":256,\"items\":[{\"key\":\"password\",\"path\":\"pw\"}]}},"
-             "{\"name\":\"meta\",\"downwardAPI\":{\"items\":[{\"path\":\"labels\",\"fieldRef\":{\"fieldPath\":\"metadata.labels\"}}]}},"
-             "{\"name\":\"scratch\",\"emptyDir\":{}}],\"containers\":["
-             "{\"name\":\"a\",\"image\":\"kelp.local/busybox:1\"," LOOP ",\"resources\":{\"limits\":{\"memory\":\"64Mi\",\"cpu\":\"500m\"}},"
-             "\"envFrom\":[{\"prefix\":\"P_\",\"configMapRef\":{\"name\":\"conf\"}}],"
-             "\"env\":[{\"name\":\"COLOR\",\"valueFrom\":{\"configMapKeyRef\":{\"name\":\"conf\",\"key\":\"color\"}}},"
-             "{\"name\":\"PASSWORD\",\"valueFrom\":{\"secretKeyRef\":{\"name\":\"keys\",\"key\":\"password\"}}},"
-             "{\"name\":\"NS\",\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"metadata.namespace\"}}},"
-             "{\"name\":\"IP\",\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"status.podIP\"}}},"
-             "{\"name\":\"GREETING\",\"value\":\"hello $(COLOR) in $(NS)\"}],"
-             "\"volumeMounts\":[{\"name\":\"conf\",\"mountPath\":\"/etc/conf\"},{\"name\":\"scratch\",\"mountPath\":\"/scratch\"}]},"
-             "{\"name\":\"b\",\"image\":\"kelp.local/busybox:1\"," LOOP ",\"volumeMounts\":[{\"name\":\"keys\",\"mountPath\":\"/keys\"},"
-             "{\"name\":\"meta\",\"mountPath\":\"/meta\"},{\"name\":\"scratch\",\"mountPath\":\"/scratch\"}]}]}}");
+    snprintf(
+        real.wish, sizeof real.wish,
+        "{\"metadata\":{\"name\":\"web\",\"namespace\":\"default\",\"uid\":\"uid-1\",\"labels\":{"
+        "\"app\":\"web\"}},"
+        "\"spec\":{\"volumes\":[{\"name\":\"conf\",\"configMap\":{\"name\":\"conf\"}},"
+        "{\"name\":\"keys\",\"secret\":{\"secretName\":\"keys\",\"defaultMode\":256,\"items\":[{"
+        "\"key\":\"password\",\"path\":\"pw\"}]}},"
+        "{\"name\":\"meta\",\"downwardAPI\":{\"items\":[{\"path\":\"labels\",\"fieldRef\":{"
+        "\"fieldPath\":\"metadata.labels\"}}]}},"
+        "{\"name\":\"scratch\",\"emptyDir\":{}}],\"containers\":["
+        "{\"name\":\"a\",\"image\":\"kelp.local/busybox:1\"," LOOP
+        ",\"resources\":{\"limits\":{\"memory\":\"64Mi\",\"cpu\":\"500m\"}},"
+        "\"envFrom\":[{\"prefix\":\"P_\",\"configMapRef\":{\"name\":\"conf\"}}],"
+        "\"env\":[{\"name\":\"COLOR\",\"valueFrom\":{\"configMapKeyRef\":{\"name\":\"conf\","
+        "\"key\":\"color\"}}},"
+        "{\"name\":\"PASSWORD\",\"valueFrom\":{\"secretKeyRef\":{\"name\":\"keys\",\"key\":"
+        "\"password\"}}},"
+        "{\"name\":\"NS\",\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"metadata.namespace\"}}},"
+        "{\"name\":\"IP\",\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"status.podIP\"}}},"
+        "{\"name\":\"GREETING\",\"value\":\"hello $(COLOR) in $(NS)\"}],"
+        "\"volumeMounts\":[{\"name\":\"conf\",\"mountPath\":\"/etc/"
+        "conf\"},{\"name\":\"scratch\",\"mountPath\":\"/scratch\"}]},"
+        "{\"name\":\"b\",\"image\":\"kelp.local/busybox:1\"," LOOP
+        ",\"volumeMounts\":[{\"name\":\"keys\",\"mountPath\":\"/keys\"},"
+        "{\"name\":\"meta\",\"mountPath\":\"/meta\"},{\"name\":\"scratch\",\"mountPath\":\"/"
+        "scratch\"}]}]}}");
     story_start();
     printf("ok: two containers run with their environment and files\n");
     story_adoption();

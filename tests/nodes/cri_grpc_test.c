@@ -38,13 +38,22 @@ struct outcome {
 static pid_t server_start(void)
 {
     static const char *const faults[] = {
-        "Slow=delay:100",       "Hang=hang",           "Rst=rst",           "Refuse=refuse",
-        "Version=goawayx1",     "Drop=drop",           "Trailers=trailers-only",
-        "Http=http-503",        "ImageStatus=no-statusx1", "Status=oversizedx1",
-        "PullImage=compressed", "ListContainers=garbage",
+        "Slow=delay:100",
+        "Hang=hang",
+        "Rst=rst",
+        "Refuse=refuse",
+        "Version=goawayx1",
+        "Drop=drop",
+        "Trailers=trailers-only",
+        "Http=http-503",
+        "ImageStatus=no-statusx1",
+        "Status=oversizedx1",
+        "PullImage=compressed",
+        "ListContainers=garbage",
     };
     char state[128];
-    const char *argv[6 + 2 * sizeof faults / sizeof *faults] = {KELP_FAKE_CRI, "--socket", socket_path, "--state", state};
+    const char *argv[6 + 2 * sizeof faults / sizeof *faults] = {KELP_FAKE_CRI, "--socket",
+                                                                socket_path, "--state", state};
     size_t count = 5;
     snprintf(state, sizeof state, "%s/state", directory);
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
@@ -127,7 +136,9 @@ static void on_answer(void *context, const struct grpc_answer *answer)
 static struct outcome ask(struct rig *rig, const char *method, uint64_t deadline_ms)
 {
     struct outcome outcome = {0};
-    assert_int_equal(grpc_call(rig->client, method, bytes_of(NULL, 0), deadline_ms, NULL, on_answer, &outcome), 0);
+    assert_int_equal(
+        grpc_call(rig->client, method, bytes_of(NULL, 0), deadline_ms, NULL, on_answer, &outcome),
+        0);
     assert_int_equal(outcome.count, 0); /* never from inside */
     while (outcome.count == 0) {
         uv_run(&rig->loop, UV_RUN_ONCE);
@@ -166,7 +177,8 @@ static void test_every_fault_is_told_and_survived(void **state)
         assert_int_equal(after.code, GRPC_OK);
         assert_true(after.body_bytes > 0);
     }
-    assert_int_equal(ask(rig, METHOD("Slow"), 2000).code, GRPC_UNIMPLEMENTED); /* late, and still told */
+    assert_int_equal(ask(rig, METHOD("Slow"), 2000).code,
+                     GRPC_UNIMPLEMENTED); /* late, and still told */
 }
 
 /* Claim: a compressed reply is refused, a reply that is no protobuf is passed on as it is. */
@@ -176,8 +188,9 @@ static void test_flags_and_garbage(void **state)
     /* PullImage without an image is refused by the fake before the fault can show: ask with one. */
     static const uint8_t image[] = "\x0a\x0e\x0a\x0ckelp.local/x";
     struct outcome outcome = {0};
-    assert_int_equal(grpc_call(rig->client, METHOD("PullImage"), bytes_of(image, sizeof image - 1), 2000, NULL,
-                               on_answer, &outcome), 0);
+    assert_int_equal(grpc_call(rig->client, METHOD("PullImage"), bytes_of(image, sizeof image - 1),
+                               2000, NULL, on_answer, &outcome),
+                     0);
     while (outcome.count == 0) {
         uv_run(&rig->loop, UV_RUN_ONCE);
     }
@@ -207,8 +220,11 @@ static void test_runtime_dies_and_returns(void **state)
     struct rig *rig = *state;
     struct outcome hanging = {0};
     assert_int_equal(ask(rig, METHOD("Status"), 2000).code, GRPC_RESOURCE_EXHAUSTED);
-    assert_int_equal(grpc_call(rig->client, METHOD("Hang"), bytes_of(NULL, 0), 60000, NULL, on_answer, &hanging), 0);
-    assert_int_equal(ask(rig, METHOD("Status"), 2000).code, GRPC_OK); /* the one before is on its way */
+    assert_int_equal(
+        grpc_call(rig->client, METHOD("Hang"), bytes_of(NULL, 0), 60000, NULL, on_answer, &hanging),
+        0);
+    assert_int_equal(ask(rig, METHOD("Status"), 2000).code,
+                     GRPC_OK); /* the one before is on its way */
     server_kill(rig);
     while (hanging.count == 0) {
         uv_run(&rig->loop, UV_RUN_ONCE);
@@ -233,12 +249,17 @@ static void test_calls_are_bounded_and_answered_once(void **state)
     static struct outcome outcomes[LIMIT_GRPC_CALLS];
     memset(outcomes, 0, sizeof outcomes);
     for (size_t i = 0; i < LIMIT_GRPC_CALLS; i++) {
-        assert_int_equal(grpc_call(rig->client, METHOD("Slow"), bytes_of(NULL, 0), 60000, NULL, on_answer, &outcomes[i]), 0);
+        assert_int_equal(grpc_call(rig->client, METHOD("Slow"), bytes_of(NULL, 0), 60000, NULL,
+                                   on_answer, &outcomes[i]),
+                         0);
     }
     struct outcome extra = {0};
-    assert_int_equal(grpc_call(rig->client, METHOD("Slow"), bytes_of(NULL, 0), 60000, NULL, on_answer, &extra), STATUS_FULL);
+    assert_int_equal(
+        grpc_call(rig->client, METHOD("Slow"), bytes_of(NULL, 0), 60000, NULL, on_answer, &extra),
+        STATUS_FULL);
     static uint8_t large[LIMIT_GRPC_MESSAGE_BYTES + 1];
-    assert_int_equal(grpc_call(rig->client, METHOD("Slow"), bytes_of(large, sizeof large), 60000, NULL, on_answer, &extra),
+    assert_int_equal(grpc_call(rig->client, METHOD("Slow"), bytes_of(large, sizeof large), 60000,
+                               NULL, on_answer, &extra),
                      STATUS_TOO_LARGE);
     while (uv_loop_alive(&rig->loop) && outcomes[LIMIT_GRPC_CALLS - 1].count == 0) {
         uv_run(&rig->loop, UV_RUN_ONCE);
@@ -257,9 +278,12 @@ static void test_large_messages_pass(void **state)
     struct rig *rig = *state;
     static uint8_t large[8u << 20];
     struct outcome outcome = {0};
-    memset(large, 0x08, sizeof large); /* field 1, varint 8, again and again: a valid StatusRequest */
+    memset(large, 0x08,
+           sizeof large); /* field 1, varint 8, again and again: a valid StatusRequest */
     assert_int_equal(ask(rig, METHOD("Status"), 5000).code, GRPC_RESOURCE_EXHAUSTED);
-    assert_int_equal(grpc_call(rig->client, METHOD("Status"), bytes_of(large, sizeof large), 20000, NULL, on_answer, &outcome), 0);
+    assert_int_equal(grpc_call(rig->client, METHOD("Status"), bytes_of(large, sizeof large), 20000,
+                               NULL, on_answer, &outcome),
+                     0);
     while (outcome.count == 0) {
         uv_run(&rig->loop, UV_RUN_ONCE);
     }
@@ -272,8 +296,12 @@ static void test_cancel_and_close_answer_everything(void **state)
     struct rig *rig = *state;
     struct outcome cancelled = {0}, closed = {0}, never_dialed = {0};
     struct grpc_call *call = NULL;
-    assert_int_equal(grpc_call(rig->client, METHOD("Hang"), bytes_of(NULL, 0), 60000, &call, on_answer, &cancelled), 0);
-    assert_int_equal(grpc_call(rig->client, METHOD("Hang"), bytes_of(NULL, 0), 60000, NULL, on_answer, &closed), 0);
+    assert_int_equal(grpc_call(rig->client, METHOD("Hang"), bytes_of(NULL, 0), 60000, &call,
+                               on_answer, &cancelled),
+                     0);
+    assert_int_equal(
+        grpc_call(rig->client, METHOD("Hang"), bytes_of(NULL, 0), 60000, NULL, on_answer, &closed),
+        0);
     (void)ask(rig, METHOD("Nope"), 2000);
     grpc_cancel(call);
     assert_int_equal(cancelled.count, 0);
@@ -282,13 +310,17 @@ static void test_cancel_and_close_answer_everything(void **state)
     }
     assert_int_equal(cancelled.code, GRPC_CANCELLED);
     struct grpc_client *other = grpc_open(&rig->loop, socket_path);
-    assert_int_equal(grpc_call(other, METHOD("Hang"), bytes_of(NULL, 0), 60000, NULL, on_answer, &never_dialed), 0);
+    assert_int_equal(
+        grpc_call(other, METHOD("Hang"), bytes_of(NULL, 0), 60000, NULL, on_answer, &never_dialed),
+        0);
     bool gone[2] = {false, false};
     grpc_close(other, on_closed, &gone[0]);
     grpc_close(rig->client, on_closed, &gone[1]);
     rig->client = NULL;
     assert_int_equal(closed.count, 0);
-    assert_int_equal(grpc_call(other, METHOD("Hang"), bytes_of(NULL, 0), 60000, NULL, on_answer, &closed), STATUS_CLOSING);
+    assert_int_equal(
+        grpc_call(other, METHOD("Hang"), bytes_of(NULL, 0), 60000, NULL, on_answer, &closed),
+        STATUS_CLOSING);
     uv_run(&rig->loop, UV_RUN_DEFAULT);
     assert_true(gone[0]);
     assert_true(gone[1]);
@@ -303,12 +335,9 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_every_fault_is_told_and_survived),
-        TEST(test_flags_and_garbage),
-        TEST(test_goaway_drains_and_redials),
-        TEST(test_runtime_dies_and_returns),
-        TEST(test_calls_are_bounded_and_answered_once),
-        TEST(test_large_messages_pass),
+        TEST(test_every_fault_is_told_and_survived),    TEST(test_flags_and_garbage),
+        TEST(test_goaway_drains_and_redials),           TEST(test_runtime_dies_and_returns),
+        TEST(test_calls_are_bounded_and_answered_once), TEST(test_large_messages_pass),
         TEST(test_cancel_and_close_answer_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,10 +12,12 @@
 #include <cmocka.h>
 
 #define ONE "\"containers\":[{\"name\":\"a\",\"image\":\"kelp.local/busybox:1\"}]"
-#define TWO "\"containers\":[{\"name\":\"a\",\"image\":\"kelp.local/busybox:1\"},{\"name\":\"b\",\"image\":\"kelp.local/busybox:1\"}]"
+#define TWO                                                                                        \
+    "\"containers\":[{\"name\":\"a\",\"image\":\"kelp.local/"                                      \
+    "busybox:1\"},{\"name\":\"b\",\"image\":\"kelp.local/busybox:1\"}]"
 #define EXIT(code, ms)                                                                             \
-    "\"containers\":[{\"name\":\"a\",\"image\":\"kelp.local/busybox:1\",\"command\":[\"kelp-fake-exit\",\"" code       \
-    "\",\"" ms "\"]}]"
+    "\"containers\":[{\"name\":\"a\",\"image\":\"kelp.local/"                                      \
+    "busybox:1\",\"command\":[\"kelp-fake-exit\",\"" code "\",\"" ms "\"]}]"
 
 static struct rig rig;
 
@@ -34,7 +36,8 @@ static int teardown(void **state)
         assert_int_equal(rig.runtime.starts[i].count, 1); /* each attempt started once */
         const struct rig_pod *pod = rig_pod(&rig, rig.runtime.starts[i].pod_uid);
         assert_non_null(pod);
-        assert_true((int64_t)rig.runtime.starts[i].attempt <= rig_attempt(&rig, pod->uid, rig.runtime.starts[i].container));
+        assert_true((int64_t)rig.runtime.starts[i].attempt <=
+                    rig_attempt(&rig, pod->uid, rig.runtime.starts[i].container));
     }
     rig_deinit(&rig);
     return 0;
@@ -70,7 +73,8 @@ static void test_a_pod_starts(void **state)
     assert_int_equal(condition("p", "Ready"), CONDITION_TRUE);
     assert_int_equal(condition("p", "Initialized"), CONDITION_TRUE);
     assert_int_equal(runtime_sim_running(&rig.runtime, "p"), 2);
-    const unsigned statuses = rig_pod(&rig, "p")->statuses, creates = rig.runtime.calls[DRIVER_CONTAINER_CREATE];
+    const unsigned statuses = rig_pod(&rig, "p")->statuses,
+                   creates = rig.runtime.calls[DRIVER_CONTAINER_CREATE];
     rig_run(&rig, 60000);
     assert_int_equal(rig_pod(&rig, "p")->statuses, statuses);
     assert_int_equal(rig.runtime.calls[DRIVER_CONTAINER_CREATE], creates);
@@ -83,7 +87,8 @@ static void test_restart_of_the_agent_adopts(void **state)
     (void)state;
     rig_desire(&rig, "p", rig_json("p", "Always", TWO));
     rig_run(&rig, 3000);
-    const unsigned starts = rig.runtime.calls[DRIVER_CONTAINER_START], statuses = rig_pod(&rig, "p")->statuses;
+    const unsigned starts = rig.runtime.calls[DRIVER_CONTAINER_START],
+                   statuses = rig_pod(&rig, "p")->statuses;
     for (int i = 0; i < 5; i++) {
         rig_crash(&rig);
         rig_run(&rig, 500);
@@ -141,7 +146,8 @@ static void test_crash_loop_backs_off(void **state)
     assert_int_equal(rig_attempt(&rig, "p", "a"), 3);
     rig_run(&rig, 1000 * (40 + 80 + 160 + 300 + 300 + 20));
     assert_int_equal(rig_attempt(&rig, "p", "a"), 8);
-    assert_true(runtime_sim_objects(&rig.runtime, "p") <= 3); /* sandbox, the last and the one before */
+    assert_true(runtime_sim_objects(&rig.runtime, "p") <=
+                3); /* sandbox, the last and the one before */
     assert_true(rig.logs_removed >= 6);
 }
 
@@ -212,7 +218,9 @@ static void test_restart_policies(void **state)
 static void test_missing_image(void **state)
 {
     (void)state;
-    rig_desire(&rig, "p", rig_json("p", "Always", "\"containers\":[{\"name\":\"a\",\"image\":\"nowhere.local/x:1\"}]"));
+    rig_desire(&rig, "p",
+               rig_json("p", "Always",
+                        "\"containers\":[{\"name\":\"a\",\"image\":\"nowhere.local/x:1\"}]"));
     rig_run(&rig, 2000);
     assert_string_equal(rig_container(&rig, "p", "a")->reason, "ErrImagePull");
     assert_non_null(strstr(rig_container(&rig, "p", "a")->message, "no such host"));
@@ -231,11 +239,16 @@ static void test_missing_image(void **state)
 static void test_pull_policies(void **state)
 {
     (void)state;
-    rig_desire(&rig, "n", rig_json("n", "Always", "\"containers\":[{\"name\":\"a\",\"image\":\"registry.local/x:1\",\"imagePullPolicy\":\"Never\"}]"));
+    rig_desire(&rig, "n",
+               rig_json("n", "Always",
+                        "\"containers\":[{\"name\":\"a\",\"image\":\"registry.local/"
+                        "x:1\",\"imagePullPolicy\":\"Never\"}]"));
     rig_run(&rig, 2000);
     assert_string_equal(rig_container(&rig, "n", "a")->reason, "ErrImageNeverPull");
     assert_int_equal(rig.runtime.calls[DRIVER_IMAGE_PULL], 0);
-    rig_desire(&rig, "p", rig_json("p", "Always", "\"containers\":[{\"name\":\"a\",\"image\":\"registry.local/y:latest\"}]"));
+    rig_desire(&rig, "p",
+               rig_json("p", "Always",
+                        "\"containers\":[{\"name\":\"a\",\"image\":\"registry.local/y:latest\"}]"));
     rig_run(&rig, 2000);
     assert_int_equal(rig_container(&rig, "p", "a")->state, CONTAINER_RUNNING);
     assert_int_equal(rig.runtime.calls[DRIVER_IMAGE_PULL], 1);
@@ -323,8 +336,9 @@ static void test_image_change_restarts_one_container(void **state)
     rig_run(&rig, 3000);
     assert_int_equal(rig.runtime.calls[DRIVER_CONTAINER_STOP], 0);
     rig_desire(&rig, "p",
-               rig_json("p", "Always", "\"containers\":[{\"name\":\"a\",\"image\":\"kelp.local/busybox:2\"},"
-                                       "{\"name\":\"b\",\"image\":\"kelp.local/busybox:1\"}]"));
+               rig_json("p", "Always",
+                        "\"containers\":[{\"name\":\"a\",\"image\":\"kelp.local/busybox:2\"},"
+                        "{\"name\":\"b\",\"image\":\"kelp.local/busybox:1\"}]"));
     rig_run(&rig, 5000);
     assert_int_equal(rig_attempt(&rig, "p", "a"), 1);
     assert_int_equal(rig_attempt(&rig, "p", "b"), 0);
@@ -360,8 +374,10 @@ static void test_sandbox_death_and_reboot(void **state)
 }
 
 #define INIT                                                                                       \
-    "\"initContainers\":[{\"name\":\"i1\",\"image\":\"kelp.local/b:1\",\"command\":[\"kelp-fake-exit\",\"0\",\"2000\"]},"   \
-    "{\"name\":\"i2\",\"image\":\"kelp.local/b:1\",\"command\":[\"kelp-fake-exit\",\"0\",\"2000\"]}]," ONE
+    "\"initContainers\":[{\"name\":\"i1\",\"image\":\"kelp.local/"                                 \
+    "b:1\",\"command\":[\"kelp-fake-exit\",\"0\",\"2000\"]},"                                      \
+    "{\"name\":\"i2\",\"image\":\"kelp.local/"                                                     \
+    "b:1\",\"command\":[\"kelp-fake-exit\",\"0\",\"2000\"]}]," ONE
 
 /* Claim: init containers run one after the other and before the others; a failing one is retried
  * or, with Never, fails the pod; after a crash of the agent none is repeated. */
@@ -386,9 +402,11 @@ static void test_init_containers(void **state)
     rig_run(&rig, 5000);
     assert_int_equal(rig_attempt(&rig, "p", "i1"), 0);
     assert_int_equal(rig_attempt(&rig, "p", "i2"), 0);
-    rig_desire(&rig, "f",
-               rig_json("f", "Never", "\"initContainers\":[{\"name\":\"i\",\"image\":\"kelp.local/b:1\",\"command\":"
-                                      "[\"kelp-fake-exit\",\"4\",\"10\"]}]," ONE));
+    rig_desire(
+        &rig, "f",
+        rig_json("f", "Never",
+                 "\"initContainers\":[{\"name\":\"i\",\"image\":\"kelp.local/b:1\",\"command\":"
+                 "[\"kelp-fake-exit\",\"4\",\"10\"]}]," ONE));
     rig_run(&rig, 4000);
     assert_int_equal(rig_status(&rig, "f")->phase, POD_FAILED);
     assert_int_equal(rig_attempt(&rig, "f", "a"), -1);
@@ -398,10 +416,14 @@ static void test_init_containers(void **state)
 static void test_references_are_waited_for(void **state)
 {
     (void)state;
-    rig_desire(&rig, "p",
-               rig_json("p", "Always", "\"volumes\":[{\"name\":\"v\",\"configMap\":{\"name\":\"conf\"}}],\"containers\":[{\"name\":\"a\","
-                                       "\"image\":\"kelp.local/b:1\",\"env\":[{\"name\":\"K\",\"valueFrom\":{\"secretKeyRef\":"
-                                       "{\"name\":\"s\",\"key\":\"k\"}}}]}]"));
+    rig_desire(
+        &rig, "p",
+        rig_json(
+            "p", "Always",
+            "\"volumes\":[{\"name\":\"v\",\"configMap\":{\"name\":\"conf\"}}],\"containers\":[{"
+            "\"name\":\"a\","
+            "\"image\":\"kelp.local/b:1\",\"env\":[{\"name\":\"K\",\"valueFrom\":{\"secretKeyRef\":"
+            "{\"name\":\"s\",\"key\":\"k\"}}}]}]"));
     rig_run(&rig, 2000);
     assert_string_equal(rig_container(&rig, "p", "a")->reason, "ContainerCreating");
     assert_string_equal(rig_container(&rig, "p", "a")->message, "configmap \"conf\" not found");
@@ -409,7 +431,8 @@ static void test_references_are_waited_for(void **state)
     rig_object(&rig, false, "conf", "{\"data\":{\"x\":\"1\"}}");
     rig_run(&rig, 2000);
     assert_string_equal(rig_container(&rig, "p", "a")->reason, "CreateContainerConfigError");
-    assert_non_null(strstr(rig_container(&rig, "p", "a")->message, "couldn't find key k in Secret default/s"));
+    assert_non_null(
+        strstr(rig_container(&rig, "p", "a")->message, "couldn't find key k in Secret default/s"));
     assert_int_equal(rig_attempt(&rig, "p", "a"), -1); /* it took no number */
     rig_object(&rig, true, "s", "{\"data\":{\"k\":\"eA==\"}}");
     rig_run(&rig, 2000);
@@ -429,9 +452,13 @@ static void test_references_are_waited_for(void **state)
 static void test_unsupported_is_told(void **state)
 {
     (void)state;
-    rig_desire(&rig, "p", rig_json("p", "Always", "\"volumes\":[{\"name\":\"v\",\"nfs\":{\"server\":\"x\"}}]," ONE));
+    rig_desire(
+        &rig, "p",
+        rig_json("p", "Always", "\"volumes\":[{\"name\":\"v\",\"nfs\":{\"server\":\"x\"}}]," ONE));
     rig_desire(&rig, "q",
-               rig_json("q", "Always", "\"containers\":[{\"name\":\"a\",\"image\":\"kelp.local/b:1\",\"livenessProbe\":{\"exec\":{}}}]"));
+               rig_json("q", "Always",
+                        "\"containers\":[{\"name\":\"a\",\"image\":\"kelp.local/"
+                        "b:1\",\"livenessProbe\":{\"exec\":{}}}]"));
     rig_desire(&rig, "r", "{\"metadata\":{}}");
     rig_run(&rig, 3000);
     assert_string_equal(rig_container(&rig, "p", "a")->reason, "CreateContainerConfigError");
@@ -446,7 +473,9 @@ static void test_unsupported_is_told(void **state)
 static void test_active_deadline(void **state)
 {
     (void)state;
-    rig_desire(&rig, "p", rig_json("p", "Always", "\"activeDeadlineSeconds\":20,\"terminationGracePeriodSeconds\":1," ONE));
+    rig_desire(&rig, "p",
+               rig_json("p", "Always",
+                        "\"activeDeadlineSeconds\":20,\"terminationGracePeriodSeconds\":1," ONE));
     rig_run(&rig, 10000);
     assert_int_equal(rig_status(&rig, "p")->phase, POD_RUNNING);
     rig_run(&rig, 15000);
@@ -486,7 +515,8 @@ static void test_random_lives(void **state)
 {
     (void)state;
     const char *env = getenv("SEED");
-    const uint64_t first = env == NULL ? 1 : strtoull(env, NULL, 10), last = env == NULL ? 60 : first;
+    const uint64_t first = env == NULL ? 1 : strtoull(env, NULL, 10),
+                   last = env == NULL ? 60 : first;
     static const char *const uids[] = {"u1", "u2", "u3", "u4", "u5"};
     for (uint64_t seed = first; seed <= last; seed++) {
         rig_deinit(&rig);
@@ -501,7 +531,9 @@ static void test_random_lives(void **state)
             case 0:
             case 1:
                 if (pod == NULL) {
-                    rig_desire(&rig, uid, rig_json(uid, sim_below(&rig.sim, 2) ? "Always" : "OnFailure", sim_below(&rig.sim, 2) ? TWO : INIT));
+                    rig_desire(&rig, uid,
+                               rig_json(uid, sim_below(&rig.sim, 2) ? "Always" : "OnFailure",
+                                        sim_below(&rig.sim, 2) ? TWO : INIT));
                 }
                 break;
             case 2:
@@ -541,12 +573,14 @@ static void test_random_lives(void **state)
             }
             rig_run(&rig, sim_below(&rig.sim, 4000));
         }
-        rig.runtime.unknown_per_million = rig.runtime.lost_per_million = rig.runtime.refuse_per_million = 0;
+        rig.runtime.unknown_per_million = rig.runtime.lost_per_million =
+            rig.runtime.refuse_per_million = 0;
         rig_run(&rig, 900000); /* longer than any back-off */
         for (size_t i = 0; i < rig.runtime.start_count; i++) {
             if (rig.runtime.starts[i].count != 1) {
-                fail_msg("SEED=%llu: %s/%s attempt %u started %u times", (unsigned long long)seed, rig.runtime.starts[i].pod_uid,
-                         rig.runtime.starts[i].container, rig.runtime.starts[i].attempt, rig.runtime.starts[i].count);
+                fail_msg("SEED=%llu: %s/%s attempt %u started %u times", (unsigned long long)seed,
+                         rig.runtime.starts[i].pod_uid, rig.runtime.starts[i].container,
+                         rig.runtime.starts[i].attempt, rig.runtime.starts[i].count);
             }
         }
         if (rig.runtime.doubles != 0) {
@@ -554,23 +588,27 @@ static void test_random_lives(void **state)
         }
         for (size_t i = 0; i < rig.count; i++) {
             const struct rig_pod *pod = &rig.state[i];
-            const bool runs = pod->wanted && pod->deletion_ms == 0 && rig_status(&rig, pod->uid) != NULL &&
-                              rig_status(&rig, pod->uid)->phase != POD_SUCCEEDED && rig_status(&rig, pod->uid)->phase != POD_FAILED;
+            const bool runs = pod->wanted && pod->deletion_ms == 0 &&
+                              rig_status(&rig, pod->uid) != NULL &&
+                              rig_status(&rig, pod->uid)->phase != POD_SUCCEEDED &&
+                              rig_status(&rig, pod->uid)->phase != POD_FAILED;
             const size_t expect = !runs ? 0 : strstr(pod->json, "\"name\":\"b\"") != NULL ? 2 : 1;
             if (runtime_sim_running(&rig.runtime, pod->uid) != expect) {
-                fail_msg("SEED=%llu: %s has %zu running, not %zu", (unsigned long long)seed, pod->uid,
-                         runtime_sim_running(&rig.runtime, pod->uid), expect);
+                fail_msg("SEED=%llu: %s has %zu running, not %zu", (unsigned long long)seed,
+                         pod->uid, runtime_sim_running(&rig.runtime, pod->uid), expect);
             }
-            if (pod->wanted && pod->deletion_ms != 0 && (pod->ends != 1 || runtime_sim_objects(&rig.runtime, pod->uid) != 0)) {
-                fail_msg("SEED=%llu: %s ended %u times, %zu left", (unsigned long long)seed, pod->uid, pod->ends,
-                         runtime_sim_objects(&rig.runtime, pod->uid));
+            if (pod->wanted && pod->deletion_ms != 0 &&
+                (pod->ends != 1 || runtime_sim_objects(&rig.runtime, pod->uid) != 0)) {
+                fail_msg("SEED=%llu: %s ended %u times, %zu left", (unsigned long long)seed,
+                         pod->uid, pod->ends, runtime_sim_objects(&rig.runtime, pod->uid));
             }
             for (size_t k = 0; runs && k < pod->attempt_count; k++) {
                 const char *name = pod->attempts[k].container;
-                for (int64_t attempt = 0; name[0] != 0 && attempt <= pod->attempts[k].attempt; attempt++) {
+                for (int64_t attempt = 0; name[0] != 0 && attempt <= pod->attempts[k].attempt;
+                     attempt++) {
                     if (runtime_sim_starts(&rig.runtime, pod->uid, name, (uint32_t)attempt) != 1) {
-                        fail_msg("SEED=%llu: %s/%s attempt %lld was recorded and never started", (unsigned long long)seed,
-                                 pod->uid, name, (long long)attempt);
+                        fail_msg("SEED=%llu: %s/%s attempt %lld was recorded and never started",
+                                 (unsigned long long)seed, pod->uid, name, (long long)attempt);
                     }
                 }
             }

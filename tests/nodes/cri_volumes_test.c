@@ -18,9 +18,11 @@
 
 static char root[64];
 static const char *map_json = "{\"data\":{\"color\":\"blue\",\"size\":\"9\"}}";
-static struct pod_facts facts = {.pod_ip = "10.0.0.7", .host_ip = "192.0.2.1", .node_name = "edge-1", .root = root};
+static struct pod_facts facts = {
+    .pod_ip = "10.0.0.7", .host_ip = "192.0.2.1", .node_name = "edge-1", .root = root};
 
-static int find(void *context, bool secret, const char *namespace, const char *name, struct bytes *out)
+static int find(void *context, bool secret, const char *namespace, const char *name,
+                struct bytes *out)
 {
     (void)context, (void)namespace;
     if (!secret && strcmp(name, "map") == 0 && map_json != NULL) {
@@ -54,8 +56,9 @@ static int teardown(void **state)
 }
 
 #define POD(volumes, more)                                                                         \
-    "{\"metadata\":{\"name\":\"web\",\"namespace\":\"ns\",\"uid\":\"u1\",\"labels\":{\"b\":\"2\",\"a\":\"q\\\"\"}},\"spec\":{" more     \
-    "\"volumes\":[" volumes "],\"containers\":[{\"name\":\"c\",\"image\":\"i:1\"}]}}"
+    "{\"metadata\":{\"name\":\"web\",\"namespace\":\"ns\",\"uid\":\"u1\",\"labels\":{\"b\":\"2\"," \
+    "\"a\":\"q\\\"\"}},\"spec\":{" more "\"volumes\":[" volumes                                    \
+    "],\"containers\":[{\"name\":\"c\",\"image\":\"i:1\"}]}}"
 
 static char error[512];
 
@@ -117,12 +120,16 @@ static void test_every_kind(void **state)
 {
     (void)state;
     assert_int_equal(
-        write_pod(POD(MAP ",{\"name\":\"s\",\"secret\":{\"secretName\":\"sec\",\"defaultMode\":256}},{\"name\":\"e\",\"emptyDir\":{}},"
-                          "{\"name\":\"i\",\"configMap\":{\"name\":\"map\",\"items\":[{\"key\":\"color\",\"path\":\"deep/er/c\",\"mode\":384}]}},"
-                          "{\"name\":\"d\",\"downwardAPI\":{\"items\":[{\"path\":\"l\",\"fieldRef\":{\"fieldPath\":\"metadata.labels\"}},"
+        write_pod(POD(MAP ",{\"name\":\"s\",\"secret\":{\"secretName\":\"sec\",\"defaultMode\":256}"
+                          "},{\"name\":\"e\",\"emptyDir\":{}},"
+                          "{\"name\":\"i\",\"configMap\":{\"name\":\"map\",\"items\":[{\"key\":"
+                          "\"color\",\"path\":\"deep/er/c\",\"mode\":384}]}},"
+                          "{\"name\":\"d\",\"downwardAPI\":{\"items\":[{\"path\":\"l\","
+                          "\"fieldRef\":{\"fieldPath\":\"metadata.labels\"}},"
                           "{\"path\":\"n\",\"fieldRef\":{\"fieldPath\":\"metadata.name\"}}]}},"
                           "{\"name\":\"o\",\"configMap\":{\"name\":\"none\",\"optional\":true}},"
-                          "{\"name\":\"p\",\"projected\":{\"sources\":[{\"configMap\":{\"name\":\"map\",\"items\":[{\"key\":\"size\",\"path\":\"x\"}]}},"
+                          "{\"name\":\"p\",\"projected\":{\"sources\":[{\"configMap\":{\"name\":"
+                          "\"map\",\"items\":[{\"key\":\"size\",\"path\":\"x\"}]}},"
                           "{\"secret\":{\"name\":\"sec\"}}]}}",
                       "\"hostAliases\":[{\"ip\":\"1.2.3.4\",\"hostnames\":[\"a\",\"b\"]}],")),
         0);
@@ -133,7 +140,8 @@ static void test_every_kind(void **state)
     assert_string_equal(content("volumes/downward-api/d/n"), "web");
     assert_string_equal(content("volumes/projected/p/x"), "9");
     assert_string_equal(content("volumes/projected/p/pass"), "s3c");
-    assert_int_equal(entries("volumes/config-map/o"), 4); /* . .. ..data ..<time>: empty, and there */
+    assert_int_equal(entries("volumes/config-map/o"),
+                     4); /* . .. ..data ..<time>: empty, and there */
     assert_int_equal(mode_of(""), 0700);
     assert_int_equal(mode_of("volumes/secret/s/pass"), 0400);
     assert_int_equal(mode_of("volumes/config-map/m/color"), 0644);
@@ -157,7 +165,8 @@ static void test_updates(void **state)
     size = readlink(path_of("volumes/config-map/m/..data"), after, sizeof after - 1);
     after[size] = 0;
     assert_string_equal(before, after);
-    const int held = open(path_of("volumes/config-map/m/..data/color"), O_RDONLY | O_CLOEXEC); /* a reader in the middle */
+    const int held = open(path_of("volumes/config-map/m/..data/color"),
+                          O_RDONLY | O_CLOEXEC); /* a reader in the middle */
     map_json = "{\"data\":{\"color\":\"green\",\"new\":\"1\"}}";
     assert_int_equal(write_pod(POD(MAP, "")), 0);
     assert_string_equal(content("volumes/config-map/m/color"), "green");
@@ -178,8 +187,9 @@ static void test_debris_of_a_crash(void **state)
     assert_int_equal(write_pod(POD(MAP, "")), 0);
     assert_int_equal(mkdir(path_of("volumes/config-map/m/..123.0"), 0755), 0); /* step 2 */
     assert_int_equal(mkdir(path_of("volumes/config-map/m/..123.0/sub"), 0755), 0);
-    assert_int_equal(symlink("..123.0", path_of("volumes/config-map/m/..data_tmp")), 0); /* step 3 */
-    assert_int_equal(unlink(path_of("volumes/config-map/m/color")), 0);                 /* step 4 */
+    assert_int_equal(symlink("..123.0", path_of("volumes/config-map/m/..data_tmp")),
+                     0);                                                /* step 3 */
+    assert_int_equal(unlink(path_of("volumes/config-map/m/color")), 0); /* step 4 */
     assert_int_equal(symlink("..data/gone", path_of("volumes/config-map/m/gone")), 0);
     map_json = "{\"data\":{\"color\":\"red\"}}";
     assert_int_equal(write_pod(POD(MAP, "")), 0);
@@ -195,14 +205,21 @@ static void test_missing_and_host_paths(void **state)
     assert_int_equal(write_pod(POD(MAP, "")), -ENOENT);
     assert_string_equal(error, "configmap \"map\" not found");
     map_json = "{\"data\":{\"color\":\"x\"}}";
-    assert_int_equal(write_pod(POD("{\"name\":\"m\",\"configMap\":{\"name\":\"map\",\"items\":[{\"key\":\"no\",\"path\":\"p\"}]}}", "")), -ENOENT);
+    assert_int_equal(write_pod(POD("{\"name\":\"m\",\"configMap\":{\"name\":\"map\",\"items\":[{"
+                                   "\"key\":\"no\",\"path\":\"p\"}]}}",
+                                   "")),
+                     -ENOENT);
     static const struct {
         const char *name, *type;
         int status;
-    } cases[] = {{"dir", "DirectoryOrCreate", 0}, {"dir", "Directory", 0}, {"dir", "File", -EINVAL}, {"file", "FileOrCreate", 0},
-                 {"file", "File", 0}, {"file", "Socket", -EINVAL}, {"none", "Directory", -ENOENT}, {"none", "", 0}};
+    } cases[] = {
+        {"dir", "DirectoryOrCreate", 0}, {"dir", "Directory", 0}, {"dir", "File", -EINVAL},
+        {"file", "FileOrCreate", 0},     {"file", "File", 0},     {"file", "Socket", -EINVAL},
+        {"none", "Directory", -ENOENT},  {"none", "", 0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        snprintf(json, sizeof json, POD("{\"name\":\"h\",\"hostPath\":{\"path\":\"%s/%s\",\"type\":\"%s\"}}", ""), root, cases[i].name, cases[i].type);
+        snprintf(json, sizeof json,
+                 POD("{\"name\":\"h\",\"hostPath\":{\"path\":\"%s/%s\",\"type\":\"%s\"}}", ""),
+                 root, cases[i].name, cases[i].type);
         assert_int_equal(write_pod(json), cases[i].status);
     }
 }
@@ -217,7 +234,11 @@ static void test_removal(void **state)
     snprintf(outside, sizeof outside, "%s/outside", root);
     assert_int_equal(mkdir(outside, 0755), 0);
     const bool mounts = geteuid() == 0;
-    const int status = write_pod(mounts ? POD(MAP ",{\"name\":\"e\",\"emptyDir\":{\"medium\":\"Memory\",\"sizeLimit\":\"1Mi\"}}", "") : POD(MAP, ""));
+    const int status = write_pod(
+        mounts ? POD(MAP
+                     ",{\"name\":\"e\",\"emptyDir\":{\"medium\":\"Memory\",\"sizeLimit\":\"1Mi\"}}",
+                     "")
+               : POD(MAP, ""));
     if (status == -EPERM) {
         skip(); /* root without the right to mount */
     }
@@ -244,7 +265,8 @@ static void test_removal(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {TEST(test_every_kind), TEST(test_updates), TEST(test_debris_of_a_crash),
+    const struct CMUnitTest tests[] = {TEST(test_every_kind), TEST(test_updates),
+                                       TEST(test_debris_of_a_crash),
                                        TEST(test_missing_and_host_paths), TEST(test_removal)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

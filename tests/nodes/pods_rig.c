@@ -64,16 +64,19 @@ static void on_record(void *context)
     switch (record->kind) {
     case 'a': {
         size_t place = 0;
-        while (place < pod->attempt_count && strcmp(pod->attempts[place].container, record->container) != 0) {
+        while (place < pod->attempt_count &&
+               strcmp(pod->attempts[place].container, record->container) != 0) {
             place++;
         }
         CHECK(place < RIG_CONTAINERS);
         if (place == pod->attempt_count) {
             pod->attempt_count++;
             pod->attempts[place].attempt = -1;
-            snprintf(pod->attempts[place].container, sizeof pod->attempts[place].container, "%s", record->container);
+            snprintf(pod->attempts[place].container, sizeof pod->attempts[place].container, "%s",
+                     record->container);
         }
-        CHECK((int64_t)record->attempt <= pod->attempts[place].attempt + 1); /* never a number skipped */
+        CHECK((int64_t)record->attempt <=
+              pod->attempts[place].attempt + 1); /* never a number skipped */
         if ((int64_t)record->attempt > pod->attempts[place].attempt) {
             pod->attempts[place].attempt = record->attempt;
         }
@@ -92,7 +95,8 @@ static void on_record(void *context)
         pod->ends++;
         break;
     case 'f':
-        pods_on_volumes(rig->pods, record->uid, rig->files_status, "the disk says no", rig_now(rig));
+        pods_on_volumes(rig->pods, record->uid, rig->files_status, "the disk says no",
+                        rig_now(rig));
         break;
     case 'r':
         pods_on_removed(rig->pods, record->uid, 0, "", rig_now(rig));
@@ -144,15 +148,16 @@ static int door_remove(void *context, const char *uid, const char *namespace, co
     return 0;
 }
 
-static void door_log(void *context, const char *uid, const char *namespace, const char *name, const char *container,
-                     uint32_t attempt)
+static void door_log(void *context, const char *uid, const char *namespace, const char *name,
+                     const char *container, uint32_t attempt)
 {
     struct rig *rig = context;
     (void)uid, (void)namespace, (void)name, (void)container, (void)attempt;
     rig->logs_removed++;
 }
 
-static int door_attempt(void *context, const char *namespace, const char *name, const struct pod_attempt *attempt)
+static int door_attempt(void *context, const char *namespace, const char *name,
+                        const struct pod_attempt *attempt)
 {
     struct rig *rig = context;
     (void)namespace, (void)name;
@@ -165,7 +170,8 @@ static int door_attempt(void *context, const char *namespace, const char *name, 
     return 0;
 }
 
-static int door_status(void *context, const char *namespace, const char *name, const struct pod_status *status)
+static int door_status(void *context, const char *namespace, const char *name,
+                       const struct pod_status *status)
 {
     struct rig *rig = context;
     (void)namespace, (void)name;
@@ -174,11 +180,13 @@ static int door_status(void *context, const char *namespace, const char *name, c
     }
     struct rig_record *record = rig_record(rig, status->uid, 's');
     record->codec = codec_create();
-    CHECK(codec_pod_status_build(record->codec, status, &record->bytes) == 0); /* convertible one to one */
+    CHECK(codec_pod_status_build(record->codec, status, &record->bytes) ==
+          0); /* convertible one to one */
     return 0;
 }
 
-static int door_ended(void *context, const char *namespace, const char *name, const struct pod_ended *ended)
+static int door_ended(void *context, const char *namespace, const char *name,
+                      const struct pod_ended *ended)
 {
     struct rig *rig = context;
     (void)namespace, (void)name;
@@ -194,10 +202,12 @@ static void door_event(void *context, const struct edge_event *event)
 {
     struct rig *rig = context;
     rig->events++;
-    snprintf(rig->event_last, sizeof rig->event_last, "%s %s %s", event->type, event->reason, event->message);
+    snprintf(rig->event_last, sizeof rig->event_last, "%s %s %s", event->type, event->reason,
+             event->message);
 }
 
-static int door_find(void *context, bool secret, const char *namespace, const char *name, struct bytes *out)
+static int door_find(void *context, bool secret, const char *namespace, const char *name,
+                     struct bytes *out)
 {
     struct rig *rig = context;
     CHECK(strcmp(namespace, "default") == 0);
@@ -238,11 +248,12 @@ static void rig_tell(struct rig *rig, struct rig_pod *pod)
     if (pod->has_status) {
         CHECK(codec_pod_status_read(pod->codec, pod->status_bytes, &status) == 0);
     }
-    CHECK(pods_desire(rig->pods, &(const struct pods_wish){.object = &object,
-                                                           .attempts = attempts,
-                                                           .attempt_count = pod->attempt_count,
-                                                           .status = pod->has_status ? &status : NULL,
-                                                           .ended = pod->ended}) == 0);
+    CHECK(
+        pods_desire(rig->pods, &(const struct pods_wish){.object = &object,
+                                                         .attempts = attempts,
+                                                         .attempt_count = pod->attempt_count,
+                                                         .status = pod->has_status ? &status : NULL,
+                                                         .ended = pod->ended}) == 0);
 }
 
 void rig_start(struct rig *rig)
@@ -264,7 +275,8 @@ void rig_start(struct rig *rig)
 
 void rig_crash(struct rig *rig)
 {
-    sim_cancel_owner(&rig->sim, rig->life); /* records that were not durable are lost with their memory */
+    sim_cancel_owner(&rig->sim,
+                     rig->life); /* records that were not durable are lost with their memory */
     runtime_sim_disconnect(&rig->door);
     pods_destroy(rig->pods);
     rig->pods = NULL;
@@ -284,9 +296,12 @@ void rig_init(struct rig *rig, uint64_t seed)
     sim_init(&rig->sim, seed);
     runtime_sim_init(&rig->runtime, &rig->sim);
     rig->record_us = 2000;
-    rig->config = (struct pods_config){
-        .node_name = "edge-1", .host_ip = "192.0.2.1", .root = "/r", .cgroup_root = "/kelp", .node_cpu_milli = 4000,
-        .node_memory_bytes = 4ll << 30};
+    rig->config = (struct pods_config){.node_name = "edge-1",
+                                       .host_ip = "192.0.2.1",
+                                       .root = "/r",
+                                       .cgroup_root = "/kelp",
+                                       .node_cpu_milli = 4000,
+                                       .node_memory_bytes = 4ll << 30};
     rig->pods_door = (struct pods_door){
         .context = rig,
         .runtime_call = door_runtime,
@@ -352,7 +367,8 @@ void rig_undesire(struct rig *rig, const char *uid)
 void rig_object(struct rig *rig, bool secret, const char *name, const char *json)
 {
     size_t place = 0;
-    while (place < rig->object_count && (rig->objects[place].secret != secret || strcmp(rig->objects[place].name, name) != 0)) {
+    while (place < rig->object_count &&
+           (rig->objects[place].secret != secret || strcmp(rig->objects[place].name, name) != 0)) {
         place++;
     }
     CHECK(place < RIG_OBJECTS);
@@ -384,7 +400,8 @@ const struct pod_status *rig_status(struct rig *rig, const char *uid)
     return &status;
 }
 
-const struct container_status *rig_container(struct rig *rig, const char *uid, const char *container)
+const struct container_status *rig_container(struct rig *rig, const char *uid,
+                                             const char *container)
 {
     const struct pod_status *status = rig_status(rig, uid);
     for (uint32_t i = 0; status != NULL && i < status->container_count; i++) {
@@ -410,7 +427,8 @@ const char *rig_json(const char *uid, const char *restart, const char *rest)
 {
     static char json[4096];
     snprintf(json, sizeof json,
-             "{\"metadata\":{\"name\":\"%s\",\"namespace\":\"default\",\"uid\":\"%s\",\"labels\":{\"app\":\"x\"}},"
+             "{\"metadata\":{\"name\":\"%s\",\"namespace\":\"default\",\"uid\":\"%s\",\"labels\":{"
+             "\"app\":\"x\"}},"
              "\"spec\":{\"restartPolicy\":\"%s\",%s}}",
              uid, uid, restart, rest);
     return json;

@@ -64,7 +64,8 @@ void rig_deinit(struct rig *rig);
 void rig_desire(struct rig *rig, const char *uid, const char *json);
 void rig_delete(struct rig *rig, const char *uid, int64_t grace_s);
 void rig_undesire(struct rig *rig, const char *uid);
-void rig_object(struct rig *rig, bool secret, const char *name, const char *json); /* NULL: it goes */
+void rig_object(struct rig *rig, bool secret, const char *name,
+                const char *json); /* NULL: it goes */
 /* kill -9 and start again. What was not durable is lost. */
 void rig_crash(struct rig *rig);
 void rig_start(struct rig *rig);
@@ -73,7 +74,8 @@ void rig_run(struct rig *rig, uint64_t ms);
 const struct pod_status *rig_status(struct rig *rig, const char *uid);
 struct rig_pod *rig_pod(struct rig *rig, const char *uid);
 int64_t rig_attempt(struct rig *rig, const char *uid, const char *container);
-const struct container_status *rig_container(struct rig *rig, const char *uid, const char *container);
+const struct container_status *rig_container(struct rig *rig, const char *uid,
+                                             const char *container);
 /* A pod named like its uid; `rest` continues the spec after restartPolicy. */
 const char *rig_json(const char *uid, const char *restart, const char *rest);
 

@@ -65,7 +65,8 @@ static struct runtime_sim_container *container_find(struct runtime_sim *runtime,
     return NULL;
 }
 
-static void container_end(struct runtime_sim *runtime, struct runtime_sim_container *container, int32_t code, const char *reason)
+static void container_end(struct runtime_sim *runtime, struct runtime_sim_container *container,
+                          int32_t code, const char *reason)
 {
     if (container->state == DRIVER_CONTAINER_EXITED) {
         return;
@@ -88,8 +89,10 @@ static void effect_list(struct runtime_call *call)
 {
     struct runtime_sim *runtime = call->runtime;
     struct arena *arena = &call->arena;
-    struct driver_sandbox_seen *sandboxes = arena_claim(arena, runtime->sandbox_count, sizeof *sandboxes);
-    struct driver_container_seen *containers = arena_claim(arena, runtime->container_count, sizeof *containers);
+    struct driver_sandbox_seen *sandboxes =
+        arena_claim(arena, runtime->sandbox_count, sizeof *sandboxes);
+    struct driver_container_seen *containers =
+        arena_claim(arena, runtime->container_count, sizeof *containers);
     for (size_t i = 0; i < runtime->sandbox_count; i++) {
         const struct runtime_sim_sandbox *from = &runtime->sandboxes[i];
         sandboxes[i] = (struct driver_sandbox_seen){
@@ -125,7 +128,8 @@ static void effect_list(struct runtime_call *call)
             .message = "",
         };
     }
-    call->answer.list = (struct driver_list){sandboxes, runtime->sandbox_count, containers, runtime->container_count};
+    call->answer.list = (struct driver_list){sandboxes, runtime->sandbox_count, containers,
+                                             runtime->container_count};
 }
 
 static void effect_sandbox_run(struct runtime_call *call)
@@ -143,7 +147,8 @@ static void effect_sandbox_run(struct runtime_call *call)
     *sandbox = call->sandbox;
     runtime->ids++;
     snprintf(sandbox->id, sizeof sandbox->id, "s%llu", (unsigned long long)runtime->ids);
-    snprintf(sandbox->ip, sizeof sandbox->ip, "10.0.%u.%u", (unsigned)(runtime->ids >> 8 & 255), (unsigned)(runtime->ids & 255));
+    snprintf(sandbox->ip, sizeof sandbox->ip, "10.0.%u.%u", (unsigned)(runtime->ids >> 8 & 255),
+             (unsigned)(runtime->ids & 255));
     sandbox->ready = true;
     sandbox->created_ms = runtime_wall_ms(runtime);
     call->answer.id = arena_text(&call->arena, sandbox->id);
@@ -158,7 +163,8 @@ static void effect_sandbox_stop(struct runtime_call *call)
     sandbox->ready = false;
     for (size_t i = 0; i < call->runtime->container_count; i++) {
         struct runtime_sim_container *container = &call->runtime->containers[i];
-        if (strcmp(container->sandbox_id, sandbox->id) == 0 && container->state == DRIVER_CONTAINER_RUNNING) {
+        if (strcmp(container->sandbox_id, sandbox->id) == 0 &&
+            container->state == DRIVER_CONTAINER_RUNNING) {
             container_end(call->runtime, container, 137, "Error");
         }
     }
@@ -199,7 +205,8 @@ static void effect_create(struct runtime_call *call)
     }
     for (size_t i = 0; i < runtime->container_count; i++) {
         const struct runtime_sim_container *there = &runtime->containers[i];
-        if (strcmp(there->pod_uid, call->container.pod_uid) == 0 && strcmp(there->name, call->container.name) == 0 &&
+        if (strcmp(there->pod_uid, call->container.pod_uid) == 0 &&
+            strcmp(there->name, call->container.name) == 0 &&
             there->attempt == call->container.attempt) {
             answer_no(call, DRIVER_REFUSED, "the name is reserved");
             return;
@@ -220,13 +227,15 @@ static void start_count(struct runtime_sim *runtime, const struct runtime_sim_co
     size_t running = 0;
     for (size_t i = 0; i < runtime->container_count; i++) {
         const struct runtime_sim_container *other = &runtime->containers[i];
-        running += other->state == DRIVER_CONTAINER_RUNNING && strcmp(other->pod_uid, container->pod_uid) == 0 &&
+        running += other->state == DRIVER_CONTAINER_RUNNING &&
+                   strcmp(other->pod_uid, container->pod_uid) == 0 &&
                    strcmp(other->name, container->name) == 0;
     }
     runtime->doubles += running > 1;
     for (size_t i = 0; i < runtime->start_count; i++) {
         struct runtime_sim_start *start = &runtime->starts[i];
-        if (strcmp(start->pod_uid, container->pod_uid) == 0 && strcmp(start->container, container->name) == 0 &&
+        if (strcmp(start->pod_uid, container->pod_uid) == 0 &&
+            strcmp(start->container, container->name) == 0 &&
             start->attempt == container->attempt) {
             start->count++;
             return;
@@ -263,7 +272,8 @@ static void on_exit_due(void *context)
     free(due);
 }
 
-static void container_exit_after(struct runtime_sim *runtime, struct runtime_sim_container *container, uint64_t delay_us,
+static void container_exit_after(struct runtime_sim *runtime,
+                                 struct runtime_sim_container *container, uint64_t delay_us,
                                  int32_t code)
 {
     struct runtime_exit *due = calloc(1, sizeof *due);
@@ -273,14 +283,16 @@ static void container_exit_after(struct runtime_sim *runtime, struct runtime_sim
     snprintf(due->id, sizeof due->id, "%s", container->id);
     due->next = runtime->exits;
     runtime->exits = due;
-    sim_after(runtime->sim, delay_us, 0, on_exit_due, due); /* never cancelled: it looks before it acts */
+    sim_after(runtime->sim, delay_us, 0, on_exit_due,
+              due); /* never cancelled: it looks before it acts */
 }
 
 static void effect_start(struct runtime_call *call)
 {
     struct runtime_sim_container *container = container_find(call->runtime, call->object);
     if (container == NULL || container->state != DRIVER_CONTAINER_CREATED) {
-        answer_no(call, container == NULL ? DRIVER_NOT_FOUND : DRIVER_REFUSED, "the container is not in the created state");
+        answer_no(call, container == NULL ? DRIVER_NOT_FOUND : DRIVER_REFUSED,
+                  "the container is not in the created state");
         return;
     }
     const struct runtime_sim_sandbox *sandbox = sandbox_find(call->runtime, container->sandbox_id);
@@ -298,7 +310,8 @@ static void effect_start(struct runtime_call *call)
 
 static void effect_pull(struct runtime_call *call)
 {
-    if (!image_exists(call->runtime, call->image) && !image_begins(call->image, "registry.local/")) {
+    if (!image_exists(call->runtime, call->image) &&
+        !image_begins(call->image, "registry.local/")) {
         answer_no(call, DRIVER_REFUSED, "no such host");
         return;
     }
@@ -337,7 +350,8 @@ static void on_effect_due(void *context)
         answer_no(call, -ECONNREFUSED, "the runtime is down");
         goto answer;
     }
-    const bool changes = call->verb != DRIVER_LIST && call->verb != DRIVER_VERSION && call->verb != DRIVER_STATUS;
+    const bool changes =
+        call->verb != DRIVER_LIST && call->verb != DRIVER_VERSION && call->verb != DRIVER_STATUS;
     if (changes && sim_chance(runtime->sim, runtime->refuse_per_million)) {
         answer_no(call, DRIVER_REFUSED, "chance said no");
         goto answer;
@@ -443,7 +457,8 @@ static void call_copy(struct runtime_call *call, const struct driver_call *from)
         if (from->container->command_count >= 2 && strcmp(words[0], "kelp-fake-exit") == 0) {
             to->exits = true;
             to->exits_code = atoi(words[1]);
-            to->exits_us = from->container->command_count > 2 ? strtoull(words[2], NULL, 10) * 1000 : 0;
+            to->exits_us =
+                from->container->command_count > 2 ? strtoull(words[2], NULL, 10) * 1000 : 0;
         }
     }
 }
@@ -460,7 +475,8 @@ static int door_call(struct driver *driver, uint64_t id, const struct driver_cal
     call->next = runtime->open;
     runtime->open = call;
     call->id = id;
-    call->answer = (struct driver_answer){.verb = from->verb, .message = "", .id = "", .image_ref = ""};
+    call->answer =
+        (struct driver_answer){.verb = from->verb, .message = "", .id = "", .image_ref = ""};
     arena_init(&call->arena);
     call_copy(call, from);
     runtime->calls[from->verb]++;
@@ -494,7 +510,8 @@ void runtime_sim_deinit(struct runtime_sim *runtime)
 
 void runtime_sim_connect(struct runtime_sim *runtime, struct runtime_sim_door *door)
 {
-    *door = (struct runtime_sim_door){.driver.call = door_call, .runtime = runtime, .life = ++runtime->lives};
+    *door = (struct runtime_sim_door){
+        .driver.call = door_call, .runtime = runtime, .life = ++runtime->lives};
 }
 
 void runtime_sim_disconnect(struct runtime_sim_door *door)
@@ -502,11 +519,13 @@ void runtime_sim_disconnect(struct runtime_sim_door *door)
     door->life = 0;
 }
 
-bool runtime_sim_kill(struct runtime_sim *runtime, const char *pod_uid, const char *container, int32_t code)
+bool runtime_sim_kill(struct runtime_sim *runtime, const char *pod_uid, const char *container,
+                      int32_t code)
 {
     for (size_t i = 0; i < runtime->container_count; i++) {
         struct runtime_sim_container *each = &runtime->containers[i];
-        if (each->state == DRIVER_CONTAINER_RUNNING && strcmp(each->pod_uid, pod_uid) == 0 && strcmp(each->name, container) == 0) {
+        if (each->state == DRIVER_CONTAINER_RUNNING && strcmp(each->pod_uid, pod_uid) == 0 &&
+            strcmp(each->name, container) == 0) {
             container_end(runtime, each, code, code == 0 ? "Completed" : "Error");
             return true;
         }
@@ -518,11 +537,14 @@ bool runtime_sim_kill_sandbox(struct runtime_sim *runtime, const char *pod_uid)
 {
     bool found = false;
     for (size_t i = 0; i < runtime->sandbox_count; i++) {
-        found = found || (runtime->sandboxes[i].ready && strcmp(runtime->sandboxes[i].pod_uid, pod_uid) == 0);
-        runtime->sandboxes[i].ready = runtime->sandboxes[i].ready && strcmp(runtime->sandboxes[i].pod_uid, pod_uid) != 0;
+        found = found || (runtime->sandboxes[i].ready &&
+                          strcmp(runtime->sandboxes[i].pod_uid, pod_uid) == 0);
+        runtime->sandboxes[i].ready =
+            runtime->sandboxes[i].ready && strcmp(runtime->sandboxes[i].pod_uid, pod_uid) != 0;
     }
     for (size_t i = 0; i < runtime->container_count; i++) {
-        if (strcmp(runtime->containers[i].pod_uid, pod_uid) == 0 && runtime->containers[i].state == DRIVER_CONTAINER_RUNNING) {
+        if (strcmp(runtime->containers[i].pod_uid, pod_uid) == 0 &&
+            runtime->containers[i].state == DRIVER_CONTAINER_RUNNING) {
             container_end(runtime, &runtime->containers[i], 137, "Error");
         }
     }
@@ -547,11 +569,13 @@ void runtime_sim_image_add(struct runtime_sim *runtime, const char *image)
     snprintf(runtime->images[runtime->image_count++], sizeof runtime->images[0], "%s", image);
 }
 
-uint32_t runtime_sim_starts(const struct runtime_sim *runtime, const char *pod_uid, const char *container, uint32_t attempt)
+uint32_t runtime_sim_starts(const struct runtime_sim *runtime, const char *pod_uid,
+                            const char *container, uint32_t attempt)
 {
     for (size_t i = 0; i < runtime->start_count; i++) {
         const struct runtime_sim_start *start = &runtime->starts[i];
-        if (strcmp(start->pod_uid, pod_uid) == 0 && strcmp(start->container, container) == 0 && start->attempt == attempt) {
+        if (strcmp(start->pod_uid, pod_uid) == 0 && strcmp(start->container, container) == 0 &&
+            start->attempt == attempt) {
             return start->count;
         }
     }

@@ -17,9 +17,9 @@
 #include "nodes/edge/driver.h"
 #include "tests/sim/sim.h"
 
-#define RUNTIME_SIM_OBJECTS 512u  /* sandboxes, and containers, that exist at once */
-#define RUNTIME_SIM_STARTS  16384u
-#define RUNTIME_SIM_IMAGES  16u
+#define RUNTIME_SIM_OBJECTS  512u /* sandboxes, and containers, that exist at once */
+#define RUNTIME_SIM_STARTS   16384u
+#define RUNTIME_SIM_IMAGES   16u
 #define RUNTIME_SIM_EPOCH_MS 1700000000000 /* the wall clock at sim time 0 */
 
 struct runtime_sim_start {
@@ -47,7 +47,7 @@ struct runtime_sim_container {
     enum driver_container_state state;
     int64_t created_ms, started_ms, finished_ms;
     int32_t exit_code;
-    bool exits;          /* by itself, with the next two */
+    bool exits; /* by itself, with the next two */
     int32_t exits_code;
     uint64_t exits_us; /* after its start */
 };
@@ -55,12 +55,14 @@ struct runtime_sim_container {
 struct runtime_sim {
     struct sim *sim;
     /* knobs; set after init */
-    uint64_t call_us_min, call_us_max; /* until a call takes effect, and again until it is answered */
-    uint64_t stop_us;                  /* how long a container takes to end after SIGTERM */
-    uint32_t refuse_per_million;       /* calls that change something: nothing happens, answered REFUSED */
-    uint32_t unknown_per_million;      /* takes effect, answered STATUS_UNKNOWN */
-    uint32_t lost_per_million;         /* does not take effect, answered STATUS_TIMEOUT */
-    bool down;                         /* the daemon: containers live, calls answer -ECONNREFUSED */
+    uint64_t call_us_min,
+        call_us_max;  /* until a call takes effect, and again until it is answered */
+    uint64_t stop_us; /* how long a container takes to end after SIGTERM */
+    uint32_t
+        refuse_per_million; /* calls that change something: nothing happens, answered REFUSED */
+    uint32_t unknown_per_million; /* takes effect, answered STATUS_UNKNOWN */
+    uint32_t lost_per_million;    /* does not take effect, answered STATUS_TIMEOUT */
+    bool down;                    /* the daemon: containers live, calls answer -ECONNREFUSED */
     /* the world */
     struct runtime_sim_sandbox sandboxes[RUNTIME_SIM_OBJECTS];
     size_t sandbox_count;
@@ -70,7 +72,7 @@ struct runtime_sim {
     size_t image_count;
     uint64_t ids;
     uint64_t lives;
-    struct runtime_call *open; /* calls on their way */
+    struct runtime_call *open;  /* calls on their way */
     struct runtime_exit *exits; /* containers that will end */
     /* the oracle */
     struct runtime_sim_start starts[RUNTIME_SIM_STARTS];
@@ -96,7 +98,8 @@ void runtime_sim_connect(struct runtime_sim *runtime, struct runtime_sim_door *d
 void runtime_sim_disconnect(struct runtime_sim_door *door);
 
 /* A running container of that name ends, as if killed. false: none runs. */
-bool runtime_sim_kill(struct runtime_sim *runtime, const char *pod_uid, const char *container, int32_t code);
+bool runtime_sim_kill(struct runtime_sim *runtime, const char *pod_uid, const char *container,
+                      int32_t code);
 /* The sandbox process dies; the containers in it die with it. */
 bool runtime_sim_kill_sandbox(struct runtime_sim *runtime, const char *pod_uid);
 /* The machine went down and up again: everything has exited with 255, reason Unknown. */
@@ -105,7 +108,8 @@ void runtime_sim_reboot(struct runtime_sim *runtime);
 void runtime_sim_image_add(struct runtime_sim *runtime, const char *image);
 
 /* How often this attempt was started. */
-uint32_t runtime_sim_starts(const struct runtime_sim *runtime, const char *pod_uid, const char *container, uint32_t attempt);
+uint32_t runtime_sim_starts(const struct runtime_sim *runtime, const char *pod_uid,
+                            const char *container, uint32_t attempt);
 /* Containers of this pod that run now; of any pod for NULL. */
 size_t runtime_sim_running(const struct runtime_sim *runtime, const char *pod_uid);
 /* Sandboxes and containers of this pod that exist; of any pod for NULL. */

@@ -419,7 +419,9 @@ void cloud_core_close(struct cloud_core *core)
     if (core == NULL) {
         return;
     }
+    core->closing = true;
     core_sessions_deinit(core);
+    forward_destroy(core->forward); /* what waited for its result is freed through core_on_ functions */
     core_leader_deinit(core);
     while (core->entries_head != NULL) {
         struct core_entry *entry = core->entries_head;
@@ -431,7 +433,6 @@ void cloud_core_close(struct cloud_core *core)
         core->done_head = done->next;
         free(done);
     }
-    forward_destroy(core->forward);
     if (core->stalled != NULL) {
         store_snapshot_release(core->stalled);
     }

@@ -218,6 +218,7 @@ static int core_backend_fresh(void *owner, backend_on_fresh on_fresh, void *cont
 }
 
 struct core_write {
+    struct cloud_core *core;
     backend_on_written on_written;
     void *context;
 };
@@ -228,6 +229,9 @@ static void core_backend_on_written(void *context, uint64_t tag, int status, int
     struct core_write write = *(struct core_write *)context;
     (void)tag;
     free(context);
+    if (write.core->closing) {
+        return;
+    }
     if (status == 0 && outcome == REFUSED_STALE_ORIGIN) {
         status = STATUS_UNKNOWN;
     }
@@ -240,7 +244,7 @@ static int core_backend_write(void *owner, struct bytes record, backend_on_writt
     struct cloud_core *core = owner;
     struct core_write *write = malloc(sizeof *write);
     CHECK(write != NULL);
-    *write = (struct core_write){.on_written = on_written, .context = context};
+    *write = (struct core_write){.core = core, .on_written = on_written, .context = context};
     const int status = forward_submit(core->forward, record, core_backend_on_written, write, 0,
                                       core->now.mono_ms);
     if (status != 0) {

@@ -67,6 +67,7 @@ struct cloud_core {
     struct forward_door forward_door;
     struct cloud_core_time now;
     bool stopping;
+    bool closing; /* nobody outside is called any more */
     bool replica_closed;
     uint32_t works; /* with the pool */
 

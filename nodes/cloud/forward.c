@@ -84,46 +84,6 @@ struct forwarder *forward_create(const struct forward_door *door, uint64_t repli
     return forward;
 }
 
-static void forward_command_free(struct forward_command *command)
-{
-    while (command->items != NULL) {
-        struct forward_item *item = command->items;
-        command->items = item->next;
-        free(item);
-    }
-    free(command->bytes);
-    free(command);
-}
-
-void forward_destroy(struct forwarder *forward)
-{
-    if (forward == NULL) {
-        return;
-    }
-    while (forward->queue_head != NULL) {
-        struct forward_item *item = forward->queue_head;
-        forward->queue_head = item->next;
-        free(item);
-    }
-    while (forward->commands != NULL) {
-        struct forward_command *command = forward->commands;
-        forward->commands = command->next;
-        forward_command_free(command);
-    }
-    while (forward->readers != NULL) {
-        struct forward_reader *reader = forward->readers;
-        forward->readers = reader->next;
-        free(reader);
-    }
-    while (forward->serves != NULL) {
-        struct forward_serve *serve = forward->serves;
-        forward->serves = serve->next;
-        free(serve);
-    }
-    codec_destroy(forward->codec);
-    free(forward);
-}
-
 /* -- items and commands ------------------------------------------------------------------------ */
 
 int forward_submit(struct forwarder *forward, struct bytes record, forward_on_done on_done,
@@ -159,6 +119,17 @@ int forward_submit(struct forwarder *forward, struct bytes record, forward_on_do
     forward->item_count++;
     forward->item_bytes += record.size;
     return 0;
+}
+
+static void forward_command_free(struct forward_command *command)
+{
+    while (command->items != NULL) {
+        struct forward_item *item = command->items;
+        command->items = item->next;
+        free(item);
+    }
+    free(command->bytes);
+    free(command);
 }
 
 /* One item is over. It may submit again from inside its callback. */
@@ -645,13 +616,13 @@ uint64_t forward_run(struct forwarder *forward, uint64_t now_ms)
     return next;
 }
 
-void forward_stop(struct forwarder *forward)
+/* End all records; those of a command that was sent with `sent_status`. */
+static void forward_end_all(struct forwarder *forward, int sent_status)
 {
-    forward->stopped = true;
     while (forward->commands != NULL) {
         struct forward_command *command = forward_unlink(forward, forward->commands->sequence);
         forward_command_end(forward, command,
-                            command->sent_count > 0 ? STATUS_UNKNOWN : STATUS_CLOSING, NULL);
+                            command->sent_count > 0 ? sent_status : STATUS_CLOSING, NULL);
     }
     while (forward->queue_head != NULL) {
         struct forward_item *item = forward->queue_head;
@@ -661,6 +632,12 @@ void forward_stop(struct forwarder *forward)
         }
         forward_item_end(forward, item, STATUS_CLOSING, 0, 0);
     }
+}
+
+void forward_stop(struct forwarder *forward)
+{
+    forward->stopped = true;
+    forward_end_all(forward, STATUS_UNKNOWN);
     while (forward->readers != NULL) {
         struct forward_reader *reader = forward->readers;
         forward->readers = reader->next;
@@ -673,4 +650,25 @@ void forward_stop(struct forwarder *forward)
 uint32_t forward_count(const struct forwarder *forward)
 {
     return forward->item_count;
+}
+
+void forward_destroy(struct forwarder *forward)
+{
+    if (forward == NULL) {
+        return;
+    }
+    forward->stopped = true;
+    forward_end_all(forward, STATUS_CLOSING);
+    while (forward->readers != NULL) {
+        struct forward_reader *reader = forward->readers;
+        forward->readers = reader->next;
+        free(reader);
+    }
+    while (forward->serves != NULL) {
+        struct forward_serve *serve = forward->serves;
+        forward->serves = serve->next;
+        free(serve);
+    }
+    codec_destroy(forward->codec);
+    free(forward);
 }

@@ -60,7 +60,8 @@ struct forwarder;
  *   answers   given to forward_destroy */
 struct forwarder *forward_create(const struct forward_door *door, uint64_t replica, uint64_t origin,
                                uint32_t propose_ms);
-/* Forget everything without a word. */
+/* Forget everything: on_done is still called, with STATUS_CLOSING, so that contexts can be freed; on_fresh
+ * is not. */
 void forward_destroy(struct forwarder *forward);
 /* Take no more, and call back all that wait with STATUS_CLOSING, or STATUS_UNKNOWN when it was sent. */
 void forward_stop(struct forwarder *forward);

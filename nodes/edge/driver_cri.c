@@ -56,7 +56,7 @@ struct driver_cri {
     void *closed_context;
 };
 
-/* -- answers ------------------------------------------------------------------------------------ */
+/* -- answers ----------------------------------------------------------------------------------- */
 
 /* gRPC's code as one of driver.h's statuses. */
 static int cri_status(const struct grpc_answer *answer, bool closing)
@@ -250,7 +250,7 @@ static int cri_send(struct driver_cri *cri, const char *method, const void *mess
     return status;
 }
 
-/* -- the listing -------------------------------------------------------------------------------- */
+/* -- the listing ------------------------------------------------------------------------------- */
 
 static void cri_seen_free(struct cri_seen *seen)
 {
@@ -657,7 +657,7 @@ static int cri_listing_begin(struct cri_call *call)
     return 0;
 }
 
-/* -- the door ----------------------------------------------------------------------------------- */
+/* -- the door ---------------------------------------------------------------------------------- */
 
 /* Send what one verb says; the request lives in `arena` until this returns. */
 static int cri_begin(struct cri_call *call, const struct driver_call *from, struct arena *arena)

@@ -66,7 +66,7 @@ static int64_t fake_now_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* -- the state and its file --------------------------------------------------------------------- */
+/* -- the state and its file -------------------------------------------------------------------- */
 
 static void fake_save(struct fake *fake)
 {
@@ -217,7 +217,7 @@ static bool fake_labels_match(fake_pair *const *wanted, size_t wanted_count,
     return true;
 }
 
-/* -- answers ------------------------------------------------------------------------------------ */
+/* -- answers ----------------------------------------------------------------------------------- */
 
 __attribute__((format(printf, 3, 4))) static void fake_refuse(struct grpc_reply *reply, int code,
                                                               const char *format, ...)
@@ -717,7 +717,7 @@ static void fake_pull(struct fake *fake, const void *from, struct grpc_reply *re
     fake_reply(reply, &message);
 }
 
-/* -- the server --------------------------------------------------------------------------------- */
+/* -- the server -------------------------------------------------------------------------------- */
 
 static const struct fake_method {
     const char *name;
@@ -824,7 +824,7 @@ static void fake_on_signal(uv_signal_t *signal, int number)
     uv_stop(signal->loop);
 }
 
-/* -- as a client of a running one ----------------------------------------------------------------- */
+/* -- as a client of a running one -------------------------------------------------------------- */
 
 struct fake_kill {
     struct grpc_client *client;

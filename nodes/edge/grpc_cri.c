@@ -207,7 +207,7 @@ static void grpc_answer_ended(struct grpc_client *client)
     }
 }
 
-/* -- what nghttp2 tells us ---------------------------------------------------------------------- */
+/* -- what nghttp2 tells us --------------------------------------------------------------------- */
 
 static int grpc_hex(uint8_t c)
 {
@@ -395,7 +395,7 @@ static ssize_t grpc_on_source(nghttp2_session *session, int32_t stream, uint8_t 
     return (ssize_t)take;
 }
 
-/* -- the connection ----------------------------------------------------------------------------- */
+/* -- the connection ---------------------------------------------------------------------------- */
 
 static void grpc_pipe_on_closed(uv_handle_t *handle)
 {
@@ -682,7 +682,7 @@ static void grpc_on_prepare(uv_prepare_t *prepare)
     grpc_send(client); /* requests that the answers gave rise to leave in this turn */
 }
 
-/* -- the door ----------------------------------------------------------------------------------- */
+/* -- the door ---------------------------------------------------------------------------------- */
 
 struct grpc_client *grpc_open(uv_loop_t *loop, const char *path)
 {

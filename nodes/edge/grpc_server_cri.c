@@ -252,7 +252,7 @@ static void serve_on_delay(uv_timer_t *timer)
     }
 }
 
-/* -- what nghttp2 tells us ---------------------------------------------------------------------- */
+/* -- what nghttp2 tells us --------------------------------------------------------------------- */
 
 static int serve_on_begin(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
@@ -351,7 +351,7 @@ static int serve_on_stream_close(nghttp2_session *session, int32_t id, uint32_t 
     return 0;
 }
 
-/* -- connections -------------------------------------------------------------------------------- */
+/* -- connections ------------------------------------------------------------------------------- */
 
 static void serve_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
 {

@@ -12,7 +12,7 @@ static char *text_own(const char *text)
     return own;
 }
 
-/* -- entries ------------------------------------------------------------------------------------ */
+/* -- entries ----------------------------------------------------------------------------------- */
 
 static size_t pods_place(const struct pods *pods, const char *uid, bool *out_found)
 {
@@ -132,7 +132,7 @@ void pods_destroy(struct pods *pods)
     free(pods);
 }
 
-/* -- wishes ------------------------------------------------------------------------------------- */
+/* -- wishes ------------------------------------------------------------------------------------ */
 
 static void pods_wish_parse(struct pod_entry *pod, struct bytes json)
 {
@@ -288,7 +288,7 @@ void pods_hint(struct pods *pods)
     pods->list_wanted = true;
 }
 
-/* -- calls -------------------------------------------------------------------------------------- */
+/* -- calls ------------------------------------------------------------------------------------- */
 
 void pods_retry_later(struct pods_retry *retry, uint64_t first_ms, uint64_t max_ms,
                       struct pods_time now)
@@ -412,7 +412,7 @@ void pods_event(struct pods *pods, struct pod_entry *pod, const char *container,
                                                   });
 }
 
-/* -- the listing -------------------------------------------------------------------------------- */
+/* -- the listing ------------------------------------------------------------------------------- */
 
 static void pods_list_copy(struct pods *pods, const struct driver_list *list)
 {
@@ -637,7 +637,7 @@ static void pods_on_list(struct pods *pods, const struct pods_call *call,
     }
 }
 
-/* -- answers ------------------------------------------------------------------------------------ */
+/* -- answers ----------------------------------------------------------------------------------- */
 
 static void pods_on_image(struct pods *pods, struct pod_entry *pod,
                           struct pods_container *container, const struct driver_answer *answer,
@@ -757,7 +757,7 @@ void pods_on_answer(struct pods *pods, uint64_t id, const struct driver_answer *
     }
 }
 
-/* -- the turn ----------------------------------------------------------------------------------- */
+/* -- the turn ---------------------------------------------------------------------------------- */
 
 static void pods_list_ask(struct pods *pods, struct pods_time now)
 {

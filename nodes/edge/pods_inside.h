@@ -156,7 +156,7 @@ struct pods {
     size_t call_count;
 };
 
-/* -- pods.c ------------------------------------------------------------------------------------- */
+/* -- pods.c ------------------------------------------------------------------------------------ */
 
 /* Ask the runtime. Answers the id of the call, or 0 when the door did not take it. */
 uint64_t pods_call_slot(struct pods *pods, struct pod_entry *pod, struct pods_slot *slot,
@@ -176,7 +176,7 @@ __attribute__((format(printf, 7, 8))) void pods_event(struct pods *pods, struct 
                                                       const char *reason, struct pods_time now,
                                                       const char *format, ...);
 
-/* -- pods_step.c -------------------------------------------------------------------------------- */
+/* -- pods_step.c ------------------------------------------------------------------------------- */
 
 /* Compare one pod with the listing and take the next steps. Answers false when nothing is left of
  * it and nobody wants it: the entry may go. */
@@ -186,7 +186,7 @@ bool pods_is_initialized(const struct pod_entry *pod);
 /* This container, which ended or never was, is to run (again). */
 bool pods_container_should_run(const struct pod_entry *pod, const struct pods_container *container);
 
-/* -- pods_status.c ------------------------------------------------------------------------------ */
+/* -- pods_status.c ----------------------------------------------------------------------------- */
 
 /* Tell what changed about a wanted pod. Answers true when what was told is what is. */
 bool pods_tell(struct pods *pods, struct pod_entry *pod, struct pods_time now);

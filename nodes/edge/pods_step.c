@@ -43,7 +43,7 @@ static struct pod_facts step_facts(const struct pods *pods, const struct pod_ent
     };
 }
 
-/* -- things that exist -------------------------------------------------------------------------- */
+/* -- things that exist ------------------------------------------------------------------------- */
 
 static void step_container_stop(struct pods *pods, struct pod_entry *pod,
                                 const struct driver_container_seen *seen, int64_t grace_seconds,
@@ -95,7 +95,7 @@ static size_t step_stop_all(struct pods *pods, struct pod_entry *pod, const char
     return running;
 }
 
-/* -- attempts ----------------------------------------------------------------------------------- */
+/* -- attempts ---------------------------------------------------------------------------------- */
 
 /* The number for the next creation, once it is durable. */
 static bool step_attempt(struct pods *pods, struct pod_entry *pod, struct pods_slot *slot,
@@ -124,7 +124,7 @@ static bool step_attempt(struct pods *pods, struct pod_entry *pod, struct pods_s
     return false;
 }
 
-/* -- claims about containers -------------------------------------------------------------------- */
+/* -- claims about containers ------------------------------------------------------------------- */
 
 static int64_t container_existed(const struct pods_container *container)
 {
@@ -200,7 +200,7 @@ static bool pod_is_over(const struct pod_entry *pod)
     return all_ended;
 }
 
-/* -- exits and back-off ------------------------------------------------------------------------- */
+/* -- exits and back-off ------------------------------------------------------------------------ */
 
 static void step_exits(struct pods *pods, struct pod_entry *pod, struct pods_time now)
 {
@@ -237,7 +237,7 @@ static void step_exits(struct pods *pods, struct pod_entry *pod, struct pods_tim
     }
 }
 
-/* -- what is left over -------------------------------------------------------------------------- */
+/* -- what is left over ------------------------------------------------------------------------- */
 
 static void step_left_container(struct pods *pods, struct pod_entry *pod,
                                 const struct driver_container_seen *seen, struct pods_time now)
@@ -280,7 +280,7 @@ static void step_leftovers(struct pods *pods, struct pod_entry *pod, struct pods
     }
 }
 
-/* -- the way up --------------------------------------------------------------------------------- */
+/* -- the way up -------------------------------------------------------------------------------- */
 
 static bool step_references(struct pods *pods, struct pod_entry *pod)
 {
@@ -539,7 +539,7 @@ static void step_up(struct pods *pods, struct pod_entry *pod, struct pods_time n
     }
 }
 
-/* -- the way down ------------------------------------------------------------------------------- */
+/* -- the way down ------------------------------------------------------------------------------ */
 
 /* Everything ended, and stays for whoever wants to read logs; the sandbox gives its address back. */
 static void step_rest(struct pods *pods, struct pod_entry *pod, struct pods_time now)

@@ -73,7 +73,7 @@ static void reader_refer(struct reader *reader, bool secret, const char *name, b
         (struct pod_reference){secret, name, optional, from_volume};
 }
 
-/* -- small shapes; absent and null are the same ------------------------------------------------- */
+/* -- small shapes; absent and null are the same ------------------------------------------------ */
 
 static const char *reader_text(struct reader *reader, json_t *object, const char *key,
                                const char *otherwise)
@@ -187,7 +187,7 @@ static bool path_stays(const char *path)
     return strncmp(path, "..", 2) != 0; /* "..data" is the name that swaps */
 }
 
-/* -- environment -------------------------------------------------------------------------------- */
+/* -- environment ------------------------------------------------------------------------------- */
 
 static void reader_env_from(struct reader *reader, json_t *list, struct pod_container *container)
 {
@@ -259,7 +259,7 @@ static void reader_env(struct reader *reader, json_t *list, struct pod_container
     container->env_count = count;
 }
 
-/* -- volumes ------------------------------------------------------------------------------------ */
+/* -- volumes ----------------------------------------------------------------------------------- */
 
 static void reader_items(struct reader *reader, json_t *list, struct pod_volume_source *source,
                          const char *volume)
@@ -468,7 +468,7 @@ static void reader_mounts(struct reader *reader, json_t *list, struct pod_contai
     container->mount_count = count;
 }
 
-/* -- containers --------------------------------------------------------------------------------- */
+/* -- containers -------------------------------------------------------------------------------- */
 
 static char reader_seccomp(struct reader *reader, json_t *profile, const char **out_path)
 {
@@ -718,7 +718,7 @@ static void reader_containers(struct reader *reader, json_t *json, json_t *secur
     }
 }
 
-/* -- the pod ------------------------------------------------------------------------------------ */
+/* -- the pod ----------------------------------------------------------------------------------- */
 
 static void reader_pod_security(struct reader *reader, json_t *json)
 {

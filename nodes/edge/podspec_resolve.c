@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* -- the downward API --------------------------------------------------------------------------- */
+/* -- the downward API -------------------------------------------------------------------------- */
 
 /* The text between the quotes of metadata.labels['text'], compared without copying. */
 static const char *field_of_map(const char *path, const char *map, const struct pod_label *labels,
@@ -124,7 +124,7 @@ const struct pod_reference *podspec_missing(const struct pod_spec *spec,
     return NULL;
 }
 
-/* -- environment -------------------------------------------------------------------------------- */
+/* -- environment ------------------------------------------------------------------------------- */
 
 /* One resolution of one container. */
 struct resolver {
@@ -335,7 +335,7 @@ static int resolver_env(struct resolver *resolver, const struct pod_env *env)
     abort();
 }
 
-/* -- mounts and resources ----------------------------------------------------------------------- */
+/* -- mounts and resources ---------------------------------------------------------------------- */
 
 static int resolver_mounts(struct resolver *resolver, struct driver_container *out)
 {

@@ -96,7 +96,7 @@ static int writer_file(struct writer *writer, const char *path, struct bytes con
     return status;
 }
 
-/* -- removing ----------------------------------------------------------------------------------- */
+/* -- removing ---------------------------------------------------------------------------------- */
 
 /* Remove what is below a directory and the directory itself. Symlinks are removed, not followed;
  * a mount point (a tmpfs of ours) is unmounted first. */
@@ -156,7 +156,7 @@ static int writer_remove_path(struct writer *writer, const char *path)
     return status;
 }
 
-/* -- volumes that come from objects ------------------------------------------------------------- */
+/* -- volumes that come from objects ------------------------------------------------------------ */
 
 static bool file_is(const char *path, const struct volume_file *file)
 {
@@ -343,7 +343,7 @@ static int step_write_files(struct writer *writer, const struct volume_step *ste
     return status != 0 ? status : step_remove_old(writer, step, name);
 }
 
-/* -- the other kinds ---------------------------------------------------------------------------- */
+/* -- the other kinds --------------------------------------------------------------------------- */
 
 static int step_write_empty(struct writer *writer, const struct volume_step *step)
 {

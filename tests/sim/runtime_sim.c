@@ -77,7 +77,7 @@ static void container_end(struct runtime_sim *runtime, struct runtime_sim_contai
     snprintf(container->reason, sizeof container->reason, "%s", reason);
 }
 
-/* -- what calls do ------------------------------------------------------------------------------ */
+/* -- what calls do ----------------------------------------------------------------------------- */
 
 static void answer_no(struct runtime_call *call, int status, const char *message)
 {
@@ -429,7 +429,7 @@ static void on_answer_due(void *context)
     free(call);
 }
 
-/* -- the door ----------------------------------------------------------------------------------- */
+/* -- the door ---------------------------------------------------------------------------------- */
 
 static void call_copy(struct runtime_call *call, const struct driver_call *from)
 {

@@ -53,6 +53,8 @@ static struct pod_entry *pods_add(struct pods *pods, const char *uid, const char
     pod->namespace = text_own(namespace);
     pod->name = text_own(name);
     pod->sandbox_slot.recorded = pod->sandbox_slot.asked = pod->sandbox_existed = -1;
+    pod->born = ++pods->sequence;
+    pods->list_wanted = true;
     pod->dirty = true;
     pod->wake_ms = PODS_NEVER;
     arena_init(&pod->status_arena);
@@ -103,8 +105,8 @@ static struct pods_container *pods_container_add(struct pod_entry *pod, const ch
         realloc(pod->containers, (pod->container_count + 1) * sizeof *pod->containers);
     CHECK(pod->containers != NULL);
     struct pods_container *container = &pod->containers[pod->container_count++];
-    *container =
-        (struct pods_container){.name = text_own(name), .slot = {.recorded = -1, .asked = -1}};
+    *container = (struct pods_container){
+        .name = text_own(name), .slot = {.recorded = -1, .asked = -1, .settled = pod->born}};
     return container;
 }
 

@@ -89,6 +89,7 @@ struct pod_entry {
     char *uid;
     char *namespace;
     char *name;
+    uint64_t born; /* pods->sequence: a listing that began before says nothing about it */
     bool wanted;   /* its row is there */
     bool deleting; /* and says so */
     bool ended;    /* RECORD_POD_ENDED is recorded, or taken by the door */

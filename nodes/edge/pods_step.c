@@ -627,8 +627,8 @@ static bool step_down(struct pods *pods, struct pod_entry *pod, struct pods_time
 
 bool pods_step(struct pods *pods, struct pod_entry *pod, struct pods_time now)
 {
-    if (!pods->listed) {
-        return true;
+    if (pods->list_begun <= pod->born) {
+        return true; /* the truth about this pod is still to come */
     }
     if (!pod->wanted || pod->deleting) {
         return step_down(pods, pod, now);

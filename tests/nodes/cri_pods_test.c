@@ -100,6 +100,26 @@ static void test_restart_of_the_agent_adopts(void **state)
     assert_int_equal(rig_pod(&rig, "p")->statuses, statuses);
 }
 
+/* Claim: a listing that is older than the wish says nothing about it: a pod that is passed on late,
+ * when the runtime was listed already, is adopted all the same. */
+static void test_a_late_wish_adopts(void **state)
+{
+    (void)state;
+    rig_desire(&rig, "p", rig_json("p", "Always", TWO));
+    rig_run(&rig, 3000);
+    rig_crash(&rig);
+    rig.late = true;
+    rig_start(&rig);
+    rig_run(&rig, 500);
+    rig_desire(&rig, "p", rig_json("p", "Always", TWO));
+    pods_begin(rig.pods);
+    rig_run(&rig, 3000);
+    assert_int_equal(rig.runtime.calls[DRIVER_SANDBOX_RUN], 1);
+    assert_int_equal(rig.runtime.calls[DRIVER_CONTAINER_CREATE], 2);
+    assert_int_equal(runtime_sim_running(&rig.runtime, "p"), 2);
+    assert_int_equal(rig_container(&rig, "p", "a")->state, CONTAINER_RUNNING);
+}
+
 /* Claim: wherever the agent dies while a pod starts, each container starts once.
  * Method: a crash after every millisecond of the start, not a sample. */
 static void test_a_crash_at_any_moment_of_a_start(void **state)
@@ -622,6 +642,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_a_pod_starts),
         TEST(test_restart_of_the_agent_adopts),
+        TEST(test_a_late_wish_adopts),
         TEST(test_a_crash_at_any_moment_of_a_start),
         TEST(test_crash_loop_backs_off),
         TEST(test_crash_loop_outlives_the_agent),

@@ -265,11 +265,13 @@ void rig_start(struct rig *rig)
     rig->door.driver.owner = rig;
     rig->pods = pods_create(&rig->config, &rig->pods_door);
     for (size_t i = 0; i < rig->count; i++) {
-        if (rig->state[i].wanted) {
+        if (rig->state[i].wanted && !rig->late) {
             rig_tell(rig, &rig->state[i]);
         }
     }
-    pods_begin(rig->pods);
+    if (!rig->late) {
+        pods_begin(rig->pods);
+    }
     rig_wake(rig, 0);
 }
 

@@ -162,7 +162,7 @@ check C38 0 'patched' patch node edge-1 --subresource=status --type=merge -p '{"
 check C38b 0 '^x$' get node edge-1 -o 'jsonpath={.status.phase}'
 check C39 0 'secret/l2 created' apply -f list.yaml
 check C40 1 'namespaces "nowhere" not found' create cm x -n nowhere
-check C41 1 'does not match' create -f wrong.json --raw /api/v1/namespaces/default/pods
+check C41 1 'do not match' create -f wrong.json --raw /api/v1/namespaces/default/pods
 check C42 0 'pod/run1 created' run run1 --image=busybox:1 --restart=Never
 check C43 0 'Pending' get pod run1
 check D01 0 'web' get pods -w --request-timeout=2s

@@ -309,7 +309,8 @@ static void test_envelope(void **state)
            "\"initContainers\":[{\"name\":\"i\",\"image\":\"i\",\"envFrom\":[{\"secretRef\":{\"name\":\"s2\"}}],"
            "\"resources\":{\"requests\":{\"cpu\":\"2\"}}}],"
            "\"containers\":[{\"name\":\"c\",\"image\":\"i\",\"env\":[{\"name\":\"A\",\"valueFrom\":{"
-           "\"configMapKeyRef\":{\"name\":\"cm1\",\"key\":\"k\"}}}],\"resources\":{\"requests\":{"
+           "\"configMapKeyRef\":{\"name\":\"cm1\",\"key\":\"k\"}}},{\"name\":\"B\",\"valueFrom\":{"
+           "\"secretKeyRef\":{\"name\":\"s2\",\"key\":\"k\",\"optional\":true}}}],\"resources\":{\"requests\":{"
            "\"cpu\":\"250m\",\"memory\":\"64Mi\"}}},{\"name\":\"d\",\"image\":\"i\",\"resources\":{"
            "\"limits\":{\"cpu\":\"500m\",\"memory\":\"64Mi\"}}}]}}");
     struct codec *codec = codec_create();

@@ -121,6 +121,24 @@ static void test_start(void **state)
     json_decref(list);
 }
 
+/* Claim: a watch that begins while news is on its way to the others is told nothing twice. */
+static void test_start_between(void **state)
+{
+    struct rig *rig = *state;
+    struct answer other;
+    struct answer watch;
+    rig_ask(rig, &other, "GET", "/api/v1/namespaces?watch=1", "");
+    struct codec *codec = codec_create();
+    struct bytes record;
+    assert_int_equal(api_build_namespace(backend_fake_backend(rig->fake), codec, "new", &record), 0);
+    backend_fake_propose(rig->fake, &record, 1); /* applied, and api_changed has not been called */
+    codec_destroy(codec);
+    rig_ask(rig, &watch, "GET", "/api/v1/namespaces?watch=1&resourceVersion=0&fieldSelector=metadata.name%3Dnew", "");
+    expect_told(rig, &watch, "ADDED new");
+    end(&watch);
+    end(&other);
+}
+
 /* Claim: a selector turns changes into what happens to its set: entering is ADDED, leaving is DELETED with
  * the old content and the new version. */
 static void test_transitions(void **state)
@@ -362,7 +380,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_rig, close_rig)
-        TEST(test_start), TEST(test_transitions), TEST(test_bookmarks), TEST(test_expired),
+        TEST(test_start), TEST(test_start_between), TEST(test_transitions), TEST(test_bookmarks), TEST(test_expired),
         TEST(test_table), TEST(test_slow),        TEST(test_random),    TEST(test_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

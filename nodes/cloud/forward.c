@@ -22,6 +22,7 @@ struct forward_command {
     uint64_t retry_ms;  /* mono: when to send (again); UINT64_MAX: not before leadership moves */
     uint64_t pause_ms;  /* before the next repetition */
     uint32_t sent_count;
+    int refusal; /* why the leader did not propose it last, 0: it did, as far as we know */
     uint32_t item_count;
     struct forward_item *items; /* in the order of the records */
     size_t size;
@@ -230,6 +231,16 @@ static void forward_form(struct forwarder *forward, uint64_t now_ms)
     forward->command_count++;
 }
 
+/* It was not proposed. A full disk does not heal within a request, so that is told at once. */
+static void forward_command_refuse(struct forward_command *command, int status, uint64_t now_ms)
+{
+    command->refusal = status;
+    command->retry_ms = now_ms + FORWARD_REFUSED_MS;
+    if (status == -ENOSPC && command->sent_count == 0) {
+        command->deadline_ms = now_ms;
+    }
+}
+
 /* Hand a command to whoever leads. */
 static void forward_send(struct forwarder *forward, struct forward_command *command, uint64_t now_ms)
 {
@@ -245,7 +256,7 @@ static void forward_send(struct forwarder *forward, struct forward_command *comm
             command->sent_count++;
             command->retry_ms = UINT64_MAX;
         } else {
-            command->retry_ms = now_ms + FORWARD_REFUSED_MS;
+            forward_command_refuse(command, status, now_ms);
         }
         return;
     }
@@ -522,7 +533,9 @@ static int forward_on_refused(struct forwarder *forward, struct bytes body, uint
     }
     for (struct forward_command *c = forward->commands; c != NULL; c = c->next) {
         if (c->sequence == refused.sequence) {
-            c->retry_ms = now_ms + FORWARD_REFUSED_MS;
+            /* The only time it was sent was for nothing; links between replicas do not double. */
+            c->sent_count = c->sent_count == 1 ? 0 : c->sent_count;
+            forward_command_refuse(c, refused.status, now_ms);
         }
     }
     return 0;
@@ -568,8 +581,9 @@ static void forward_end_overdue(struct forwarder *forward, uint64_t now_ms)
         if (now_ms >= command->deadline_ms) {
             struct forward_command *ended = forward_unlink(forward, command->sequence);
             CHECK(ended == command);
-            forward_command_end(forward, command,
-                                command->sent_count > 0 ? STATUS_UNKNOWN : STATUS_NOT_LEADER, NULL);
+            const int why = command->refusal == 0 ? STATUS_NOT_LEADER : command->refusal;
+            forward_command_end(forward, command, command->sent_count > 0 ? STATUS_UNKNOWN : why,
+                                NULL);
             next = forward->commands; /* callbacks may have changed the list */
         }
         command = next;
@@ -593,7 +607,7 @@ uint64_t forward_run(struct forwarder *forward, uint64_t now_ms)
     }
     uint64_t next = UINT64_MAX;
     for (struct forward_command *c = forward->commands; c != NULL; c = c->next) {
-        if (now_ms >= c->retry_ms) {
+        if (now_ms >= c->retry_ms && now_ms < c->deadline_ms) {
             forward_send(forward, c, now_ms);
         }
         next = c->retry_ms < next ? c->retry_ms : next;

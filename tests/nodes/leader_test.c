@@ -454,6 +454,26 @@ static void test_fate_is_never_guessed(void **state)
     assert_true(forward_applied(post.forward, post_origin, 3, NULL, 0)); /* out of its window */
     assert_int_equal(post.status, STATUS_UNKNOWN);
 
+    /* A full disk of the leader is told at once, by whichever way it is met. */
+    struct bytes body;
+    post_submit(&post, 4, 4100);
+    forward_run(post.forward, 4100);
+    codec_reset(post.codec);
+    const struct forward refused = {
+        .origin = post_origin, .sequence = 4, .status = -ENOSPC, .leader = 2};
+    assert_int_equal(codec_forward_build(post.codec, &refused, &body), 0);
+    post_answer(&post, WIRE_FORWARD_REFUSED, body, 4101);
+    forward_run(post.forward, 4101);
+    assert_int_equal(post.done_count, 4);
+    assert_int_equal(post.status, -ENOSPC);
+    post.leader = 1;
+    post.propose_status = -ENOSPC;
+    post_submit(&post, 5, 4200);
+    forward_run(post.forward, 4200);
+    forward_run(post.forward, 4201);
+    assert_int_equal(post.done_count, 5);
+    assert_int_equal(post.status, -ENOSPC);
+
     struct bytes record;
     codec_reset(post.codec);
     assert_int_equal(

@@ -24,13 +24,13 @@
 #include <unistd.h>
 #include <uv.h>
 
-#define REPLICAS      3u
-#define RECORD_BYTES  256u
-#define WARM_NS       (300 * UINT64_C(1000000))
-#define SAMPLES_MAX   4000000u
-#define HEADER_BYTES  8u
-#define QUEUE_BYTES   (64u * 1024u * 1024u)
-#define FLIGHT_MAX    64u
+#define REPLICAS     3u
+#define RECORD_BYTES 256u
+#define WARM_NS      (300 * UINT64_C(1000000))
+#define SAMPLES_MAX  4000000u
+#define HEADER_BYTES 8u
+#define QUEUE_BYTES  (64u * 1024u * 1024u)
+#define FLIGHT_MAX   64u
 
 struct peer {
     uv_pipe_t pipe;
@@ -48,8 +48,8 @@ struct row {
     uint32_t batch, flight;
 };
 
-static const struct row rows[] = {{1, 1},   {1, 8},    {1, 64},   {10, 8},
-                                  {10, 64}, {100, 8},  {100, 64}, {1000, 8}};
+static const struct row rows[] = {{1, 1},   {1, 8},   {1, 64},   {10, 8},
+                                  {10, 64}, {100, 8}, {100, 64}, {1000, 8}};
 
 static uv_loop_t *loop;
 static struct log bench_log;
@@ -331,12 +331,21 @@ __attribute__((noreturn)) static void replica_main(uint64_t id, const char *dire
     }
     static const struct replica_member members[REPLICAS] = {
         {1, "one", REPLICA_VOTER}, {2, "two", REPLICA_VOTER}, {3, "three", REPLICA_VOTER}};
-    const struct replica_config config = {.id = id, .address = members[id - 1].address,
-        .members = members, .member_count = REPLICAS, .epoch = 1, .seed = now_ns() * id,
-        .now_ms = now_ns() / 1000000, .snapshot_bytes = 32u * 1024u * 1024u, .run = state_run};
-    const struct replica_hooks hooks = {.apply = state_apply, .checkpoint_start = state_start,
-        .checkpoint_make = state_make, .checkpoint_end = state_end,
-        .checkpoint_fetch = state_fetch, .checkpoint_restore = state_restore};
+    const struct replica_config config = {.id = id,
+                                          .address = members[id - 1].address,
+                                          .members = members,
+                                          .member_count = REPLICAS,
+                                          .epoch = 1,
+                                          .seed = now_ns() * id,
+                                          .now_ms = now_ns() / 1000000,
+                                          .snapshot_bytes = 32u * 1024u * 1024u,
+                                          .run = state_run};
+    const struct replica_hooks hooks = {.apply = state_apply,
+                                        .checkpoint_start = state_start,
+                                        .checkpoint_make = state_make,
+                                        .checkpoint_end = state_end,
+                                        .checkpoint_fetch = state_fetch,
+                                        .checkpoint_restore = state_restore};
     const struct replica_peers seam = {.send = peer_send};
     for (uint64_t i = 1; i <= REPLICAS; i++) {
         if (i != id) {

@@ -22,12 +22,13 @@
 #error "the guard is written for libraft 0.15"
 #endif
 
-#define EXIT_FATAL          71
-#define ELECTION_MS         1000u
-#define HEARTBEAT_MS        100u
-#define INSTALL_ELECTIONS   2u /* a snapshot is offered again after this many times election_ms: the
+#define EXIT_FATAL   71
+#define ELECTION_MS  1000u
+#define HEARTBEAT_MS 100u
+#define INSTALL_ELECTIONS                                                                          \
+    2u                    /* a snapshot is offered again after this many times election_ms: the
                                   offer is small, and dropped while files are fetched */
-#define ENTRY_MULTIPLE      8u /* libraft's own storage wants it (k); so do readers of flatbuffers */
+#define ENTRY_MULTIPLE 8u /* libraft's own storage wants it (k); so do readers of flatbuffers */
 
 struct replica_proposal {
     struct raft_apply request; /* first: libraft hands it back */
@@ -69,9 +70,9 @@ struct replica {
     struct replica_hooks hooks;
     struct replica_counters counters;
 
-    uint32_t depth;  /* inside how many entries from outside */
+    uint32_t depth; /* inside how many entries from outside */
     bool settling;
-    bool ended;      /* fatal, or closing */
+    bool ended; /* fatal, or closing */
     bool opened;
 
     struct replica_proposal *proposals; /* LIMIT_PROPOSALS of them */
@@ -392,9 +393,9 @@ static int replica_found(struct replica *replica, const struct replica_config *c
     raft_configuration_init(&members);
     int result = 0;
     for (uint32_t i = 0; i < config->member_count && result == 0; i++) {
-        static const int roles[] = {
-            [REPLICA_VOTER] = RAFT_VOTER, [REPLICA_STANDBY] = RAFT_STANDBY,
-            [REPLICA_SPARE] = RAFT_SPARE};
+        static const int roles[] = {[REPLICA_VOTER] = RAFT_VOTER,
+                                    [REPLICA_STANDBY] = RAFT_STANDBY,
+                                    [REPLICA_SPARE] = RAFT_SPARE};
         const struct replica_member *member = &config->members[i];
         result = member->id == 0 || strlen(member->address) > LIMIT_NAME_BYTES
                      ? RAFT_BADID
@@ -411,8 +412,7 @@ static int replica_found(struct replica *replica, const struct replica_config *c
 }
 
 static void replica_set_up(struct replica *replica, struct log *log,
-                           const struct replica_config *config,
-                           const struct replica_peers *peers)
+                           const struct replica_config *config, const struct replica_peers *peers)
 {
     const struct raft_io_options options = {
         .raft = &replica->raft,
@@ -453,8 +453,8 @@ int replica_open(struct log *log, const struct replica_config *config,
     replica->hooks = *hooks;
     replica_set_up(replica, log, config, peers);
     struct raft *raft = &replica->raft;
-    int result = raft_init(raft, &replica->guard.outer, &replica->fsm.fsm, config->id,
-                           config->address);
+    int result =
+        raft_init(raft, &replica->guard.outer, &replica->fsm.fsm, config->id, config->address);
     if (result != 0) {
         return raft_status_of(result);
     }
@@ -609,8 +609,8 @@ static int change_start(struct replica *replica, void (*callback)(void *context,
     if (replica->change_flying) {
         return STATUS_FULL;
     }
-    replica->change = (struct replica_change){
-        .replica = replica, .callback = callback, .context = context};
+    replica->change =
+        (struct replica_change){.replica = replica, .callback = callback, .context = context};
     replica->change_flying = true;
     replica_enter(replica);
     return 0;
@@ -636,15 +636,16 @@ int replica_add(struct replica *replica, uint64_t id, const char *address,
     if (status != 0) {
         return status;
     }
-    return change_finish(replica, raft_add(&replica->raft, &replica->change.request, id, address,
-                                           change_on_done));
+    return change_finish(
+        replica, raft_add(&replica->raft, &replica->change.request, id, address, change_on_done));
 }
 
 int replica_assign(struct replica *replica, uint64_t id, enum replica_member_role role,
                    void (*callback)(void *context, int status), void *context)
 {
-    static const int roles[] = {
-        [REPLICA_VOTER] = RAFT_VOTER, [REPLICA_STANDBY] = RAFT_STANDBY, [REPLICA_SPARE] = RAFT_SPARE};
+    static const int roles[] = {[REPLICA_VOTER] = RAFT_VOTER,
+                                [REPLICA_STANDBY] = RAFT_STANDBY,
+                                [REPLICA_SPARE] = RAFT_SPARE};
     const int status = change_start(replica, callback, context);
     if (status != 0) {
         return status;
@@ -660,8 +661,8 @@ int replica_remove(struct replica *replica, uint64_t id,
     if (status != 0) {
         return status;
     }
-    return change_finish(replica, raft_remove(&replica->raft, &replica->change.request, id,
-                                              change_on_done));
+    return change_finish(replica,
+                         raft_remove(&replica->raft, &replica->change.request, id, change_on_done));
 }
 
 void replica_fetched(struct replica *replica, int status)
@@ -752,8 +753,9 @@ uint64_t replica_last_index(const struct replica *replica)
 
 uint32_t replica_members(struct replica *replica, struct replica_member *out)
 {
-    static const enum replica_member_role roles[] = {
-        [RAFT_STANDBY] = REPLICA_STANDBY, [RAFT_VOTER] = REPLICA_VOTER, [RAFT_SPARE] = REPLICA_SPARE};
+    static const enum replica_member_role roles[] = {[RAFT_STANDBY] = REPLICA_STANDBY,
+                                                     [RAFT_VOTER] = REPLICA_VOTER,
+                                                     [RAFT_SPARE] = REPLICA_SPARE};
     const struct raft_configuration *members = &replica->raft.configuration;
     CHECK(members->n <= LIMIT_REPLICAS);
     for (unsigned i = 0; i < members->n; i++) {

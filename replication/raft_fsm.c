@@ -7,8 +7,9 @@
 #include <limits.h>
 
 static const char needs_transfer[] =
-    "this replica needs a checkpoint transfer, which comes with the HA work: rebuild it with an "
-    "empty data directory and a copy of another replica's, taken while that one is stopped";
+    "this replica lags behind the log and needs a checkpoint transfer, which comes with the HA "
+    "work; until then rebuild it with a copy of the store (not of the log) of a replica that is "
+    "up to date, taken while both are stopped";
 
 static struct replica_fsm *fsm_of(struct raft_fsm *fsm)
 {
@@ -22,8 +23,8 @@ static void cycle_follow(struct replica_fsm *fsm, uint64_t index)
 {
     struct raft *raft = fsm->raft;
     const uint64_t entries = index - raft->log.snapshot.last_index;
-    const bool due = fsm->checkpoints && fsm->cycle_bytes >= fsm->snapshot_bytes &&
-                     fsm->now_ms >= fsm->retry_ms;
+    const bool due =
+        fsm->checkpoints && fsm->cycle_bytes >= fsm->snapshot_bytes && fsm->now_ms >= fsm->retry_ms;
     raft->snapshot.threshold = due ? 1 : UINT_MAX;
     if (due) {
         uint64_t trailing = entries * fsm->trailing_percent / 100;

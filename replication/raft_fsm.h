@@ -21,7 +21,7 @@
 /* libraft keeps about this much beside the bytes of each entry. */
 #define RAFT_FSM_ENTRY_BYTES 88u
 /* After a snapshot failed, the next attempt waits. */
-#define RAFT_FSM_RETRY_MS    2000u
+#define RAFT_FSM_RETRY_MS 2000u
 
 struct replica_fsm {
     struct raft_fsm fsm; /* what libraft sees */

@@ -71,8 +71,8 @@ static raft_term entry_term(const struct raft *raft, raft_index index)
     if (log->size == 0 || index <= log->offset) {
         return 0;
     }
-    const size_t count = log->front <= log->back ? log->back - log->front
-                                                 : log->size - log->front + log->back;
+    const size_t count =
+        log->front <= log->back ? log->back - log->front : log->size - log->front + log->back;
     if (index > log->offset + count) {
         return 0;
     }
@@ -191,9 +191,9 @@ static bool quorum_has(const struct raft *raft, raft_index index)
 static bool append_must_wait(const struct raft_guard *guard, const struct guard_append *append)
 {
     const struct raft *raft = guard->raft;
-    return measure_on(guard, MEASURE_COMMIT) && append->status == 0 &&
-           raft->state == RAFT_LEADER && raft_members_voters(&raft->configuration) > 1 &&
-           append->last > guard->barrier_index && !quorum_has(raft, append->last);
+    return measure_on(guard, MEASURE_COMMIT) && append->status == 0 && raft->state == RAFT_LEADER &&
+           raft_members_voters(&raft->configuration) > 1 && append->last > guard->barrier_index &&
+           !quorum_has(raft, append->last);
 }
 
 /* Deliver the completions of own writes that need not wait (any more), in order. */
@@ -227,8 +227,7 @@ static bool barrier_pending(const struct raft_guard *guard)
 {
     const struct raft *raft = guard->raft;
     return measure_on(guard, MEASURE_TERM) && raft->state == RAFT_LEADER &&
-           guard->led_term == raft->current_term &&
-           raft_members_voters(&raft->configuration) > 1 &&
+           guard->led_term == raft->current_term && raft_members_voters(&raft->configuration) > 1 &&
            (guard->barrier_index == 0 || raft->last_stored < guard->barrier_index);
 }
 
@@ -377,8 +376,8 @@ static void recv_append(struct raft_guard *guard, struct raft_message *message)
 
     const raft_term term = append->term;
     const raft_index end = append->prev_log_index + append->n_entries;
-    const raft_term end_term = append->n_entries > 0 ? append->entries[append->n_entries - 1].term
-                                                     : append->prev_log_term;
+    const raft_term end_term =
+        append->n_entries > 0 ? append->entries[append->n_entries - 1].term : append->prev_log_term;
     if (term >= raft->current_term && guard->covered_term != term) {
         guard->covered_term = term;
         guard->covered_index = 0;
@@ -389,9 +388,8 @@ static void recv_append(struct raft_guard *guard, struct raft_message *message)
     guard->recv(&guard->outer, message);
     guard->in_append = false;
 
-    if (raft->state == RAFT_FOLLOWER && raft->current_term == term &&
-        guard->covered_term == term && end > guard->covered_index && end_term != 0 &&
-        entry_term(raft, end) == end_term) {
+    if (raft->state == RAFT_FOLLOWER && raft->current_term == term && guard->covered_term == term &&
+        end > guard->covered_index && end_term != 0 && entry_term(raft, end) == end_term) {
         guard->covered_index = end;
     }
 }
@@ -476,8 +474,7 @@ static void result_amend(struct raft_guard *guard, struct raft_append_entries_re
             guard->append_end > guard->covered_index && raft->state == RAFT_FOLLOWER) {
             guard->covered_index = guard->append_end; /* answered at once: it was all here */
         }
-        const raft_index cap =
-            guard->covered_term == raft->current_term ? guard->covered_index : 0;
+        const raft_index cap = guard->covered_term == raft->current_term ? guard->covered_index : 0;
         if (result->last_log_index > cap) {
             result->last_log_index = cap;
             guard->counters->acks_capped++;
@@ -547,8 +544,8 @@ static int guard_append(struct raft_io *outer, struct raft_io_append *request,
     struct guard_append **previous = guard->appends_tail;
     *previous = append;
     guard->appends_tail = &append->next;
-    const int result = guard->inner->append(guard->inner, &append->request, entries, count,
-                                            append_on_done);
+    const int result =
+        guard->inner->append(guard->inner, &append->request, entries, count, append_on_done);
     if (result != 0) {
         *previous = NULL;
         guard->appends_tail = previous;
@@ -631,8 +628,8 @@ static int guard_load(struct raft_io *outer, raft_term *out_term, raft_id *out_v
                       struct raft_entry *out_entries[], size_t *out_count)
 {
     struct raft_guard *guard = guard_of(outer);
-    const int result = guard->inner->load(guard->inner, out_term, out_vote, out_snapshot,
-                                          out_start, out_entries, out_count);
+    const int result = guard->inner->load(guard->inner, out_term, out_vote, out_snapshot, out_start,
+                                          out_entries, out_count);
     if (result != 0 || !measure_on(guard, MEASURE_CONFIG)) {
         return result;
     }

@@ -62,8 +62,8 @@ struct raft_guard {
     raft_io_recv_cb recv;
 
     /* leader */
-    raft_term led_term;       /* the term of the leadership that was noticed last */
-    raft_index barrier_index; /* its own-term entry; 0: not appended yet */
+    raft_term led_term;                /* the term of the leadership that was noticed last */
+    raft_index barrier_index;          /* its own-term entry; 0: not appended yet */
     struct guard_result *results_head; /* acknowledgements held back for it (b) */
     struct guard_result **results_tail;
     struct guard_append *appends_head; /* own writes, in order; completions may be held (c) */
@@ -80,7 +80,7 @@ struct raft_guard {
 
     /* the last configuration known to be committed (f) */
     struct raft_configuration committed;
-    raft_index committed_index; /* 0: none */
+    raft_index committed_index;    /* 0: none */
     raft_index loaded_uncommitted; /* index of one in the loaded log that may be uncommitted */
 };
 

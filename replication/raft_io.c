@@ -16,7 +16,7 @@
 
 #include <stdlib.h>
 
-#define META_BYTES            16u
+#define META_BYTES 16u
 
 static_assert(META_BYTES <= LIMIT_LOG_META_BYTES, "term and vote fit the log's meta bytes");
 
@@ -519,8 +519,8 @@ static int log_continues(struct replica_io *io, const struct raft_snapshot *snap
 }
 
 static int load_after_snapshot(struct replica_io *io, const struct raft_snapshot *snapshot,
-                               uint64_t kept, raft_index *out_start, struct raft_entry **out_entries,
-                               size_t *out_count)
+                               uint64_t kept, raft_index *out_start,
+                               struct raft_entry **out_entries, size_t *out_count)
 {
     const int continues = log_continues(io, snapshot);
     if (continues < 0) {
@@ -724,8 +724,7 @@ static int receive_snapshot(struct replica_io *io, struct raft_message *message)
 {
     const struct raft_install_snapshot *install = &message->install_snapshot;
     struct manifest manifest;
-    const int status =
-        manifest_decode(bytes_of(install->data.base, install->data.len), &manifest);
+    const int status = manifest_decode(bytes_of(install->data.base, install->data.len), &manifest);
     if (status != 0) {
         return status;
     }

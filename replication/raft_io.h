@@ -11,8 +11,8 @@
  *   async_work   replica_config.run
  *
  * Completions never come from inside the method: they wait for raft_io_settle, which the door calls
- * when libraft is left. When the log has no room (a full disk, LIMIT_LOG_WAITING_BYTES), writes wait
- * here in order; meanwhile AppendEntries with entries are dropped at the door, as a network would.
+ * when libraft is left. When the log has no room (a full disk, LIMIT_LOG_WAITING_BYTES), writes
+ * wait here in order; meanwhile AppendEntries with entries are dropped at the door, as a network would.
  *
  * An InstallSnapshot that asks for another state is held back here until the files of its manifest
  * have been fetched; repeats of it are dropped.
@@ -64,13 +64,13 @@ struct replica_io {
 
     uint64_t term; /* as the log's meta bytes have them */
     uint64_t vote;
-    uint64_t index_next; /* of the next entry libraft appends */
+    uint64_t index_next;        /* of the next entry libraft appends */
     struct raft_entry founding; /* the entry that bootstrap wrote in this life; type 0: none */
 
     struct io_write *writes_head; /* not accepted by the log yet, in order */
     struct io_write **writes_tail;
-    int writes_status;       /* why not */
-    uint32_t writes_flying;  /* with the log */
+    int writes_status;          /* why not */
+    uint32_t writes_flying;     /* with the log */
     struct io_send *sends_head; /* done, libraft is to be told */
     struct io_send **sends_tail;
     struct io_put *puts_head; /* the same */

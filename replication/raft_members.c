@@ -54,7 +54,8 @@ int raft_members_decode(struct bytes bytes, struct raft_configuration *out)
             goto malformed;
         }
         /* also refuses an id or an address that is there twice */
-        if (raft_configuration_add(&members, get_le64(at), (const char *)at + 8, at[whole - 1]) != 0) {
+        if (raft_configuration_add(&members, get_le64(at), (const char *)at + 8, at[whole - 1]) !=
+            0) {
             goto malformed;
         }
         at += whole;
@@ -80,8 +81,8 @@ void raft_members_copy(const struct raft_configuration *from, struct raft_config
     raft_configuration_close(to);
     raft_configuration_init(to);
     for (unsigned i = 0; i < from->n; i++) {
-        const int result = raft_configuration_add(to, from->servers[i].id,
-                                                  from->servers[i].address, from->servers[i].role);
+        const int result = raft_configuration_add(to, from->servers[i].id, from->servers[i].address,
+                                                  from->servers[i].role);
         CHECK(result == 0);
     }
 }

@@ -11,8 +11,7 @@
 #define SNAPSHOT_VERSION      1u
 #define SNAPSHOT_HEADER_BYTES 48u
 
-int raft_snapshot_store(struct log *log, const struct raft_snapshot *snapshot,
-                          uint64_t index_kept)
+int raft_snapshot_store(struct log *log, const struct raft_snapshot *snapshot, uint64_t index_kept)
 {
     struct raft_buffer members;
     const int result = raft_configuration_encode(&snapshot->configuration, &members);

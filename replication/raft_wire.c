@@ -176,8 +176,8 @@ static bool snapshot_fits(const struct raft_wire *wire)
 static bool message_fits(const struct raft_wire *wire)
 {
     const size_t address = strlen(wire->server_address);
-    if (wire->server_id == 0 || address == 0 || address > LIMIT_NAME_BYTES ||
-        wire->term == 0 || !number_fits(wire->term)) {
+    if (wire->server_id == 0 || address == 0 || address > LIMIT_NAME_BYTES || wire->term == 0 ||
+        !number_fits(wire->term)) {
         return false;
     }
     switch (wire->type) {

@@ -116,7 +116,8 @@ struct replica_hooks {
     int (*checkpoint_fetch)(void *context, uint64_t from, const struct manifest *manifest);
     /* Put a fetched checkpoint in the place of the state; the next `apply` is above its
      * applied_index. The files stay, like those of a checkpoint that was made here: this replica
-     * may offer the same manifest to others. Also called at open, when a crash came between the two: idempotent.
+     * may offer the same manifest to others. Also called at open, when a crash came between the
+     * two: idempotent.
      *
      *   answers    0; anything else ends the replica with a message. NULL: the same.
      */
@@ -148,15 +149,16 @@ struct replica_config {
     const struct replica_member *members; /* borrowed during replica_open */
     uint32_t member_count;                /* at most LIMIT_REPLICAS */
 
-    uint64_t epoch;         /* of the cluster; a snapshot of another epoch replaces the state */
-    uint64_t applied_index; /* of the newest command that the state durably holds: not applied again */
+    uint64_t epoch; /* of the cluster; a snapshot of another epoch replaces the state */
+    uint64_t
+        applied_index; /* of the newest command that the state durably holds: not applied again */
 
     uint64_t seed;         /* different on every replica and start */
     uint64_t now_ms;       /* of the clock that replica_tick goes by */
     uint32_t election_ms;  /* 0: 1000. A new leader is sought after 1 to 2 times this */
     uint32_t heartbeat_ms; /* 0: 100. Below election_ms */
 
-    uint64_t snapshot_bytes;            /* of log between two checkpoints; 0: LIMIT_RAFT_SNAPSHOT_BYTES */
+    uint64_t snapshot_bytes; /* of log between two checkpoints; 0: LIMIT_RAFT_SNAPSHOT_BYTES */
     uint32_t snapshot_trailing_percent; /* of entries between two checkpoints that stay in memory
                                            behind the newer one, for replicas that lag; 0: 200 */
 
@@ -221,8 +223,8 @@ int replica_propose(struct replica *replica, struct bytes command,
  *              STATUS_NOT_LEADER: leadership was lost; STATUS_CLOSING
  *   answers    0; STATUS_NOT_LEADER; STATUS_FULL: LIMIT_READERS wait; STATUS_CLOSING
  */
-int replica_read(struct replica *replica, void (*callback)(void *context, int status, uint64_t index),
-                 void *context);
+int replica_read(struct replica *replica,
+                 void (*callback)(void *context, int status, uint64_t index), void *context);
 
 /* Hand leadership to another voter. Proposals answer STATUS_NOT_LEADER until it has happened or
  * election_ms have passed; hooks.leadership tells.
@@ -294,8 +296,8 @@ struct replica_counters {
     uint64_t messages_split;    /* j: messages more than libraft asked for */
     uint64_t votes_refused;     /* o */
     uint64_t received;
-    uint64_t refused;           /* malformed, or of a foreign sender */
-    uint64_t dropped;           /* appends that came while the log had no room */
+    uint64_t refused; /* malformed, or of a foreign sender */
+    uint64_t dropped; /* appends that came while the log had no room */
     uint64_t snapshots_taken;
     uint64_t snapshots_installed;
 };

@@ -51,8 +51,12 @@ static void sample_make(struct sample *sample, unsigned short type)
             {.term = 5, .type = RAFT_COMMAND, .buf = {sample->data[2], 24}},
         };
         memcpy(sample->entries, entries, sizeof entries);
-        message->append_entries = (struct raft_append_entries){.term = 5, .prev_log_index = 7,
-            .prev_log_term = 3, .leader_commit = 6, .entries = sample->entries, .n_entries = 4};
+        message->append_entries = (struct raft_append_entries){.term = 5,
+                                                               .prev_log_index = 7,
+                                                               .prev_log_term = 3,
+                                                               .leader_commit = 6,
+                                                               .entries = sample->entries,
+                                                               .n_entries = 4};
         break;
     }
     case RAFT_IO_APPEND_ENTRIES_RESULT:
@@ -60,16 +64,23 @@ static void sample_make(struct sample *sample, unsigned short type)
             (struct raft_append_entries_result){.term = 5, .rejected = 4, .last_log_index = 9};
         break;
     case RAFT_IO_REQUEST_VOTE:
-        message->request_vote = (struct raft_request_vote){.term = 5, .candidate_id = 2,
-            .last_log_index = 8, .last_log_term = 4, .disrupt_leader = true, .pre_vote = true};
+        message->request_vote = (struct raft_request_vote){.term = 5,
+                                                           .candidate_id = 2,
+                                                           .last_log_index = 8,
+                                                           .last_log_term = 4,
+                                                           .disrupt_leader = true,
+                                                           .pre_vote = true};
         break;
     case RAFT_IO_REQUEST_VOTE_RESULT:
         message->request_vote_result = (struct raft_request_vote_result){
             .term = 5, .vote_granted = true, .pre_vote = raft_tribool_true};
         break;
     case RAFT_IO_INSTALL_SNAPSHOT:
-        message->install_snapshot = (struct raft_install_snapshot){.term = 5, .last_index = 30,
-            .last_term = 4, .conf_index = 3, .data = {sample->data[0], 40}};
+        message->install_snapshot = (struct raft_install_snapshot){.term = 5,
+                                                                   .last_index = 30,
+                                                                   .last_term = 4,
+                                                                   .conf_index = 3,
+                                                                   .data = {sample->data[0], 40}};
         members_make(&message->install_snapshot.conf);
         break;
     default:
@@ -165,7 +176,8 @@ static void test_every_message_survives_the_wire(void **state)
         codec_reset(codec);
         sample_make(&sample, type);
         assert_int_equal(raft_wire_build(codec, &sender, &sample.message, 0,
-                                         type == RAFT_IO_APPEND_ENTRIES ? 4 : 0, &bytes), 0);
+                                         type == RAFT_IO_APPEND_ENTRIES ? 4 : 0, &bytes),
+                         0);
         assert_int_equal(raft_wire_read(codec, bytes, &read), 0);
         assert_int_equal(read.server_id, sender.id);
         assert_string_equal(read.server_address, sender.address);
@@ -212,7 +224,7 @@ static void test_senseless_fields_are_refused(void **state)
     const struct raft_wire_entry falling[2] = {{.term = 3, .type = RAFT_BARRIER}, command};
     const struct raft_wire_server twice[2] = {{1, "a", 1}, {1, "b", 1}};
     const struct raft_wire_server role[1] = {{1, "a", 3}};
-#define WIRE .server_id = 2, .server_address = "x", .term = 5
+#define WIRE   .server_id = 2, .server_address = "x", .term = 5
 #define APPEND WIRE, .type = 1, .prev_log_index = 4, .prev_log_term = 2
     const struct raft_wire good = {APPEND, .entries = &command, .entry_count = 1};
     const struct raft_wire bad[] = {
@@ -244,8 +256,8 @@ static void test_senseless_fields_are_refused(void **state)
          .conf = role, .conf_count = 1},
         {WIRE, .type = 5, .last_index = 9, .last_term = 2, .conf_index = 10, .data = {data, 16},
          .conf = twice, .conf_count = 1},
-        {WIRE, .type = 5, .last_index = 9, .last_term = 2, .conf_index = 1,
-         .conf = twice, .conf_count = 1},
+        {WIRE, .type = 5, .last_index = 9, .last_term = 2, .conf_index = 1, .conf = twice,
+         .conf_count = 1},
         {WIRE, .type = 6, .last_log_index = 3},
     };
 #undef WIRE
@@ -283,7 +295,8 @@ static void test_damage_does_no_harm(void **state)
         codec_reset(codec);
         sample_make(&sample, type);
         assert_int_equal(raft_wire_build(codec, &sender, &sample.message, 0,
-                                         type == RAFT_IO_APPEND_ENTRIES ? 4 : 0, &bytes), 0);
+                                         type == RAFT_IO_APPEND_ENTRIES ? 4 : 0, &bytes),
+                         0);
         uint8_t *copy = malloc(bytes.size);
         const size_t rounds = 2 * bytes.size + 20000;
         for (size_t round = 0; round < rounds; round++) {
@@ -354,9 +367,10 @@ static void test_damaged_members_do_no_harm(void **state)
 static void test_manifest(void **state)
 {
     (void)state;
-    struct manifest_file files[3] = {{"000012.sst", 4096, 17}, {"CURRENT", 16, 1},
-                                     {"MANIFEST-000004", 99, 0xffffffff}};
-    const struct manifest manifest = {.epoch = 3, .applied_index = 77, .file_count = 3, .files = files};
+    struct manifest_file files[3] = {
+        {"000012.sst", 4096, 17}, {"CURRENT", 16, 1}, {"MANIFEST-000004", 99, 0xffffffff}};
+    const struct manifest manifest = {
+        .epoch = 3, .applied_index = 77, .file_count = 3, .files = files};
     struct manifest read;
     const size_t size = manifest_bytes(&manifest);
     assert_int_not_equal(size, 0);

@@ -157,11 +157,18 @@ static void fixture_make(struct fixture *f, uint32_t voters)
     disk_sim_init(&f->disk, &f->sim);
     static const char *const addresses[] = {"one", "two", "three"};
     for (uint32_t i = 0; i < 3; i++) {
-        f->members[i] = (struct replica_member){.id = i + 1, .address = addresses[i],
-            .role = i < voters ? REPLICA_VOTER : REPLICA_STANDBY};
+        f->members[i] =
+            (struct replica_member){.id = i + 1,
+                                    .address = addresses[i],
+                                    .role = i < voters ? REPLICA_VOTER : REPLICA_STANDBY};
     }
-    f->config = (struct replica_config){.id = 1, .address = "one", .members = f->members,
-        .member_count = voters, .epoch = 4, .seed = 9, .run = on_run};
+    f->config = (struct replica_config){.id = 1,
+                                        .address = "one",
+                                        .members = f->members,
+                                        .member_count = voters,
+                                        .epoch = 4,
+                                        .seed = 9,
+                                        .run = on_run};
     f->hooks = (struct replica_hooks){.context = f, .apply = on_apply, .fatal = on_fatal};
     f->peers = (struct replica_peers){.context = f, .send = on_send};
 }
@@ -250,8 +257,9 @@ static void test_proposals_are_bounded(void **state)
     run_for(&f, 100);
 
     uint8_t *large = calloc(1, LIMIT_COMMAND_BYTES + 1);
-    assert_int_equal(replica_propose(f.replica, bytes_of(large, LIMIT_COMMAND_BYTES + 1), NULL, NULL),
-                     STATUS_TOO_LARGE);
+    assert_int_equal(
+        replica_propose(f.replica, bytes_of(large, LIMIT_COMMAND_BYTES + 1), NULL, NULL),
+        STATUS_TOO_LARGE);
     free(large);
 }
 
@@ -316,8 +324,12 @@ static void lead(struct fixture *f)
     for (int i = 0; i < 500 && replica_role(f->replica) != REPLICA_LEADER; i++) {
         run_for(f, 20);
         if (f->asked.type != 0) {
-            const struct raft_wire yes = {.type = 4, .server_id = 2, .server_address = "two",
-                .term = f->asked.term, .vote_granted = true, .pre_vote = f->asked.pre_vote};
+            const struct raft_wire yes = {.type = 4,
+                                          .server_id = 2,
+                                          .server_address = "two",
+                                          .term = f->asked.term,
+                                          .vote_granted = true,
+                                          .pre_vote = f->asked.pre_vote};
             f->asked.type = 0;
             hear(f, &yes);
         }
@@ -335,9 +347,14 @@ static void ask_two_votes(uint32_t measures_off, uint32_t *out_votes_3, uint32_t
     lead(&f);
     assert_int_equal(replica_transfer(f.replica, 2), 0);
     assert_int_equal(propose(&f, 1, 8), STATUS_NOT_LEADER); /* while it is handed over */
-    struct raft_wire ask = {.type = 3, .server_id = 3, .server_address = "three",
-        .term = replica_term(f.replica) + 1, .candidate_id = 3, .last_log_index = 100,
-        .last_log_term = replica_term(f.replica), .disrupt_leader = true};
+    struct raft_wire ask = {.type = 3,
+                            .server_id = 3,
+                            .server_address = "three",
+                            .term = replica_term(f.replica) + 1,
+                            .candidate_id = 3,
+                            .last_log_index = 100,
+                            .last_log_term = replica_term(f.replica),
+                            .disrupt_leader = true};
     hear(&f, &ask);
     ask.server_id = ask.candidate_id = 2;
     ask.server_address = "two";

@@ -1,14 +1,14 @@
 /* N replicas, their disks and the network between them in one thread, from one seed.
  *
  * The code under test is the real one: log/, raft_io, the guard, the door, libraft itself. What is
- * simulated: the disk (disk_sim: crashes tear writes), the network (loss, delay, partitions, cuts in
- * one direction, full queues), time, the pool, and a state machine that remembers how far it is
+ * simulated: the disk (disk_sim: crashes tear writes), the network (loss, delay, partitions, cuts
+ * in one direction, full queues), time, the pool, and a state machine that remembers how far it is
  * flushed and makes checkpoints that others fetch.
  *
  *     raft_sim seeds=1000              run seeds 1 .. 1000, one process each
  *     raft_sim seed=77 seeds=1 v=1     tell the story of one; v=2: with every message
- *     raft_sim off=acd loss=10 ...     without these measures of the guard (letters of raft_guard.h)
- *     raft_sim plan=FILE               one campaign per line; one with off= must find a failing seed
+ *     raft_sim off=acd loss=10 ...     without these measures of the guard (raft_guard.h)
+ *     raft_sim plan=FILE               one campaign per line; with off= it must find a failing seed
  *                                      (a canary: the rig is alive), the others must not
  *
  * A seed fails by one of the oracles below, by a broken CHECK, by a crash inside libraft, or by not
@@ -37,16 +37,16 @@
 
 enum oracle {
     ORACLE_NONE = 0,
-    ORACLE_STATE = 10,   /* two replicas apply different commands at one index */
-    ORACLE_LOST = 11,    /* an acknowledged command is in no state at the end */
-    ORACLE_LEADERS = 12, /* two leaders in one term */
-    ORACLE_STUCK = 13,   /* a member of the group does not catch up in quiet times */
+    ORACLE_STATE = 10,      /* two replicas apply different commands at one index */
+    ORACLE_LOST = 11,       /* an acknowledged command is in no state at the end */
+    ORACLE_LEADERS = 12,    /* two leaders in one term */
+    ORACLE_STUCK = 13,      /* a member of the group does not catch up in quiet times */
     ORACLE_LEADERLESS = 14, /* no leader in quiet times */
-    ORACLE_HISTORY = 15, /* two logs differ at an index that is applied */
-    ORACLE_STALE = 16,   /* a read point below what was acknowledged before */
-    ORACLE_STARVED = 17, /* a leader in quiet times that commits nothing under a steady load */
-    ORACLE_START = 18,   /* a replica does not start from what it stored */
-    ORACLE_FATAL = 19,   /* a replica ended itself and no fault was injected */
+    ORACLE_HISTORY = 15,    /* two logs differ at an index that is applied */
+    ORACLE_STALE = 16,      /* a read point below what was acknowledged before */
+    ORACLE_STARVED = 17,    /* a leader in quiet times that commits nothing under a steady load */
+    ORACLE_START = 18,      /* a replica does not start from what it stored */
+    ORACLE_FATAL = 19,      /* a replica ended itself and no fault was injected */
     ORACLE_LAST = 19,
 };
 
@@ -63,35 +63,50 @@ static const char measure_letters[] = "abcdefghijo";
 
 struct options {
     uint64_t seed, seeds, jobs, verbose;
-    uint64_t secs;      /* of trouble */
-    uint64_t n;         /* nodes in all */
-    uint64_t standby;   /* the last of the founders are standbys */
-    uint64_t outside;   /* the last nodes are no founders; they are added and removed */
-    uint64_t loss;      /* per cent of messages */
-    uint64_t load_us;   /* the longest pause between two clients */
-    uint64_t burst;     /* most commands of one client */
-    uint64_t snapshot;  /* bytes between checkpoints */
-    uint64_t trailing;  /* per cent */
-    uint64_t transfer;  /* per cent of the nemesis' turns */
-    uint64_t faults;    /* per cent of the nemesis' turns */
-    uint64_t assassin;  /* per cent of new leaderships that end in a crash at once */
-    uint64_t eager;     /* per cent of new leaderships that begin with a command at once */
-    uint64_t down;      /* one of the nodes stays down at the end */
-    uint64_t nemesis_ms; /* longest pause between two turns */
-    uint64_t slow;      /* disks take this many times longer when they are slow */
+    uint64_t secs;             /* of trouble */
+    uint64_t n;                /* nodes in all */
+    uint64_t standby;          /* the last of the founders are standbys */
+    uint64_t outside;          /* the last nodes are no founders; they are added and removed */
+    uint64_t loss;             /* per cent of messages */
+    uint64_t load_us;          /* the longest pause between two clients */
+    uint64_t burst;            /* most commands of one client */
+    uint64_t snapshot;         /* bytes between checkpoints */
+    uint64_t trailing;         /* per cent */
+    uint64_t transfer;         /* per cent of the nemesis' turns */
+    uint64_t faults;           /* per cent of the nemesis' turns */
+    uint64_t assassin;         /* per cent of new leaderships that end in a crash at once */
+    uint64_t eager;            /* per cent of new leaderships that begin with a command at once */
+    uint64_t down;             /* one of the nodes stays down at the end */
+    uint64_t nemesis_ms;       /* longest pause between two turns */
+    uint64_t slow;             /* disks take this many times longer when they are slow */
     uint64_t crash, partition; /* 0: not */
     uint64_t delay_min, delay; /* of messages, in microseconds */
-    uint64_t disk;      /* the longest a write takes, in microseconds */
-    uint64_t queue;     /* bytes one link holds before it answers STATUS_FULL */
-    uint32_t off;       /* measures */
+    uint64_t disk;             /* the longest a write takes, in microseconds */
+    uint64_t queue;            /* bytes one link holds before it answers STATUS_FULL */
+    uint32_t off;              /* measures */
     const char *plan;
     const char *progress;
 };
 
 static const struct options defaults = {
-    .seed = 1, .seeds = 1, .jobs = 1, .secs = 18, .n = 3, .loss = 2, .load_us = 8000, .burst = 30,
-    .snapshot = 6000, .trailing = 33, .nemesis_ms = 1200, .slow = 25, .crash = 1, .partition = 1,
-    .delay_min = 100, .delay = 2000, .disk = 3000, .queue = 256 * 1024,
+    .seed = 1,
+    .seeds = 1,
+    .jobs = 1,
+    .secs = 18,
+    .n = 3,
+    .loss = 2,
+    .load_us = 8000,
+    .burst = 30,
+    .snapshot = 6000,
+    .trailing = 33,
+    .nemesis_ms = 1200,
+    .slow = 25,
+    .crash = 1,
+    .partition = 1,
+    .delay_min = 100,
+    .delay = 2000,
+    .disk = 3000,
+    .queue = 256 * 1024,
 };
 static struct options option;
 
@@ -157,9 +172,8 @@ static void heap_aligned_free(void *data, size_t alignment, void *memory)
     heap_free(data, memory);
 }
 
-static struct raft_heap heap = {NULL,         heap_malloc,  heap_free,
-                                heap_calloc,  heap_realloc, heap_aligned,
-                                heap_aligned_free};
+static struct raft_heap heap = {NULL,         heap_malloc,  heap_free,        heap_calloc,
+                                heap_realloc, heap_aligned, heap_aligned_free};
 
 static void heap_wipe(unsigned owner)
 {
@@ -179,7 +193,7 @@ struct node {
     uint64_t id;
     char address[16];
     bool alive;
-    bool dying; /* ended itself; crashes when the event is over */
+    bool dying;  /* ended itself; crashes when the event is over */
     bool faulty; /* a fault was injected into its disk in this life */
     uint64_t life;
     struct disk_sim disk;
@@ -187,12 +201,12 @@ struct node {
     struct replica *replica;
     uint64_t told_term; /* last term it was seen leading */
 
-    uint64_t applied; /* state: everything up to here; what it is, the world's table knows */
-    uint64_t flushed; /* what a crash leaves of it */
+    uint64_t applied;    /* state: everything up to here; what it is, the world's table knows */
+    uint64_t flushed;    /* what a crash leaves of it */
     uint64_t last_index; /* of hooks.apply in this life */
-    uint64_t staged;  /* a fetched checkpoint: applied index; 0: none */
+    uint64_t staged;     /* a fetched checkpoint: applied index; 0: none */
     uint64_t checkpoint; /* the newest kept: applied index */
-    uint64_t fetching; /* applied index of the manifest being fetched */
+    uint64_t fetching;   /* applied index of the manifest being fetched */
     unsigned fetch_from;
     struct manifest_file files[3];
 };
@@ -222,9 +236,9 @@ static uint64_t *leader_of; /* by term */
 static uint64_t leader_count;
 static uint64_t command_next = 1;
 static uint64_t acked_index; /* the highest that a client was told of */
-static bool trouble;   /* the nemesis is at work */
-static bool clients;   /* clients are */
-static uint64_t calm_since; /* of the present leader, when nothing disturbs it */
+static bool trouble;         /* the nemesis is at work */
+static bool clients;         /* clients are */
+static uint64_t calm_since;  /* of the present leader, when nothing disturbs it */
 static uint64_t calm_term;
 static uint64_t calm_commit;
 static uint64_t calm_moved;
@@ -291,7 +305,7 @@ static void *grown(void *memory, uint64_t *count, uint64_t need, size_t item)
 /* With v=2 every message is part of the story. */
 static void message_tell(const struct message *message)
 {
-    static const char *const names[] = {"?",    "append",   "result", "vote",
+    static const char *const names[] = {"?",     "append",   "result",     "vote",
                                         "voted", "snapshot", "timeout-now"};
     static struct codec *codec;
     if (option.verbose < 2) {
@@ -350,8 +364,8 @@ static int peer_send(void *context, uint64_t to, struct bytes bytes)
     *message = (struct message){.from = node->number, .to = target, .size = bytes.size};
     memcpy(message->data, bytes.data, bytes.size);
     in_flight[node->number][target] += bytes.size;
-    const uint64_t delay = sim_between(
-        &sim, option.delay_min, sim_chance(&sim, 50000) && trouble ? 60 * MS : option.delay);
+    const uint64_t delay = sim_between(&sim, option.delay_min,
+                                       sim_chance(&sim, 50000) && trouble ? 60 * MS : option.delay);
     uint64_t *last = &arrival[node->number][target];
     *last = sim.now_us + delay > *last ? sim.now_us + delay : *last + 1;
     sim_after(&sim, *last - sim.now_us, 0, message_arrive, message);
@@ -422,7 +436,8 @@ static void state_on_fetched(void *context)
     struct node *node = context;
     const struct node *from = &nodes[node->fetch_from];
     const bool there = from->alive && from->checkpoint >= node->fetching &&
-                       !cuts[node->number][node->fetch_from] && (!trouble || !sim_chance(&sim, 100000));
+                       !cuts[node->number][node->fetch_from] &&
+                       (!trouble || !sim_chance(&sim, 100000));
     if (there) {
         node->staged = node->fetching;
     }
@@ -493,7 +508,8 @@ static void node_assassinate(void *context)
     }
 }
 
-static void node_on_leadership(void *context, enum replica_role role, uint64_t term, uint64_t leader)
+static void node_on_leadership(void *context, enum replica_role role, uint64_t term,
+                               uint64_t leader)
 {
     struct node *node = context;
     (void)leader;
@@ -550,7 +566,9 @@ static void node_boot(struct node *node)
     struct replica_member members[NODES_MAX];
     const unsigned founders = (unsigned)(option.n - option.outside);
     for (unsigned i = 0; i < founders; i++) {
-        members[i] = (struct replica_member){.id = nodes[i].id, .address = nodes[i].address,
+        members[i] = (struct replica_member){
+            .id = nodes[i].id,
+            .address = nodes[i].address,
             .role = i + option.standby >= founders ? REPLICA_STANDBY : REPLICA_VOTER};
     }
     const struct replica_config config = {
@@ -569,11 +587,15 @@ static void node_boot(struct node *node)
         .run = state_run,
         .measures_off = option.off,
     };
-    const struct replica_hooks hooks = {
-        .context = node, .apply = state_apply, .leadership = node_on_leadership,
-        .fatal = node_on_fatal, .checkpoint_start = state_start, .checkpoint_make = state_make,
-        .checkpoint_end = state_end, .checkpoint_fetch = state_fetch,
-        .checkpoint_restore = state_restore};
+    const struct replica_hooks hooks = {.context = node,
+                                        .apply = state_apply,
+                                        .leadership = node_on_leadership,
+                                        .fatal = node_on_fatal,
+                                        .checkpoint_start = state_start,
+                                        .checkpoint_make = state_make,
+                                        .checkpoint_end = state_end,
+                                        .checkpoint_fetch = state_fetch,
+                                        .checkpoint_restore = state_restore};
     const struct replica_peers peers = {.context = node, .send = peer_send};
     node->applied = node->flushed;
     node->last_index = 0;
@@ -659,7 +681,8 @@ static void client_on_done(void *context, int status, uint64_t index)
     }
     tally->acked++;
     if (index >= truth_count || truths[index].command != command) {
-        fail(ORACLE_LOST, "command=%lu acknowledged at index=%lu, which is another's", command, index);
+        fail(ORACLE_LOST, "command=%lu acknowledged at index=%lu, which is another's", command,
+             index);
     }
     if (index > acked_index) {
         acked_index = index;
@@ -710,7 +733,8 @@ static void client_turn(void *context)
             (void)replica_read(node->replica, client_on_read, (void *)(uintptr_t)acked_index);
         }
     }
-    sim_after(&sim, sim_between(&sim, option.load_us / 40 + 1, option.load_us), 0, client_turn, NULL);
+    sim_after(&sim, sim_between(&sim, option.load_us / 40 + 1, option.load_us), 0, client_turn,
+              NULL);
 }
 
 /* -- trouble ----------------------------------------------------------------------------------- */
@@ -812,9 +836,8 @@ static void nemesis_turn(void *context)
         }
     }
     if (sim_below(&sim, 100) < option.faults) {
-        struct node *node = leader != NULL && sim_chance(&sim, 500000)
-                                ? leader
-                                : &nodes[sim_below(&sim, option.n)];
+        struct node *node =
+            leader != NULL && sim_chance(&sim, 500000) ? leader : &nodes[sim_below(&sim, option.n)];
         if (node->alive) {
             node->disk.fail_at = node->disk.operations + sim_between(&sim, 1, 12);
             node->disk.fail_status = -EIO;
@@ -894,8 +917,8 @@ static void check_end(void)
         if (nodes[i].alive) {
             const uint64_t applied = replica_applied_index(nodes[i].replica);
             furthest = applied > furthest ? applied : furthest;
-            story("ends node=%u role=%d term=%lu last=%lu commit=%lu applied=%lu state=%lu",
-                  i + 1, replica_role(nodes[i].replica), replica_term(nodes[i].replica),
+            story("ends node=%u role=%d term=%lu last=%lu commit=%lu applied=%lu state=%lu", i + 1,
+                  replica_role(nodes[i].replica), replica_term(nodes[i].replica),
                   replica_last_index(nodes[i].replica), replica_commit_index(nodes[i].replica),
                   applied, nodes[i].applied);
         }
@@ -1134,16 +1157,19 @@ static const struct {
     const char *name;
     size_t offset;
 } numbers[] = {
-#define NUMBER(name, field) {name, offsetof(struct options, field)}
-    NUMBER("seed", seed),         NUMBER("seeds", seeds),       NUMBER("jobs", jobs),
-    NUMBER("v", verbose),         NUMBER("secs", secs),         NUMBER("n", n),
-    NUMBER("standby", standby),   NUMBER("outside", outside),   NUMBER("loss", loss),
-    NUMBER("load", load_us),      NUMBER("burst", burst),       NUMBER("snapshot", snapshot),
-    NUMBER("trailing", trailing), NUMBER("transfer", transfer), NUMBER("faults", faults),
-    NUMBER("assassin", assassin), NUMBER("down", down),         NUMBER("nemesis", nemesis_ms),
-    NUMBER("slow", slow),         NUMBER("crash", crash),       NUMBER("partition", partition),
-    NUMBER("delay_min", delay_min), NUMBER("delay", delay),   NUMBER("disk", disk),
-    NUMBER("queue", queue),       NUMBER("eager", eager),
+#define NUMBER(name, field)                                                                        \
+    {                                                                                              \
+        name, offsetof(struct options, field)                                                      \
+    }
+    NUMBER("seed", seed),           NUMBER("seeds", seeds),       NUMBER("jobs", jobs),
+    NUMBER("v", verbose),           NUMBER("secs", secs),         NUMBER("n", n),
+    NUMBER("standby", standby),     NUMBER("outside", outside),   NUMBER("loss", loss),
+    NUMBER("load", load_us),        NUMBER("burst", burst),       NUMBER("snapshot", snapshot),
+    NUMBER("trailing", trailing),   NUMBER("transfer", transfer), NUMBER("faults", faults),
+    NUMBER("assassin", assassin),   NUMBER("down", down),         NUMBER("nemesis", nemesis_ms),
+    NUMBER("slow", slow),           NUMBER("crash", crash),       NUMBER("partition", partition),
+    NUMBER("delay_min", delay_min), NUMBER("delay", delay),       NUMBER("disk", disk),
+    NUMBER("queue", queue),         NUMBER("eager", eager),
 #undef NUMBER
 };
 
@@ -1251,17 +1277,18 @@ static int plan_run(const char *path)
         fflush(stdout);
     }
     fclose(file);
-    printf("campaigns=%d failed=%d acked=%lu elections=%lu crashes=%lu installs=%lu virtual_s=%lu\n",
-           lines, bad, tally_all->acked, tally_all->elections, tally_all->crashes,
-           tally_all->installs, tally_all->seconds);
+    printf(
+        "campaigns=%d failed=%d acked=%lu elections=%lu crashes=%lu installs=%lu virtual_s=%lu\n",
+        lines, bad, tally_all->acked, tally_all->elections, tally_all->crashes, tally_all->installs,
+        tally_all->seconds);
     return bad > 0 || lines == 0 ? 1 : 0;
 }
 
 int main(int count, char **arguments)
 {
     option = defaults;
-    tally_all = mmap(NULL, sizeof *tally_all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                     -1, 0);
+    tally_all =
+        mmap(NULL, sizeof *tally_all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(tally_all != MAP_FAILED);
     char repeat[512] = "";
     for (int i = 1; i < count; i++) {
@@ -1289,7 +1316,8 @@ int main(int count, char **arguments)
         }
     }
     const double start = seconds_now();
-    const uint64_t left = option.seed + option.seeds > first ? option.seed + option.seeds - first : 0;
+    const uint64_t left =
+        option.seed + option.seeds > first ? option.seed + option.seeds - first : 0;
     const struct campaign campaign = campaign_run(first, left, false);
     progress_write(first + left, &campaign);
     const double wall = seconds_now() - start;

@@ -83,6 +83,8 @@ struct api {
     uint32_t watch_count;
     uint64_t told; /* watches that are up to date have seen changes up to this version */
     bool stopping;
+    const struct api_call *collecting; /* deletes its collection, further up the stack */
+    bool collected;                    /* and the object of this round is done */
     struct text openapi_v2;
 };
 

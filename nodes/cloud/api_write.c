@@ -18,7 +18,7 @@
 #include <stdlib.h>
 
 static void write_attempt(struct api_call *call);
-static void collection_next(struct api_call *call);
+static void collection_done(struct api_call *call);
 
 /* -- checking fields ---------------------------------------------------------------------------------- */
 
@@ -77,7 +77,7 @@ static void finish(struct api_call *call)
     if (call->verb == CALL_DELETE_COLLECTION) {
         json_decref(call->result);
         call->result = NULL;
-        collection_next(call);
+        collection_done(call);
         return;
     }
     json_t *result = call->result;
@@ -511,7 +511,7 @@ static void attempt_missing(struct api_call *call, struct backend_view *view)
 {
     struct api_error error = {0};
     if (call->verb == CALL_DELETE_COLLECTION) {
-        collection_next(call); /* gone already: as wanted */
+        collection_done(call); /* gone already: as wanted */
     } else if (call->verb == CALL_PATCH && call->patch == CALL_PATCH_APPLY && !call->status) {
         apply_create(call, view);
     } else if (edge_event_named(call, view)) {
@@ -556,6 +556,39 @@ static void write_attempt(struct api_call *call)
 
 /* -- deletecollection ------------------------------------------------------------------------------------- */
 
+/* Delete one after the other. An object that needs no write (it is marked already) is done at once; a loop
+ * goes on then, since a collection may hold more objects than a stack has room. */
+static void collection_next(struct api_call *call)
+{
+    struct api *api = call->api;
+    do {
+        if (call->name_at == call->name_count) {
+            json_t *status = json_pack("{s:s, s:s, s:{}, s:s}", "kind", "Status", "apiVersion", "v1",
+                                       "metadata", "status", "Success");
+            call_answer(call, 200, status);
+            return;
+        }
+        free(call->name);
+        call->name = call->names[call->name_at];
+        call->names[call->name_at] = NULL;
+        call->name_at++;
+        call->attempts = 0;
+        api->collecting = call;
+        api->collected = false;
+        write_attempt(call);
+        api->collecting = NULL;
+    } while (api->collected); /* otherwise it waits for the backend, or is answered and gone */
+}
+
+static void collection_done(struct api_call *call)
+{
+    if (call->api->collecting == call) {
+        call->api->collected = true; /* collection_next is on the stack and goes on */
+    } else {
+        collection_next(call);
+    }
+}
+
 /* Note the names of what is there now; they are deleted one after the other. */
 static void collection_start(struct api_call *call)
 {
@@ -590,21 +623,6 @@ static void collection_start(struct api_call *call)
     collection_next(call);
 }
 
-static void collection_next(struct api_call *call)
-{
-    if (call->name_at == call->name_count) {
-        json_t *status = json_pack("{s:s, s:s, s:{}, s:s}", "kind", "Status", "apiVersion", "v1",
-                                   "metadata", "status", "Success");
-        call_answer(call, 200, status);
-        return;
-    }
-    free(call->name);
-    call->name = call->names[call->name_at];
-    call->names[call->name_at] = NULL;
-    call->name_at++;
-    call->attempts = 0;
-    write_attempt(call);
-}
 
 /* -- the way there ------------------------------------------------------------------------------------------ */
 

@@ -406,6 +406,10 @@ static void test_delete_collection(void **state)
     json_t *json = rig_expect(rig, 200, "GET", CMS, "");
     assert_int_equal(json_array_size(json_at(json, "items")), 2);
     json_decref(json);
+    expect_text(rig, 200, "DELETE", CMS "?dryRun=All", "", "status", "Success"); /* none is written */
+    json = rig_expect(rig, 200, "GET", CMS, "");
+    assert_int_equal(json_array_size(json_at(json, "items")), 2);
+    json_decref(json);
 }
 
 /* Claim: a namespace ends with its content: objects first, bound pods when their edge says so, then itself;

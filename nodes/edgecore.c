@@ -13,6 +13,7 @@
  * Exit codes: 0 left in order, 1 could not start, 2 usage, 71 a fatal error while running.
  */
 #include <inttypes.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -662,6 +663,9 @@ static void print_more(FILE *stream)
 
 int main(int argc, char **argv)
 {
+    /* One heap for all threads: the pool's threads are few and short, and each heap of its own keeps
+     * megabytes (measured: 16.9 MB resident with several, 14.4 MB with one). */
+    mallopt(M_ARENA_MAX, 1);
     static struct edgecore edgecore;
     struct edgecore *e = &edgecore;
     const char *file = NULL;

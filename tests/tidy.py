@@ -41,7 +41,7 @@ DOORS = {
     r"uv\.h": r"(log/\w+_uv\.[ch]|nodes/.*\.[ch])",
 }
 
-TOP = {"meson.build", "meson.options", "README.md", "LICENSE", *ROOMS}
+TOP = {"meson.build", "meson_options.txt", "README.md", "LICENSE", *ROOMS}
 MACHINE = re.compile(r"(/work/(main|wt-|shared)|/tmp/kelp/)")
 
 breaches = []

@@ -1,7 +1,8 @@
 # What the end-to-end tests share. Sourced; each test runs against its own quickstart in its own directory
 # and ports, and removes it again whatever happens.
 #
-#   begin RUNTIME PORT    start; skips (exit 77) what this machine cannot do
+#   begin RUNTIME PORT    start, at the first free block of 100 ports from PORT on; skips (exit 77) what
+#                         this machine cannot do
 #   check WHAT COMMAND... one claim; the test fails at its end when one did not hold
 #   finish                the verdict
 set -uo pipefail
@@ -30,6 +31,9 @@ leave() {
 }
 begin() { # runtime, port
     runtime=$1 port=$2
+    while ss -Hltn | awk '{ sub(/.*:/, "", $4); print $4 }' | grep -qx "$((port / 100))[0-9][0-9]"; do
+        port=$((port + 1000))
+    done
     command -v kubectl >/dev/null || skip "no kubectl on PATH"
     if [ "$runtime" = containerd ]; then
         [ "$(id -u)" = 0 ] || skip "containers need root"

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -60,6 +61,7 @@ struct settings {
     uint64_t election_ms;
     uint64_t raft_heartbeat_ms;
     uint64_t history_bytes;
+    uint64_t reserve_bytes;
     enum logger_level log_level;
     enum logger_format log_format;
 };
@@ -98,6 +100,8 @@ static const struct config_key keys[] = {
      "how often the leader says that it is alive"},
     {"log.history", CONFIG_SIZE, AT(history_bytes), "1GiB", 0, INT64_MAX, NULL,
      "log kept for whoever asks why, beyond what is needed"},
+    {"disk.reserve", CONFIG_SIZE, AT(reserve_bytes), "64MiB", 1 << 20, INT64_MAX, NULL,
+     "free space below which larger writes are refused; below a quarter of it, all are"},
     {"logging.level", CONFIG_CHOICE, AT(log_level), "info", 0, 0, LOGGER_LEVEL_CHOICES,
      "least important lines that are written"},
     {"logging.format", CONFIG_CHOICE, AT(log_format), "text", 0, 0, LOGGER_FORMAT_CHOICES,
@@ -144,6 +148,7 @@ struct cloudcore {
     uv_prepare_t prepare; /* once per turn, before the loop waits */
     uv_signal_t signals[2];
     char cluster[64]; /* as the core knows it: the key of tags */
+    enum cloud_core_space space;
     bool stopping;
     bool left; /* the core is idle and the log is closing */
 };
@@ -375,9 +380,32 @@ static void on_prepare(uv_prepare_t *prepare)
     leave_when_idle(c);
 }
 
+/* Running out of space is met before it happens: an append that fails would cost the leadership. */
+static void look_at_space(struct cloudcore *c)
+{
+    static const char *const names[] = {"plenty", "low", "none"};
+    struct statvfs about;
+    if (statvfs(c->settings.data, &about) != 0) {
+        return; /* a disk that cannot be asked tells it by failing */
+    }
+    const uint64_t free_bytes = (uint64_t)about.f_bavail * about.f_frsize;
+    const enum cloud_core_space space =
+        free_bytes < c->settings.reserve_bytes / 4 ? CLOUD_CORE_SPACE_NONE
+        : free_bytes < c->settings.reserve_bytes   ? CLOUD_CORE_SPACE_LOW
+                                                   : CLOUD_CORE_SPACE_PLENTY;
+    if (space != c->space) {
+        logger_line(space == CLOUD_CORE_SPACE_PLENTY ? LOGGER_INFO : LOGGER_ERROR, "disk_space_changed",
+                    "space=%s free_bytes=%" PRIu64 " reserve_bytes=%" PRIu64 " data=%s",
+                    names[space], free_bytes, c->settings.reserve_bytes, c->settings.data);
+        c->space = space;
+        cloud_core_set_space(c->core, space);
+    }
+}
+
 static void on_second(uv_timer_t *timer)
 {
     struct cloudcore *c = timer->data;
+    look_at_space(c);
     log_tick(&c->log);
     if (c->api != NULL) {
         api_tick(c->api);

@@ -78,6 +78,8 @@ static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starv
 /* Commands proposed and not yet applied, per replica: libraft itself does not bound them. */
 #define LIMIT_PROPOSALS          1024u
 #define LIMIT_PROPOSALS_BYTES    (64u * 1024u * 1024u)
+/* A command that is still taken while disk space is low: deletions, acknowledgements, verdicts. */
+#define LIMIT_RESERVED_COMMAND_BYTES 4096u
 /* Entries in one AppendEntries message (libraft sends a laggard its whole tail at once). */
 #define LIMIT_RAFT_ENTRIES       4096u
 /* Bytes of entries in one such message, unless its only entry is larger: a link carries many

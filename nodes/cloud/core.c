@@ -250,6 +250,10 @@ static int core_forward_propose(void *context, struct bytes command)
     if (core->stalled != NULL) {
         return STATUS_FULL; /* proposals stop before the store would stall everybody */
     }
+    if (core->space == CLOUD_CORE_SPACE_NONE ||
+        (core->space == CLOUD_CORE_SPACE_LOW && command.size > LIMIT_RESERVED_COMMAND_BYTES)) {
+        return -ENOSPC;
+    }
     return replica_propose(core->replica, command, NULL, NULL);
 }
 
@@ -485,6 +489,11 @@ void cloud_core_peer_connected(struct cloud_core *core, uint64_t replica)
 static uint64_t core_earlier(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
+}
+
+void cloud_core_set_space(struct cloud_core *core, enum cloud_core_space space)
+{
+    core->space = space;
 }
 
 uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now)

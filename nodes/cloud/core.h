@@ -144,6 +144,16 @@ void cloud_core_session_writable(struct cloud_core *core, uint64_t session);
 void cloud_core_session_closed(struct cloud_core *core, uint64_t session,
                                struct cloud_core_time now);
 
+/* How much room the disk of log and state has; the caller looks about once a second. */
+enum cloud_core_space {
+    CLOUD_CORE_SPACE_PLENTY, /* at first */
+    CLOUD_CORE_SPACE_LOW,    /* while we lead, only commands up to LIMIT_RESERVED_COMMAND_BYTES are
+                                proposed: deletions make room, acknowledgements and verdicts go on */
+    CLOUD_CORE_SPACE_NONE,   /* while we lead, nothing is proposed: what is left of the log's prepared
+                                segments is for elections and for linearizable reads */
+};
+void cloud_core_set_space(struct cloud_core *core, enum cloud_core_space space);
+
 /* Do what is due.
  *
  *   answers  the mono_ms at which to run again at the latest; now.mono_ms when there is more to do

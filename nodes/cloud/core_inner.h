@@ -75,6 +75,7 @@ struct cloud_core {
     struct core_entry *entries_head;
     struct core_entry *entries_tail;
     uint32_t applied_count; /* entries in this run */
+    enum cloud_core_space space;
     struct store_reader *stalled; /* the store was full: what is read meanwhile; else NULL */
     struct core_done *done_head;
     struct core_done *done_tail;

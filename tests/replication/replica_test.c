@@ -418,6 +418,91 @@ static void test_checkpoints(void **state)
     log_forget(&f.log);
 }
 
+/* As the leader, replica 2, offer a snapshot of index 40 whose checkpoint has `applied`. */
+static void offer_snapshot(struct fixture *f, uint64_t epoch, uint64_t applied)
+{
+    const struct manifest manifest = {.epoch = epoch, .applied_index = applied};
+    uint8_t data[64];
+    assert_true(manifest_bytes(&manifest) <= sizeof data);
+    manifest_encode(&manifest, data);
+    static const struct raft_wire_server conf[] = {{1, "one", 1}, {2, "two", 1}, {3, "three", 1}};
+    const struct raft_wire offer = {
+        .type = 5,
+        .server_id = 2,
+        .server_address = "two",
+        .term = 3,
+        .last_index = 40,
+        .last_term = 2,
+        .conf_index = 1,
+        .conf = conf,
+        .conf_count = 3,
+        .data = {data, manifest_bytes(&manifest)},
+    };
+    hear(f, &offer);
+    run_for(f, 200);
+}
+
+/* Claim: a replica whose store was copied from another one takes a snapshot that this store covers
+ * without any file, and goes on behind it, applying only what the store has not. */
+static void test_a_copied_store_is_enough(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    f.config.applied_index = 42;
+    assert_int_equal(boot(&f), 0);
+    offer_snapshot(&f, 4, 41);
+    assert_int_equal(f.fatal_status, 0);
+    assert_int_equal(replica_applied_index(f.replica), 40);
+    assert_int_equal(log_index_next(&f.log), 41);
+    uint8_t bytes[4][8] = {{1}, {2}, {3}, {4}};
+    struct raft_wire_entry entries[4];
+    for (int i = 0; i < 4; i++) {
+        entries[i] = (struct raft_wire_entry){.term = 3, .type = 1, .data = {bytes[i], 8}};
+    }
+    const struct raft_wire append = {
+        .type = 1,
+        .server_id = 2,
+        .server_address = "two",
+        .term = 3,
+        .prev_log_index = 40,
+        .prev_log_term = 2,
+        .leader_commit = 44,
+        .entries = entries,
+        .entry_count = 4,
+    };
+    hear(&f, &append);
+    run_for(&f, 200);
+    assert_int_equal(replica_applied_index(f.replica), 44);
+    assert_int_equal(f.applied_count, 2);
+    assert_int_equal(f.applied[0], 3);
+    assert_int_equal(f.applied[1], 4);
+
+    crash(&f); /* what was installed is there after a crash */
+    f.config.applied_index = 44;
+    assert_int_equal(boot(&f), 0);
+    assert_int_equal(replica_last_index(f.replica), 44);
+    assert_int_equal(f.fatal_status, 0);
+}
+
+/* Claim: a snapshot that needs files which nobody can fetch, or of another epoch, ends the replica
+ * with a sentence, before anything is dropped. */
+static void test_a_snapshot_that_needs_files_is_refused(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct fixture f;
+        fixture_make(&f, 3);
+        f.config.applied_index = 42;
+        assert_int_equal(boot(&f), 0);
+        offer_snapshot(&f, i == 0 ? 4 : 5, i == 0 ? 43 : 41);
+        assert_int_equal(f.fatal_status, STATUS_UNSUPPORTED);
+        assert_non_null(strstr(f.fatal_what, "needs a checkpoint transfer"));
+        assert_int_equal(replica_role(f.replica), REPLICA_ENDED);
+        assert_int_equal(log_index_next(&f.log), 2); /* the founding entry is still all there is */
+    }
+}
+
 /* Claim: a disk that fails ends the replica at once (d); nothing is acknowledged after it. */
 static void test_a_failing_disk_is_the_end(void **state)
 {
@@ -503,6 +588,8 @@ int main(void)
         cmocka_unit_test(test_foreign_messages_are_refused),
         cmocka_unit_test(test_one_vote_per_term),
         cmocka_unit_test(test_checkpoints),
+        cmocka_unit_test(test_a_copied_store_is_enough),
+        cmocka_unit_test(test_a_snapshot_that_needs_files_is_refused),
         cmocka_unit_test(test_a_failing_disk_is_the_end),
         cmocka_unit_test(test_a_full_disk_is_not_the_end),
         cmocka_unit_test(test_close),

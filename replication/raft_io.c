@@ -16,7 +16,8 @@
 
 #include <stdlib.h>
 
-#define META_BYTES 16u
+#define META_BYTES       16u
+#define INSTALL_RETRY_MS 200u /* between attempts to store a snapshot on a full disk */
 
 static_assert(META_BYTES <= LIMIT_LOG_META_BYTES, "term and vote fit the log's meta bytes");
 
@@ -32,6 +33,7 @@ struct io_write {
     uint32_t count;
     struct raft_io_append *append;
     struct raft_io_snapshot_put *put;
+    const struct raft_snapshot *snapshot; /* to be stored before a reset; libraft's until the put */
     struct log_entry *entries;
     struct bytes *pieces;
 };
@@ -123,6 +125,19 @@ static int write_start(struct io_write *write)
         status = log_truncate(io->log, &write->request, write->index);
         break;
     case WRITE_RESET:
+        if (write->snapshot != NULL) {
+            if (io->now_ms < io->install_retry_ms) {
+                return -ENOSPC;
+            }
+            io->install_retry_ms = io->now_ms + INSTALL_RETRY_MS;
+            status = raft_snapshot_store(io->log, write->snapshot, write->index);
+            if (status != 0) {
+                return status == -EDQUOT ? -ENOSPC : status;
+            }
+            write->snapshot = NULL;
+            io->install_retry_ms = 0;
+            io->counters->snapshots_installed++;
+        }
         status = log_reset(io->log, &write->request, write->index);
         break;
     }
@@ -341,24 +356,25 @@ static int io_snapshot_put(struct raft_io *raft_io, unsigned trailing,
     if (io->ended) {
         return RAFT_SHUTDOWN;
     }
-    const bool install = trailing == 0;
-    uint64_t kept = snapshot->index + 1;
-    if (!install) {
-        kept = snapshot->index > trailing ? snapshot->index - trailing + 1 : 1;
+    if (trailing == 0) {
+        /* libraft has dropped its log already, so this one waits for room like any write. */
+        struct io_write *write = write_new(io, WRITE_RESET, snapshot->index + 1);
+        request->cb = callback;
+        write->put = request;
+        write->snapshot = snapshot;
+        const int result = write_submit_or_free(write);
+        if (result == 0) {
+            io->index_next = snapshot->index + 1;
+        }
+        return result;
     }
+    const uint64_t kept = snapshot->index > trailing ? snapshot->index - trailing + 1 : 1;
     const int status = raft_snapshot_store(io->log, snapshot, kept);
     if (status != 0) {
         return raft_result_of(status);
     }
 
     request->cb = callback;
-    if (install) {
-        io->counters->snapshots_installed++;
-        struct io_write *write = write_new(io, WRITE_RESET, snapshot->index + 1);
-        write->put = request;
-        io->index_next = snapshot->index + 1;
-        return write_submit_or_free(write);
-    }
     io->counters->snapshots_taken++;
     log_release(io->log, kept);
     struct io_put *put = raft_memory(sizeof *put);

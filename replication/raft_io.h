@@ -70,6 +70,7 @@ struct replica_io {
     struct io_write *writes_head; /* not accepted by the log yet, in order */
     struct io_write **writes_tail;
     int writes_status;          /* why not */
+    uint64_t install_retry_ms;  /* a snapshot of another replica is not stored before */
     uint32_t writes_flying;     /* with the log */
     struct io_send *sends_head; /* done, libraft is to be told */
     struct io_send **sends_tail;

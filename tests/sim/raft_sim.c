@@ -74,6 +74,7 @@ struct options {
     uint64_t trailing;         /* per cent */
     uint64_t transfer;         /* per cent of the nemesis' turns */
     uint64_t faults;           /* per cent of the nemesis' turns */
+    uint64_t full;             /* per cent of the nemesis' turns: a disk is full for a while */
     uint64_t assassin;         /* per cent of new leaderships that end in a crash at once */
     uint64_t eager;            /* per cent of new leaderships that begin with a command at once */
     uint64_t down;             /* one of the nodes stays down at the end */
@@ -818,6 +819,13 @@ static void nemesis_strike(void)
     }
 }
 
+static void disk_on_space(void *context)
+{
+    struct node *node = context;
+    node->disk.capacity_bytes = UINT64_MAX;
+    story("space node=%u", node->number + 1);
+}
+
 static void nemesis_turn(void *context)
 {
     (void)context;
@@ -834,6 +842,12 @@ static void nemesis_turn(void *context)
             const int status = replica_transfer(leader->replica, 0);
             story("transfer node=%u status=%d", leader->number + 1, status);
         }
+    }
+    if (option.full > 0 && sim_below(&sim, 100) < option.full) {
+        struct node *node = &nodes[sim_below(&sim, option.n)];
+        node->disk.capacity_bytes = 1; /* whatever grows meets it */
+        story("full node=%u", node->number + 1);
+        sim_after(&sim, sim_between(&sim, 100 * MS, 3 * SECOND), 0, disk_on_space, node);
     }
     if (sim_below(&sim, 100) < option.faults) {
         struct node *node =
@@ -958,6 +972,7 @@ static void world_calm(void *context)
     for (unsigned i = 0; i < option.n; i++) {
         nodes[i].disk.slow_until_us = 0;
         nodes[i].disk.fail_at = 0;
+        nodes[i].disk.capacity_bytes = UINT64_MAX;
         if (i == dead) {
             if (nodes[i].alive) {
                 node_crash(&nodes[i]);
@@ -1169,7 +1184,7 @@ static const struct {
     NUMBER("assassin", assassin),   NUMBER("down", down),         NUMBER("nemesis", nemesis_ms),
     NUMBER("slow", slow),           NUMBER("crash", crash),       NUMBER("partition", partition),
     NUMBER("delay_min", delay_min), NUMBER("delay", delay),       NUMBER("disk", disk),
-    NUMBER("queue", queue),         NUMBER("eager", eager),
+    NUMBER("queue", queue),         NUMBER("eager", eager),       NUMBER("full", full),
 #undef NUMBER
 };
 

@@ -1000,6 +1000,62 @@ static void test_loss_of_a_cloudcore_loses_nothing(void **state)
     }
 }
 
+static bool world_empty_again(struct world *world)
+{
+    struct cloud *leader = world_leader(world);
+    struct node_row row;
+    return leader != NULL && node_get(store_live(leader->store), "edge-1", &row) == STATUS_OK &&
+           row.held_count == 0 && world_agrees(world) && world_is_reachable(world) &&
+           edge_core_report(world->edge.core).pods.wanted == 0;
+}
+
+/* Claim: a node that is deleted and comes back starts clean: another stream, none of its old pods, its
+ * status told again, and pods can be bound to it. */
+static void test_deleted_node_comes_back_clean(void **state)
+{
+    (void)state;
+    struct world *world = world_create(3);
+    assert_true(world_until(world, world_ready, 10000));
+    assert_true(world_until(world, world_is_reachable, 10000));
+    assert_int_equal(world_write_config(world, world_leader(world), "{\"v\":1}").status, 0);
+    assert_int_equal(world_write_pod(world, world_leader(world), "web").status, 0);
+    assert_true(world_until(world, world_two_objects, 10000));
+    const uint64_t stream = edge_core_report(world->edge.core).down_stream;
+
+    struct written written = {0};
+    struct bytes body;
+    struct bytes record;
+    struct codec *codec = codec_create();
+    const struct object_remove remove = {.reason = REMOVE_DELETED};
+    assert_int_equal(codec_object_remove_build(codec, &remove, &body), 0);
+    assert_int_equal(codec_record_build(codec,
+                                        &(struct record){
+                                            .kind = RECORD_OBJECT_REMOVE,
+                                            .key = "/nodes//edge-1",
+                                            .body = body,
+                                        },
+                                        &record),
+                     0);
+    const struct backend *backend = cloud_core_backend(world_follower(world)->core);
+    assert_int_equal(backend->write(backend->owner, record, world_on_written, &written), 0);
+    world_run(world, 500);
+    assert_true(written.done);
+    assert_int_equal(written.outcome, BACKEND_ACCEPTED);
+    codec_destroy(codec);
+
+    assert_true(world_until(world, world_empty_again, 20000));
+    assert_true(edge_core_report(world->edge.core).down_stream != stream);
+    struct object_row row;
+    struct store_reader *reader = store_live(world_leader(world)->store);
+    assert_int_equal(object_get(reader, bytes_text("/nodes//edge-1"), &row), STATUS_OK);
+    assert_true(row.parts[PART_FACT].body.size > 0);
+    store_reader_reset(reader);
+    assert_int_equal(world_write_pod(world, world_leader(world), "web2").status, 0);
+    assert_true(world_until(world, world_two_objects, 10000));
+    assert_int_equal(edge_core_report(world->edge.core).digest_alarms, 0);
+    world_destroy(world);
+}
+
 /* -- chaos ------------------------------------------------------------------------------------- */
 
 #define PODS 4u
@@ -1268,6 +1324,7 @@ int main(void)
         cmocka_unit_test(test_pod_reaches_the_edge_and_its_status_comes_back),
         cmocka_unit_test(test_outage_is_a_pause),
         cmocka_unit_test(test_loss_of_a_cloudcore_loses_nothing),
+        cmocka_unit_test(test_deleted_node_comes_back_clean),
         cmocka_unit_test(test_chaos_ends_in_agreement),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,6 @@
-#include "nodes/edge/core.h"
+#include "nodes/edge/core_inner.h"
 
-#include "nodes/edge/hub.h"
 #include "schemas/check.h"
-#include "statemachine/edge.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,65 +11,8 @@
 #define CORE_STALL_MS      20u   /* before a full store is asked again */
 #define CORE_APPLY_BUDGET  256u  /* records applied in one run */
 
-/* A record on its way: appended, durable, applied. In the order of the log. */
-struct core_append {
-    struct log_request request;
-    struct log_entry entry;
-    struct bytes piece;
-    struct core_append *next;
-    struct edge_core *core;
-    bool durable;
-    bool from_cloud;
-    struct hub_mark mark;
-    size_t size;
-    _Alignas(8) uint8_t record[];
-};
-
-struct edge_core {
-    struct edge_core_config config;
-    struct edge_core_ops ops;
-    struct store *store;
-    struct log *log;
-    struct edge_machine *machine;
-    struct hub hub;
-    struct hub_door hub_door;
-    struct pods *pods;
-    struct pods_door pods_door;
-    struct pods_time now;
-    bool started; /* the state knows who we are: link and pods are at work */
-    bool stopping;
-    bool ended;
-
-    struct core_append *appends_head; /* oldest first */
-    struct core_append *appends_tail;
-    uint64_t stalled_ms; /* > 0: the store was full, not before then */
-    bool facts;          /* something to ship was applied */
-
-    char (*uids)[64]; /* of the pods that are desired */
-    uint32_t uid_count;
-
-    uint64_t flush_log_bytes; /* appended since the last flush began */
-    uint64_t flush_due_ms;    /* > 0: something was applied since */
-    bool flushing;
-    uint64_t pods_due_ms;
-    uint64_t log_tick_ms;
-    uint64_t digest_alarms;
-
-    uint8_t *node_status; /* body recorded last, with times as they were */
-    size_t node_status_size;
-    uint8_t *node_status_plain; /* and without times, to compare */
-    size_t node_status_plain_size;
-
-    struct codec *codec_build;
-    struct codec *codec_read;
-    struct codec *codec_lookup;
-    char cluster[LIMIT_NAME_BYTES + 1];
-};
-
-__attribute__((format(printf, 4, 5))) static void core_log(struct edge_core *core,
-                                                           enum logger_level level,
-                                                           const char *event, const char *format,
-                                                           ...)
+void edge_core_log(struct edge_core *core, enum logger_level level, const char *event,
+                   const char *format, ...)
 {
     char pairs[768];
     va_list arguments;
@@ -81,7 +22,7 @@ __attribute__((format(printf, 4, 5))) static void core_log(struct edge_core *cor
     core->ops.log(core->ops.context, level, event, pairs);
 }
 
-static void core_fatal(struct edge_core *core, int status, const char *message)
+void edge_core_fatal(struct edge_core *core, int status, const char *message)
 {
     if (!core->ended) {
         core->ended = true;
@@ -96,7 +37,7 @@ static void core_on_durable(struct log_request *request, int status)
 {
     struct core_append *append = request->context;
     if (status != 0) {
-        core_fatal(append->core, status, "the log cannot be written");
+        edge_core_fatal(append->core, status, "the log cannot be written");
         return;
     }
     append->durable = true;
@@ -142,7 +83,7 @@ static int core_append(struct edge_core *core, bool from_cloud, struct bytes rec
 }
 
 /* Append a record of our own making. */
-static int core_append_fact(struct edge_core *core, uint16_t kind, const char *key,
+int edge_core_append_fact(struct edge_core *core, uint16_t kind, const char *key,
                             struct bytes body)
 {
     struct bytes record;
@@ -156,133 +97,6 @@ static int core_append_fact(struct edge_core *core, uint16_t kind, const char *k
                                           },
                                           &record);
     return status != 0 ? status : core_append(core, false, record, (struct hub_mark){0});
-}
-
-/* -- desired pods ------------------------------------------------------------------------------ */
-
-static void core_uid_forget(struct edge_core *core, const char *uid)
-{
-    for (uint32_t i = 0; i < core->uid_count; i++) {
-        if (strcmp(core->uids[i], uid) == 0) {
-            core->uid_count--;
-            memmove(core->uids[i], core->uids[core->uid_count], sizeof core->uids[i]);
-            return;
-        }
-    }
-}
-
-static void core_undesire(struct edge_core *core, const char *uid)
-{
-    if (uid[0] != '\0') {
-        pods_undesire(core->pods, uid);
-        core_uid_forget(core, uid);
-    }
-}
-
-/* Pass a pod of the state to the reconciler; `put` is lent by codec_read. */
-static void core_desire(struct edge_core *core, const char *key, const struct object_put *put)
-{
-    struct codec *codec = core->codec_read;
-    const struct object *object = &put->object;
-    const struct pod_attempt *attempts = NULL;
-    uint32_t attempt_count = 0;
-    struct pod_status status;
-    const int attempts_status =
-        edge_attempts_list(core->machine, object->uid, codec, &attempts, &attempt_count);
-    const int found = edge_pod_status_find(core->machine, key, codec, &status);
-    const int ended = edge_pod_ended_find(core->machine, object->uid);
-    if (attempts_status != STATUS_OK || found < 0 || ended < 0) {
-        core_fatal(core, STATUS_CORRUPT, store_error(core->store));
-        return;
-    }
-    core_uid_forget(core, object->uid);
-    const struct pods_wish wish = {
-        .object = object,
-        .attempts = attempts,
-        .attempt_count = attempt_count,
-        .status = found == STATUS_OK && strcmp(status.uid, object->uid) == 0 ? &status : NULL,
-        .ended = ended == STATUS_OK,
-    };
-    if (strlen(object->uid) >= sizeof core->uids[0] || core->uid_count >= LIMIT_PODS ||
-        pods_desire(core->pods, &wish) != 0) {
-        core_log(core, LOGGER_ERROR, "pod_not_taken", "key=%s reason=too many pods on this node",
-                 key);
-        return;
-    }
-    snprintf(core->uids[core->uid_count++], sizeof core->uids[0], "%s", object->uid);
-}
-
-/* All wishes were replaced, or we have just started: pass all of them, and forget the others. */
-static void core_desire_all(struct edge_core *core)
-{
-    struct edge_wishes *wishes = edge_wishes_open(core->machine, "/pods/");
-    char(*old)[64] = calloc(LIMIT_PODS, sizeof *old);
-    CHECK(old != NULL);
-    const uint32_t old_count = core->uid_count;
-    memcpy(old, core->uids, old_count * sizeof *old);
-    core->uid_count = 0;
-
-    const char *key = NULL;
-    struct object_put put;
-    int status;
-    codec_reset(core->codec_read);
-    while ((status = edge_wishes_next(wishes, core->codec_read, &key, &put)) == STATUS_OK) {
-        core_desire(core, key, &put);
-        codec_reset(core->codec_read);
-    }
-    edge_wishes_close(wishes);
-    if (status < 0) {
-        core_fatal(core, status, store_error(core->store));
-    }
-    for (uint32_t i = 0; i < old_count; i++) {
-        bool kept = false;
-        for (uint32_t j = 0; j < core->uid_count; j++) {
-            kept = kept || strcmp(old[i], core->uids[j]) == 0;
-        }
-        if (!kept) {
-            pods_undesire(core->pods, old[i]);
-        }
-    }
-    free(old);
-}
-
-/* "/configmaps/ns/name" -> a hint to the pods that use it. */
-static void core_reference_changed(struct edge_core *core, const char *key)
-{
-    const bool secret = strncmp(key, "/secrets/", 9) == 0;
-    if (!secret && strncmp(key, "/configmaps/", 12) != 0) {
-        return;
-    }
-    const char *namespace_ = key + (secret ? 9 : 12);
-    const char *name = strchr(namespace_, '/');
-    char copy[LIMIT_NAME_BYTES + 1];
-    if (name == NULL || (size_t)(name - namespace_) >= sizeof copy) {
-        return;
-    }
-    memcpy(copy, namespace_, (size_t)(name - namespace_));
-    copy[name - namespace_] = '\0';
-    pods_object_changed(core->pods, secret, copy, name + 1);
-}
-
-static void core_on_change(struct edge_core *core, const struct edge_change *change)
-{
-    if (strncmp(change->key, "/pods/", 6) != 0) {
-        core_reference_changed(core, change->key);
-        return;
-    }
-    core_undesire(core, change->old_uid);
-    if (change->removed) {
-        core_undesire(core, change->uid);
-        return;
-    }
-    struct object_put put;
-    codec_reset(core->codec_read);
-    const int status = edge_object_find(core->machine, change->key, core->codec_read, &put);
-    if (status == STATUS_OK) {
-        core_desire(core, change->key, &put);
-    } else if (status < 0) {
-        core_fatal(core, status, store_error(core->store));
-    }
 }
 
 /* -- applying ---------------------------------------------------------------------------------- */
@@ -303,16 +117,16 @@ static void core_on_applied(struct edge_core *core, const struct edge_applied *a
                             struct bytes record)
 {
     if (applied->outcome >= EDGE_REFUSED_MALFORMED) {
-        core_log(core, LOGGER_WARN, "record_refused", "kind=%u outcome=%s", applied->kind,
+        edge_core_log(core, LOGGER_WARN, "record_refused", "kind=%u outcome=%s", applied->kind,
                  edge_outcome_text(applied->outcome));
     }
     if (applied->refused_count > 0 || applied->unknown_count > 0) {
-        core_log(core, LOGGER_WARN, "records_refused", "refused=%u unknown=%u",
+        edge_core_log(core, LOGGER_WARN, "records_refused", "refused=%u unknown=%u",
                  applied->refused_count, applied->unknown_count);
     }
     if (applied->digest_differs) {
         core->digest_alarms++;
-        core_log(core, LOGGER_ERROR, "digest_differed", "position=%llu",
+        edge_core_log(core, LOGGER_ERROR, "digest_differed", "position=%llu",
                  (unsigned long long)edge_machine_meta(core->machine)->down_position);
     }
     if (!core->started) {
@@ -323,10 +137,10 @@ static void core_on_applied(struct edge_core *core, const struct edge_applied *a
         core_on_attempt(core, record);
     }
     if (applied->all_changed) {
-        core_desire_all(core);
+        edge_core_desire_all(core);
     }
     for (uint32_t i = 0; i < applied->change_count; i++) {
-        core_on_change(core, &applied->changes[i]);
+        edge_core_on_change(core, &applied->changes[i]);
     }
     core->facts = core->facts || applied->up_sequence > 0 || applied->gap_recorded;
 }
@@ -352,7 +166,7 @@ static bool core_apply_durable(struct edge_core *core)
             return false;
         }
         if (status != 0) {
-            core_fatal(core, status, store_error(core->store));
+            edge_core_fatal(core, status, store_error(core->store));
             return false;
         }
         count++;
@@ -441,7 +255,7 @@ static int core_append_init(struct edge_core *core, const char *cluster, uint64_
         .up_stream = up_stream,
     };
     const int status = codec_stream_init_build(core->codec_build, &init, &body);
-    return status != 0 ? status : core_append_fact(core, RECORD_STREAM_INIT, "", body);
+    return status != 0 ? status : edge_core_append_fact(core, RECORD_STREAM_INIT, "", body);
 }
 
 /* The first Welcome says which cluster we belong to; a snapshot may mean that the cloud has forgotten
@@ -451,11 +265,11 @@ static void core_hub_welcomed(void *context, const struct welcome *welcome)
     struct edge_core *core = context;
     const struct edge_meta *meta = edge_machine_meta(core->machine);
     if (meta->cluster[0] == '\0' && core_append_init(core, welcome->cluster, meta->up_stream) != 0) {
-        core_log(core, LOGGER_WARN, "cluster_not_recorded", "cluster=%s", welcome->cluster);
+        edge_core_log(core, LOGGER_WARN, "cluster_not_recorded", "cluster=%s", welcome->cluster);
     }
     if (welcome->mode == WELCOME_SNAPSHOT && core->node_status != NULL) {
         codec_reset(core->codec_build);
-        (void)core_append_fact(core, RECORD_NODE_STATUS,
+        (void)edge_core_append_fact(core, RECORD_NODE_STATUS,
                                codec_print(core->codec_build, "/nodes//%s", core->config.node),
                                bytes_of(core->node_status, core->node_status_size));
     }
@@ -477,111 +291,8 @@ static void core_hub_up_acked(void *context, uint64_t stream, uint64_t position)
     };
     /* One that the log does not take is told by the next Ack or Welcome. */
     if (codec_down_ack_build(core->codec_build, &ack, &body) == 0) {
-        (void)core_append_fact(core, RECORD_UP_ACK, "", body);
+        (void)edge_core_append_fact(core, RECORD_UP_ACK, "", body);
     }
-}
-
-/* -- the pods' door ---------------------------------------------------------------------------- */
-
-static int core_pods_runtime_call(void *context, uint64_t id, const struct driver_call *call)
-{
-    struct edge_core *core = context;
-    return core->ops.runtime_call(core->ops.context, id, call);
-}
-
-static int core_pods_volumes_prepare(void *context, const struct pod_spec *spec,
-                                     const struct pod_facts *facts)
-{
-    struct edge_core *core = context;
-    return core->ops.volumes_prepare(core->ops.context, spec, facts);
-}
-
-static int core_pods_volumes_remove(void *context, const char *uid, const char *namespace,
-                                    const char *name)
-{
-    struct edge_core *core = context;
-    return core->ops.volumes_remove(core->ops.context, uid, namespace, name);
-}
-
-static void core_pods_log_remove(void *context, const char *uid, const char *namespace,
-                                 const char *name, const char *container, uint32_t attempt)
-{
-    struct edge_core *core = context;
-    core->ops.log_remove(core->ops.context, uid, namespace, name, container, attempt);
-}
-
-static int core_pods_record_attempt(void *context, const char *namespace, const char *name,
-                                    const struct pod_attempt *attempt)
-{
-    struct edge_core *core = context;
-    struct bytes body;
-    codec_reset(core->codec_build);
-    const int status = codec_pod_attempt_build(core->codec_build, attempt, &body);
-    return status != 0 ? status
-                       : core_append_fact(core, RECORD_POD_ATTEMPT,
-                                          codec_print(core->codec_build, "/pods/%s/%s", namespace,
-                                                      name),
-                                          body);
-}
-
-static int core_pods_record_status(void *context, const char *namespace, const char *name,
-                                   const struct pod_status *pod)
-{
-    struct edge_core *core = context;
-    struct bytes body;
-    codec_reset(core->codec_build);
-    const int status = codec_pod_status_build(core->codec_build, pod, &body);
-    return status != 0 ? status
-                       : core_append_fact(core, RECORD_POD_STATUS,
-                                          codec_print(core->codec_build, "/pods/%s/%s", namespace,
-                                                      name),
-                                          body);
-}
-
-static int core_pods_record_ended(void *context, const char *namespace, const char *name,
-                                  const struct pod_ended *ended)
-{
-    struct edge_core *core = context;
-    struct bytes body;
-    codec_reset(core->codec_build);
-    const int status = codec_pod_ended_build(core->codec_build, ended, &body);
-    return status != 0 ? status
-                       : core_append_fact(core, RECORD_POD_ENDED,
-                                          codec_print(core->codec_build, "/pods/%s/%s", namespace,
-                                                      name),
-                                          body);
-}
-
-static void core_pods_record_event(void *context, const struct edge_event *event)
-{
-    struct edge_core *core = context;
-    struct bytes body;
-    codec_reset(core->codec_build);
-    /* For people: one that the log does not take is lost, and the log line says so. */
-    if (codec_edge_event_build(core->codec_build, event, &body) != 0 ||
-        core_append_fact(core, RECORD_EDGE_EVENT,
-                         codec_print(core->codec_build, "/events/%s/%s", event->namespace_,
-                                     event->name),
-                         body) != 0) {
-        core_log(core, LOGGER_WARN, "event_dropped", "object=%s/%s reason=%s", event->namespace_,
-                 event->name, event->reason);
-    }
-}
-
-static int core_pods_find(void *context, bool secret, const char *namespace, const char *name,
-                          struct bytes *out_json)
-{
-    struct edge_core *core = context;
-    struct object_put put;
-    struct codec *codec = core->codec_lookup;
-    codec_reset(codec);
-    const char *key = codec_print(codec, "/%s/%s/%s", secret ? "secrets" : "configmaps", namespace,
-                                  name);
-    if (edge_object_find(core->machine, key, codec, &put) != STATUS_OK) {
-        return -ENOENT;
-    }
-    *out_json = put.object.json;
-    return 0;
 }
 
 /* -- life -------------------------------------------------------------------------------------- */
@@ -602,18 +313,7 @@ static void core_init_doors(struct edge_core *core)
         .welcomed = core_hub_welcomed,
         .up_acked = core_hub_up_acked,
     };
-    core->pods_door = (struct pods_door){
-        .context = core,
-        .runtime_call = core_pods_runtime_call,
-        .volumes_prepare = core_pods_volumes_prepare,
-        .volumes_remove = core_pods_volumes_remove,
-        .log_remove = core_pods_log_remove,
-        .record_attempt = core_pods_record_attempt,
-        .record_status = core_pods_record_status,
-        .record_ended = core_pods_record_ended,
-        .record_event = core_pods_record_event,
-        .lookup = {.find = core_pods_find, .context = core},
-    };
+    edge_core_init_pods(core);
 }
 
 /* Fold what the log holds above the state. Synchronous: nothing acts yet. */
@@ -653,7 +353,7 @@ static int core_replay(struct edge_core *core, char *reason)
                  status < 0 ? status_text(status) : "frames are missing");
         return status < 0 ? status : STATUS_CORRUPT;
     }
-    core_log(core, LOGGER_INFO, "log_replayed", "records=%llu position=%llu",
+    edge_core_log(core, LOGGER_INFO, "log_replayed", "records=%llu position=%llu",
              (unsigned long long)count, (unsigned long long)edge_machine_position(core->machine));
     return 0;
 }
@@ -663,12 +363,12 @@ static void core_start(struct edge_core *core)
 {
     const struct edge_meta *meta = edge_machine_meta(core->machine);
     core->started = true;
-    core_log(core, LOGGER_INFO, "edge_started",
+    edge_core_log(core, LOGGER_INFO, "edge_started",
              "node=%s cluster=%s up_stream=%llx up_last=%llu down_stream=%llu down_position=%llu",
              meta->node, meta->cluster[0] == '\0' ? "none" : meta->cluster,
              (unsigned long long)meta->up_stream, (unsigned long long)meta->up_last,
              (unsigned long long)meta->down_stream, (unsigned long long)meta->down_position);
-    core_desire_all(core);
+    edge_core_desire_all(core);
     pods_begin(core->pods);
 }
 
@@ -783,7 +483,7 @@ void edge_core_link_down(struct edge_core *core, int status, const char *reason,
 {
     core->now = now;
     if (status != 0) {
-        core_log(core, LOGGER_WARN, "link_failed", "status=%d reason=%s", status, reason);
+        edge_core_log(core, LOGGER_WARN, "link_failed", "status=%d reason=%s", status, reason);
     }
     hub_on_link_down(&core->hub, now.mono_ms);
 }
@@ -864,7 +564,7 @@ void edge_core_node_status(struct edge_core *core, const struct node_status *sta
         return;
     }
     if (codec_node_status_build(core->codec_build, status, &body) == 0 &&
-        core_append_fact(core, RECORD_NODE_STATUS,
+        edge_core_append_fact(core, RECORD_NODE_STATUS,
                          codec_print(core->codec_build, "/nodes//%s", core->config.node),
                          body) == 0) {
         core_keep(&core->node_status_plain, &core->node_status_plain_size, plain);
@@ -875,7 +575,7 @@ void edge_core_node_status(struct edge_core *core, const struct node_status *sta
 void edge_core_event(struct edge_core *core, const struct edge_event *event, struct pods_time now)
 {
     core->now = now;
-    core_pods_record_event(core, event);
+    edge_core_record_event(core, event);
 }
 
 void edge_core_flushed(struct edge_core *core, int status)
@@ -883,7 +583,7 @@ void edge_core_flushed(struct edge_core *core, int status)
     CHECK(core->flushing);
     core->flushing = false;
     if (status != 0) {
-        core_log(core, LOGGER_WARN, "store_not_flushed", "status=%d reason=%s", status,
+        edge_core_log(core, LOGGER_WARN, "store_not_flushed", "status=%d reason=%s", status,
                  store_error(core->store));
         return;
     }

@@ -136,7 +136,6 @@ struct edgecore {
     uv_work_t flush;
     int flush_status;
     uv_timer_t core_timer;
-    uv_timer_t second_timer;
     uv_timer_t node_timer;
     uv_timer_t stop_timer;
     uv_prepare_t prepare;
@@ -398,14 +397,6 @@ static void on_prepare(uv_prepare_t *prepare)
     }
 }
 
-static void on_second(uv_timer_t *timer)
-{
-    struct edgecore *e = timer->data;
-    if (!e->left) {
-        log_tick(&e->log);
-    }
-}
-
 static void on_node_timer(uv_timer_t *timer)
 {
     struct edgecore *e = timer->data;
@@ -633,14 +624,11 @@ static int open_core(struct edgecore *e)
 static int start_loop(struct edgecore *e)
 {
     uv_timer_init(&e->loop, &e->core_timer);
-    uv_timer_init(&e->loop, &e->second_timer);
     uv_timer_init(&e->loop, &e->node_timer);
     uv_timer_init(&e->loop, &e->stop_timer);
     uv_prepare_init(&e->loop, &e->prepare);
-    e->second_timer.data = e;
     e->node_timer.data = e;
     e->prepare.data = e;
-    uv_timer_start(&e->second_timer, on_second, 1000, 1000);
     uv_timer_start(&e->node_timer, on_node_timer, 0, NODE_STATUS_MS);
     uv_prepare_start(&e->prepare, on_prepare);
     static const int numbers[] = {SIGTERM, SIGINT};

@@ -252,6 +252,9 @@ static void join_pod(struct codec *codec, const struct backend_row *row, json_t 
     if (row->verdict.size > 0 && codec_verdict_read(codec, row->verdict, &verdict) == 0) {
         for (uint32_t i = 0; i < verdict.condition_count; i++) {
             const struct condition *c = &verdict.conditions[i];
+            if (bound && strcmp(c->type, "PodScheduled") == 0) {
+                continue; /* from before it was bound: nobody takes that verdict back */
+            }
             condition_put(conditions, c->type, condition_status_text(c->status), c->reason,
                           c->message, c->transition_ms, 0);
         }

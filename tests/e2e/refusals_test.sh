@@ -62,6 +62,10 @@ printf '\377\377\377\377' | dd of="$segment" bs=1 seek=8300 conv=notrunc status=
 check "verify names the damage" exits 4 kelp log verify "$k/cloudcore-3/data/log"
 check "a cloudcore does not start on it" says "kelp log verify" try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml"
 cp "$home/segment" "$segment"
+mv "$k/cloudcore-3/data/log" "$home/log-away"
+check "a state without its log" says "forget whom it voted for" try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml"
+rm -rf "$k/cloudcore-3/data/log"
+mv "$home/log-away" "$k/cloudcore-3/data/log"
 quick revive cloudcore-3
 comes_back() { says ok on 3 get --raw /readyz; }
 check "and does once it is whole again" within 20 comes_back

@@ -15,7 +15,7 @@ starts() { # uid
     if [ "$runtime" = containerd ]; then
         wc -l <"$home/k/edge-1/pods/pods/$1/volumes/empty-dir/data/main" 2>/dev/null || echo 0
     else
-        "$top/build/nodes/edge/kelp-fake-cri" --state "$home/k/fake-cri.state" --starts "$1"
+        "$bin/nodes/edge/kelp-fake-cri" --state "$home/k/fake-cri.state" --starts "$1"
     fi
 }
 pod() {

@@ -14,7 +14,8 @@ skip() { echo "$*"; exit 77; }
 quick() { "$top/nodes/quickstart" --no-install --dir "$home/k" --port "$port" "$@"; }
 kube() { KUBECONFIG=$home/k/kubeconfig kubectl --cache-dir "$home/cache" "$@"; }
 on() { local n=$1; shift; kube --server "https://127.0.0.1:$((port + 10 + n))" "$@"; }
-kelp() { "$top/build/nodes/kelp" "$@"; }
+bin=${KELP_BUILD:-$top/build}
+kelp() { "$bin/nodes/kelp" "$@"; }
 
 leave() {
     local code=$?

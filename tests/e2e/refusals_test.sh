@@ -5,8 +5,8 @@
 begin fake "$1"
 quick --runtime fake start >/dev/null || exit 1
 k=$home/k
-cloudcore=$top/build/nodes/cloudcore
-edgecore=$top/build/nodes/edgecore
+cloudcore=$bin/nodes/cloudcore
+edgecore=$bin/nodes/edgecore
 base() { # a fourth replica that is only configured
     echo --set replica=9 --set "group=9=127.0.0.1:$((port + 50))" --set "data=$home/nine" \
         --set "tls.authority=$k/pki/ca.crt" --set "tls.certificate=$k/pki/cloudcore-1.crt" --set "tls.key=$k/pki/cloudcore-1.key" \

@@ -31,6 +31,7 @@ struct api_watch {
     bool columns_sent;
     bool blocked;       /* the client takes no more now */
     bool cut;           /* pending outgrew its bound */
+    bool behind;        /* took no more changes this time: reads on for itself, from `position` */
     bool expired;       /* the history does not reach back to `position` */
     uint64_t position;  /* changes up to this version were told */
     int64_t end_ms;
@@ -238,7 +239,16 @@ static void change_offer(struct joined_change *joined, struct api_call *call)
     const bool concerned = change->is_event
                                ? call->resource->id == API_EVENT
                                : bytes_start_with(change->key, bytes_text(watch->prefix));
-    if (!concerned || change->version <= watch->position || watch->cut) {
+    if (change->version <= watch->position || watch->cut || watch->behind) {
+        return;
+    }
+    /* What is pending goes out as one chunk, so a burst of large objects is told in several. */
+    if (!watch->blocked && watch->pending.size >= LIMIT_API_WATCH_BYTES) {
+        watch->behind = true;
+        return;
+    }
+    watch->position = change->version;
+    if (!concerned) {
         return;
     }
     change_join(joined, call);
@@ -277,14 +287,16 @@ static int catch_up(struct api_call *call)
     struct api_watch *watch = call->watch;
     const struct backend *backend = call->api->backend;
     uint64_t reached = watch->position;
+    watch->behind = false;
     const int status = backend->changes(backend->owner, watch->position, LIMIT_API_WATCH_CHANGES,
                                         catch_up_on_change, call, &reached);
     if (status == BACKEND_EXPIRED) {
         watch_expired(call);
         watch->expired = true;
-    } else if (status == 0) {
+    } else if (status == 0 && !watch->behind) {
         watch->position = reached > watch->position ? reached : watch->position;
     }
+    watch->behind = false;
     return status < 0 ? status : 0;
 }
 
@@ -391,9 +403,12 @@ bool api_changed(struct api *api)
         }
         for (struct api_call *call = api->calls; call != NULL && status == 0; call = call->next) {
             struct api_watch *watch = call->watch;
-            if (watch != NULL && !call->waiting && !watch->initial && watch->position >= before &&
-                watch->position < reached) {
+            if (watch != NULL && !call->waiting && !watch->initial && !watch->behind &&
+                watch->position >= before && watch->position < reached) {
                 watch->position = reached;
+            }
+            if (watch != NULL) {
+                watch->behind = false; /* its position says it from now on */
             }
         }
     }

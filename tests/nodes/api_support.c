@@ -63,6 +63,7 @@ static int on_chunk(void *client, struct bytes bytes)
     struct answer *answer = client;
     CHECK(answer->stream);
     CHECK(!answer->ended);
+    CHECK(bytes.size <= LIMIT_WIRE_BYTES); /* as http_answer_chunk does */
     if (answer->room == 0) {
         return STATUS_FULL;
     }

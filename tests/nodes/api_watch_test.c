@@ -281,6 +281,46 @@ static void test_slow(void **state)
     end(&quick);
 }
 
+/* Claim: many large objects that change between two turns, or before the watch began, reach the client in
+ * chunks that a connection takes (on_chunk of the rig checks it), all of them and in order. */
+static void test_burst(void **state)
+{
+    struct rig *rig = *state;
+    struct answer live;
+    struct answer old;
+    json_t *list = rig_expect(rig, 200, "GET", CMS, "");
+    char target[96];
+    (void)snprintf(target, sizeof target, CMS "?watch=1&resourceVersion=%s",
+                   json_text_at(list, "metadata.resourceVersion"));
+    json_decref(list);
+    rig_ask(rig, &live, "GET", CMS "?watch=1", "");
+    enum { OBJECTS = 8, WRITES = 62500 };
+    struct answer writes[OBJECTS];
+    for (int i = 0; i < OBJECTS; i++) {
+        struct text body = {0};
+        text_print(&body, "{\"metadata\":{\"name\":\"big-%d\"},\"data\":{\"k\":\"", i);
+        for (uint32_t k = 0; k < WRITES; k++) {
+            text_add(&body, "0123456789abcdef");
+        }
+        text_add(&body, "\"}}");
+        rig_ask_bytes(rig, &writes[i], "POST", CMS, text_bytes(&body));
+        text_release(&body);
+    }
+    rig_run(rig);
+    for (int i = 0; i < OBJECTS; i++) {
+        assert_int_equal(writes[i].status, 201);
+        answer_release(&writes[i]);
+    }
+    rig_ask(rig, &old, "GET", target, "");
+    rig_run(rig);
+    static const char all[] = "ADDED big-0, ADDED big-1, ADDED big-2, ADDED big-3, ADDED big-4, "
+                              "ADDED big-5, ADDED big-6, ADDED big-7";
+    expect_told(rig, &live, all);
+    expect_told(rig, &old, all);
+    end(&live);
+    end(&old);
+}
+
 /* Claim: whatever happens, a client that lists and then follows the events holds what a list shows. Method:
  * random writes; a watch that is blocked and unblocked at random, from a random old version. */
 static void test_random(void **state)
@@ -381,7 +421,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_rig, close_rig)
         TEST(test_start), TEST(test_start_between), TEST(test_transitions), TEST(test_bookmarks), TEST(test_expired),
-        TEST(test_table), TEST(test_slow),        TEST(test_random),    TEST(test_events),
+        TEST(test_table), TEST(test_slow),        TEST(test_burst),     TEST(test_random),    TEST(test_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -35,14 +36,12 @@
 #include "nodes/options.h"
 #include "nodes/tag_tls.h"
 #include "schemas/check.h"
+#include "schemas/limits.h"
 #include "statemachine/delivery.h"
 #include "statemachine/machine.h"
 #include "statemachine/store.h"
 
 #define EXIT_FATAL 71
-/* How long a graceful stop may take before the process leaves anyway: nothing acknowledged depends on
- * it. */
-#define STOP_MS 10000u
 
 struct settings {
     int64_t replica;
@@ -151,6 +150,7 @@ struct cloudcore {
     enum cloud_core_space space;
     bool stopping;
     bool left; /* the core is idle and the log is closing */
+    uint64_t leave_ms; /* stopping: no later than this, connections are no longer waited for */
 };
 
 static struct cloud_core_time now(void)
@@ -354,12 +354,15 @@ static void on_log_closed(void *context)
 {
     (void)context;
     logger_info("cloudcore_left", "%s", "in=order");
-    exit(0); /* memory of libraft is not given back: its raft_close may free twice */
+    _exit(0); /* no destructors under the feet of the store's threads; and raft_close may free twice */
 }
 
 static void leave_when_idle(struct cloudcore *c)
 {
-    if (c->stopping && !c->left && cloud_core_idle(c->core)) {
+    /* Goodbyes and answers go out first, unless a client does not take them. */
+    const bool ended = c->hub == NULL && c->api_server == NULL;
+    if (c->stopping && !c->left && (ended || now().mono_ms >= c->leave_ms) &&
+        cloud_core_idle(c->core)) {
         c->left = true;
         log_close(&c->log, on_log_closed, c);
     }
@@ -405,6 +408,9 @@ static void look_at_space(struct cloudcore *c)
 static void on_second(uv_timer_t *timer)
 {
     struct cloudcore *c = timer->data;
+    if (c->left) {
+        return;
+    }
     look_at_space(c);
     log_tick(&c->log);
     if (c->api != NULL) {
@@ -418,7 +424,7 @@ static void on_second(uv_timer_t *timer)
 static void on_stop_timer(uv_timer_t *timer)
 {
     (void)timer;
-    logger_warn("cloudcore_left", "reason=not everything ended within %u ms", STOP_MS);
+    logger_warn("cloudcore_left", "reason=not everything ended within %u ms", LIMIT_STOP_MS);
     _exit(0);
 }
 
@@ -429,6 +435,7 @@ static void on_signal(uv_signal_t *handle, int number)
         _exit(0); /* asked twice */
     }
     c->stopping = true;
+    c->leave_ms = now().mono_ms + LIMIT_STOP_LINK_MS;
     logger_info("cloudcore_stopping", "signal=%d", number);
     if (c->api != NULL) {
         api_stop(c->api);
@@ -446,7 +453,7 @@ static void on_signal(uv_signal_t *handle, int number)
     if (c->control_opened) {
         control_close(&c->control, NULL);
     }
-    uv_timer_start(&c->stop_timer, on_stop_timer, STOP_MS, 0);
+    uv_timer_start(&c->stop_timer, on_stop_timer, LIMIT_STOP_MS, 0);
 }
 
 static size_t on_report(void *owner, char *buffer, size_t size)
@@ -686,6 +693,21 @@ static int listen_all(struct cloudcore *c)
     return 0;
 }
 
+/* As many files as this process may have: each edge, watch and client is one. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_max < LIMIT_SESSIONS) {
+        logger_warn("files_short", "limit=%llu reason=a cloudcore takes up to %u edges when it may open "
+                    "that many files: raise LimitNOFILE", (unsigned long long)limit.rlim_max,
+                    LIMIT_SESSIONS);
+    }
+}
+
 static int start_loop(struct cloudcore *c)
 {
     uv_timer_init(&c->loop, &c->core_timer);
@@ -756,6 +778,7 @@ int main(int argc, char **argv)
     }
     logger_set(c->settings.log_level, c->settings.log_format, NULL);
     umask(0077); /* nothing this process writes is for others */
+    raise_file_limit();
     snprintf(c->name, sizeof c->name, "cloudcore-%" PRIi64, c->settings.replica);
     CHECK(uv_loop_init(&c->loop) == 0);
     int failed = read_group(c);

@@ -1,6 +1,6 @@
 #include "nodes/control.h"
 
-#include <stdbool.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "schemas/check.h"
+#include "schemas/limits.h"
 
 struct visitor {
     uv_pipe_t pipe;
@@ -17,12 +18,22 @@ struct visitor {
     char text[CONTROL_BYTES];
 };
 
+/* The owner hears of the end when nobody is being answered any more: the memory is its own again. */
+static void control_end_if_left(struct control *control)
+{
+    if (control->closed && control->visitors == 0 && control->on_close != NULL) {
+        control->on_close(control->owner);
+    }
+}
+
 static void visitor_on_close(uv_handle_t *handle)
 {
     struct visitor *visitor = handle->data;
-    CHECK(visitor->control->visitors > 0);
-    visitor->control->visitors--;
+    struct control *control = visitor->control;
     free(visitor);
+    CHECK(control->visitors > 0);
+    control->visitors--;
+    control_end_if_left(control);
 }
 
 static void visitor_on_write(uv_write_t *write, int status)
@@ -44,6 +55,11 @@ static void control_on_connection(uv_stream_t *stream, int status)
     CHECK(uv_pipe_init(stream->loop, &visitor->pipe, 0) == 0);
     visitor->pipe.data = visitor;
     control->visitors++;
+    if (control->visitors > LIMIT_CONTROL_VISITORS) {
+        uv_accept(stream, (uv_stream_t *)&visitor->pipe);
+        uv_close((uv_handle_t *)&visitor->pipe, visitor_on_close);
+        return;
+    }
     if (uv_accept(stream, (uv_stream_t *)&visitor->pipe) != 0) {
         uv_close((uv_handle_t *)&visitor->pipe, visitor_on_close);
         return;
@@ -57,16 +73,17 @@ static void control_on_connection(uv_stream_t *stream, int status)
     }
 }
 
-/* Is somebody accepting connections at this path? */
+/* Is somebody accepting connections at this path? One who is too busy to (EAGAIN) is there, too. */
 static bool is_served(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     memcpy(address.sun_path, path, strlen(path));
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         return false;
     }
-    const bool served = connect(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    const bool served =
+        connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN;
     close(fd);
     return served;
 }
@@ -82,10 +99,16 @@ int control_open(struct control *control, uv_loop_t *loop, const char *path,
     if (strlen(path) >= sizeof control->path) {
         return -ENAMETOOLONG;
     }
-    if (is_served(path)) {
-        return -EADDRINUSE;
+    struct stat about;
+    if (lstat(path, &about) == 0) {
+        if (!S_ISSOCK(about.st_mode)) {
+            return -EEXIST; /* somebody's file, by a slip in the configuration */
+        }
+        if (is_served(path)) {
+            return -EADDRINUSE;
+        }
+        unlink(path);
     }
-    unlink(path);
     memset(control, 0, sizeof *control);
     memcpy(control->path, path, strlen(path) + 1);
     control->report = report;
@@ -107,9 +130,8 @@ int control_open(struct control *control, uv_loop_t *loop, const char *path,
 static void control_on_closed(uv_handle_t *handle)
 {
     struct control *control = handle->data;
-    if (control->on_close != NULL) {
-        control->on_close(control->owner);
-    }
+    control->closed = true;
+    control_end_if_left(control);
 }
 
 void control_close(struct control *control, void (*on_close)(void *owner))

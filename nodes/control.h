@@ -4,6 +4,7 @@
 #ifndef KELP_NODES_CONTROL_H
 #define KELP_NODES_CONTROL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <uv.h>
 
@@ -14,19 +15,21 @@ struct control {
     size_t (*report)(void *owner, char *buffer, size_t size);
     void *owner;
     void (*on_close)(void *owner);
-    unsigned visitors; /* connections being answered; more than 16 wait in the kernel's queue */
+    unsigned visitors; /* connections being answered, LIMIT_CONTROL_VISITORS at most: more are closed */
+    bool closed;
     char path[108];
 };
 
 /* Listen at `path`; a socket that nobody serves any more is replaced.
  *
  *   report   writes one JSON object with a newline, at most `size` bytes; answers how many
- *   answers  0; -ENAMETOOLONG: 107 bytes at most; -EADDRINUSE: somebody serves it; -errno. The control
- *            is not open then.
+ *   answers  0; -ENAMETOOLONG: 107 bytes at most; -EADDRINUSE: somebody serves it; -EEXIST: what is there is
+ *            no socket, and stays; -errno. The control is not open then, but its memory is the loop's until
+ *            the next turn.
  */
 int control_open(struct control *control, uv_loop_t *loop, const char *path,
                  size_t (*report)(void *owner, char *buffer, size_t size), void *owner);
-/* Stop and remove the socket; then on_close, from the loop (may be NULL). */
+/* Stop and remove the socket; then on_close, from the loop, after the last visitor (may be NULL). */
 void control_close(struct control *control, void (*on_close)(void *owner));
 
 #endif

@@ -36,11 +36,11 @@
 #include "nodes/options.h"
 #include "nodes/tag_tls.h"
 #include "schemas/check.h"
+#include "schemas/limits.h"
 #include "statemachine/edge.h"
 #include "statemachine/store.h"
 
 #define EXIT_FATAL 71
-#define STOP_MS    10000u
 /* The node looks at itself this often; only what changed is recorded. source: KubeEdge
  * nodeStatusUpdateFrequency. */
 #define NODE_STATUS_MS 10000u
@@ -141,7 +141,8 @@ struct edgecore {
     uv_prepare_t prepare;
     uv_signal_t signals[2];
     bool stopping;
-    bool left;
+    bool left; /* the core is gone: what still arrives from the loop is for nobody */
+    uint64_t leave_ms; /* stopping: no later than this the link is no longer waited for */
 };
 
 static struct pods_time now(void)
@@ -310,25 +311,33 @@ static void on_node_timer(uv_timer_t *timer);
 static void on_up(void *owner)
 {
     struct edgecore *e = owner;
-    edge_core_link_up(e->core, now());
+    if (!e->left) {
+        edge_core_link_up(e->core, now());
+    }
 }
 
 static void on_frame(void *owner, struct bytes frame)
 {
     struct edgecore *e = owner;
-    edge_core_on_link(e->core, frame, now());
+    if (!e->left) {
+        edge_core_on_link(e->core, frame, now());
+    }
 }
 
 static void on_writable(void *owner)
 {
     struct edgecore *e = owner;
-    edge_core_link_writable(e->core);
+    if (!e->left) {
+        edge_core_link_writable(e->core);
+    }
 }
 
 static void on_down(void *owner, int status, const char *reason)
 {
     struct edgecore *e = owner;
-    edge_core_link_down(e->core, status, reason, now());
+    if (!e->left) {
+        edge_core_link_down(e->core, status, reason, now());
+    }
 }
 
 static const struct uplink_events uplink_events = {
@@ -378,7 +387,7 @@ static void on_log_closed(void *context)
     struct edgecore *e = context;
     store_close(e->store);
     logger_info("edgecore_left", "%s", "in=order");
-    exit(0);
+    _exit(0); /* threads of the pool may be at work: no destructors under their feet */
 }
 
 static void on_prepare(uv_prepare_t *prepare)
@@ -389,7 +398,9 @@ static void on_prepare(uv_prepare_t *prepare)
     const uint64_t next_ms = edge_core_run(e->core, at);
     const uint64_t wait_ms = next_ms <= at.mono_ms ? 0 : next_ms - at.mono_ms;
     uv_timer_start(&e->core_timer, on_core_timer, wait_ms, 0);
-    if (e->stopping && !e->left && edge_core_idle(e->core)) {
+    /* The goodbye goes out first, unless the cloud does not take it. */
+    const bool link_ended = uplink_is_down(&e->uplink) || at.mono_ms >= e->leave_ms;
+    if (e->stopping && !e->left && link_ended && edge_core_idle(e->core)) {
         e->left = true;
         edge_core_close(e->core);
         uv_prepare_stop(&e->prepare);
@@ -413,7 +424,7 @@ static void on_node_timer(uv_timer_t *timer)
 static void on_stop_timer(uv_timer_t *timer)
 {
     (void)timer;
-    logger_warn("edgecore_left", "reason=not everything ended within %u ms", STOP_MS);
+    logger_warn("edgecore_left", "reason=not everything ended within %u ms", LIMIT_STOP_MS);
     _exit(0);
 }
 
@@ -424,12 +435,13 @@ static void on_signal(uv_signal_t *handle, int number)
         _exit(0); /* asked twice */
     }
     e->stopping = true;
+    e->leave_ms = now().mono_ms + LIMIT_STOP_LINK_MS;
     logger_info("edgecore_stopping", "signal=%d reason=containers keep running", number);
     edge_core_stop(e->core, now());
     if (e->control_opened) {
         control_close(&e->control, NULL);
     }
-    uv_timer_start(&e->stop_timer, on_stop_timer, STOP_MS, 0);
+    uv_timer_start(&e->stop_timer, on_stop_timer, LIMIT_STOP_MS, 0);
 }
 
 static size_t on_report(void *owner, char *buffer, size_t size)

@@ -145,6 +145,11 @@ static_assert(LIMIT_RECORD_BYTES + 2 * LIMIT_FACT_BYTES + 8 * LIMIT_KEY_BYTES <=
 /* Connections of one listener, handshakes included; more are closed at once. Ten thousand edges
  * on one replica, and room for their reconnection while the old sockets still die. */
 #define LIMIT_LINKS                16384u
+/* Of them those that have not shaken hands, and so may be anybody: each lives LIMIT_LINK_HANDSHAKE_MS at
+ * most. Enough for what the processors shake in that time when all edges come back at once. */
+#define LIMIT_LINKS_SHAKING        2048u
+/* File descriptors that connections leave to the log, the store and the runtime; half of all at most. */
+#define LIMIT_FILES_RESERVED       512u
 /* Organisations (groups) read from one certificate; one with more is refused. */
 #define LIMIT_IDENTITY_GROUPS      8u
 /* ub-common-name and ub-organization-name of X.509. */
@@ -161,6 +166,8 @@ static_assert(LIMIT_RECORD_BYTES + 2 * LIMIT_FACT_BYTES + 8 * LIMIT_KEY_BYTES <=
 #define LIMIT_HTTP_PARAMETERS      64u
 /* A request's body; 413 beyond. What the Kubernetes API server takes. */
 #define LIMIT_HTTP_BODY_BYTES      (3u * 1024u * 1024u)
+/* The same from a client without a certificate, who is answered 401 anyway. */
+#define LIMIT_HTTP_STRANGER_BYTES  (64u * 1024u)
 /* A whole answer given at once; larger ones are streamed. */
 #define LIMIT_HTTP_ANSWER_BYTES    (64u * 1024u * 1024u)
 /* From the first byte of a request to its last. */
@@ -174,6 +181,16 @@ static_assert(LIMIT_RECORD_BYTES + 2 * LIMIT_FACT_BYTES + 8 * LIMIT_KEY_BYTES <=
 #define LIMIT_WEBSOCKET_SILENCE_MS 45000u
 static_assert(LIMIT_HTTP_BODY_BYTES > LIMIT_OBJECT_BYTES, "the largest object fits a request");
 static_assert(LIMIT_WEBSOCKET_SILENCE_MS >= 2 * LIMIT_WEBSOCKET_PING_MS, "one lost ping is no death");
+
+/* -- programs ---------------------------------------------------------------------------------- */
+
+/* From SIGTERM until the process leaves anyway: nothing acknowledged depends on what is still under way.
+ * And how long of it goodbyes on links are waited for. */
+#define LIMIT_STOP_MS              10000u
+#define LIMIT_STOP_LINK_MS         2000u
+/* Local callers of the control socket being answered at once; one more is closed. */
+#define LIMIT_CONTROL_VISITORS     64u
+static_assert(LIMIT_STOP_LINK_MS < LIMIT_STOP_MS, "a link that does not end does not end the patience");
 
 /* -- the Kubernetes API (nodes/cloud) ---------------------------------------------------------- */
 

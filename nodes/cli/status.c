@@ -32,9 +32,10 @@ static ssize_t status_ask(const char *path, char *buffer, size_t size)
     }
     const struct timeval patience = {.tv_sec = ANSWER_SECONDS};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience); /* of connect */
     ssize_t answer = 0;
     if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        answer = -errno;
+        answer = errno == EAGAIN ? -ETIMEDOUT : -errno;
     }
     size_t used = 0;
     while (answer == 0 && used < size) {

@@ -185,14 +185,16 @@ void peers_send(struct peers *peers, uint64_t replica, struct bytes frame)
     if (peer == NULL || !peer->open) {
         return;
     }
-    uint8_t head[HEAD_BYTES] = {0};
-    put_le32(head, (uint32_t)frame.size);
-    /* A head without its frame would be garbage: the link is given up when only one was taken. */
-    int status = link_write(peer->link, bytes_of(head, sizeof head));
-    if (status == STATUS_FULL || status == STATUS_CLOSING) {
+    /* A head without its frame would be garbage: room for both, or neither is queued. */
+    if (link_queued_bytes(peer->link) + HEAD_BYTES >= LIMIT_LINK_QUEUE_BYTES) {
         return;
     }
-    status = link_write(peer->link, frame);
+    uint8_t head[HEAD_BYTES] = {0};
+    put_le32(head, (uint32_t)frame.size);
+    if (link_write(peer->link, bytes_of(head, sizeof head)) != 0) {
+        return;
+    }
+    const int status = link_write(peer->link, frame);
     if (status != 0) {
         link_fail(peer->link, status, "a frame could not be queued behind its head");
     }

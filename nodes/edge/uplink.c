@@ -103,6 +103,11 @@ bool uplink_room(const struct uplink *uplink)
            websocket_queued_bytes(uplink->socket) < LIMIT_LINK_QUEUE_BYTES / 2;
 }
 
+bool uplink_is_down(const struct uplink *uplink)
+{
+    return uplink->socket == NULL && !uv_is_active((const uv_handle_t *)&uplink->failed);
+}
+
 void uplink_leave(struct uplink *uplink)
 {
     if (uplink->socket != NULL && !uplink->leaving) {

@@ -40,6 +40,8 @@ void uplink_dial(struct uplink *uplink, const char *host, uint16_t port);
 /* 0; STATUS_FULL: not taken, on_writable follows; STATUS_CLOSING: on_down follows or came. */
 int uplink_send(struct uplink *uplink, struct bytes frame);
 bool uplink_room(const struct uplink *uplink);
+/* Nothing is open, being opened or closing. */
+bool uplink_is_down(const struct uplink *uplink);
 /* End after what was sent; on_down follows. */
 void uplink_leave(struct uplink *uplink);
 /* Close the timer; the connection must be down. The memory is the caller's after one more turn. */

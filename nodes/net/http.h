@@ -39,7 +39,8 @@ int http_server_open(uv_loop_t *loop, struct link_context *context, const char *
                      struct http_server **out, char *reason);
 uint16_t http_server_port(const struct http_server *server);
 void http_server_renew(struct http_server *server, struct link_context *context);
-/* Stop listening and drop all connections; upgraded links live on. on_close waits for every exchange
+/* Stop listening and drop all connections, but for the last bytes of an answer that was given whole
+ * (LIMIT_LINK_SHUTDOWN_MS); upgraded links live on. on_close waits for every exchange
  * to be answered by its handler (on_gone tells each). */
 void http_server_close(struct http_server *server);
 

@@ -411,7 +411,8 @@ static void http_server_on_link(struct link_listener *listener, struct link *lin
     struct http_server *server = owner;
     struct http_connection *connection = calloc(1, sizeof *connection);
     if (connection != NULL) {
-        connection->parser = http_request_parser_open(LIMIT_HTTP_BODY_BYTES);
+        connection->parser = http_request_parser_open(
+            link_peer(link)->verified ? LIMIT_HTTP_BODY_BYTES : LIMIT_HTTP_STRANGER_BYTES);
     }
     if (connection == NULL || connection->parser == NULL) {
         free(connection);
@@ -498,7 +499,13 @@ void http_server_close(struct http_server *server)
     link_listener_close(server->listener);
     for (struct http_connection *connection = server->connections; connection != NULL;
          connection = connection->next) {
-        if (connection->link != NULL) {
+        if (connection->link == NULL) {
+            continue;
+        }
+        if (connection->exchange == NULL && connection->body == NULL &&
+            link_queued_bytes(connection->link) > 0) {
+            http_connection_leave(connection); /* an answer given just now is still heard */
+        } else {
             link_close(connection->link);
         }
     }

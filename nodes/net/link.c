@@ -10,7 +10,7 @@
  * link_end. A handshake that is refused first sends its alert and lets the peer read it (LINK_REFUSING),
  * since closing with unread bytes would make the kernel throw the alert away.
  */
-#include "nodes/net/link_session.h"
+#include "nodes/net/link_inner.h"
 
 #include "schemas/check.h"
 
@@ -22,96 +22,10 @@
 #include <sys/socket.h>
 
 enum {
-    LINK_BACKLOG = 511,
     LINK_REFUSAL_MS = 1000, /* for the peer to read our alert */
     LINK_KEEPALIVE_S = 15,
     LINK_KEEPALIVE_INTERVAL_S = 5,
     LINK_KEEPALIVE_PROBES = 3,
-};
-
-enum link_state {
-    LINK_CONNECTING, /* resolving, connecting */
-    LINK_SHAKING,
-    LINK_OPEN,
-    LINK_REFUSING, /* the end is decided; an alert is on its way */
-    LINK_ENDING,   /* handles are closing */
-};
-
-/* Plaintext waiting to be encrypted. */
-struct link_chunk {
-    struct link_chunk *next;
-    size_t size;
-    size_t used; /* encrypted already */
-    uint8_t data[];
-};
-
-/* Ciphertext on its way to the kernel. */
-struct link_flight {
-    uv_write_t request;
-    struct link *link;
-    uint8_t *data;
-    size_t size;
-};
-
-struct link {
-    uv_tcp_t tcp;
-    uv_timer_t timer;  /* handshake, shutdown, refusal: one at a time */
-    uv_prepare_t turn; /* runs at the end of this turn of the loop, when there is something to do */
-    uv_loop_t *loop;
-    uint32_t handles_open;
-    enum link_state state;
-
-    uv_getaddrinfo_t resolve;
-    bool resolving;
-    struct addrinfo *addresses; /* given by libuv; NULL for a numeric host */
-    struct addrinfo *address_next;
-    uv_connect_t connect;
-    bool retrying;    /* the tcp handle is closing to be used for the next address */
-    char target[300]; /* "host:port", for messages */
-
-    struct link_session *session;
-    struct link_peer peer;
-    const struct link_events *events;
-    void *owner;
-    struct link_listener *listener; /* NULL: dialed, or the listener is gone */
-    struct link *listener_next;     /* all links of a listener */
-    struct link *listener_before;
-    bool handed_over; /* accepted: link_attach was called */
-
-    struct link_chunk *queue_first;
-    struct link_chunk *queue_last;
-    size_t queued_bytes;
-    size_t flight_bytes;
-    bool full_told; /* on_writable is owed */
-
-    uint8_t *held; /* ciphertext that arrived and was not looked at, because we are paused */
-    size_t held_bytes;
-    bool reading;
-    bool paused;
-    bool resume_wanted;
-    bool pumping; /* inside link_pump: no second one within */
-    bool peer_ended;
-    bool peer_ended_told;
-    bool shutdown_wanted;
-    bool shutdown_sent;
-    uv_shutdown_t shutdown;
-
-    int write_status; /* the first failed write; what the peer said before it is read first */
-    int status;
-    char reason[LINK_REASON_BYTES];
-};
-
-struct link_listener {
-    uv_tcp_t tcp;
-    uv_loop_t *loop;
-    const struct link_listener_events *events;
-    void *owner;
-    struct link_context *context;
-    struct link *links;
-    uint32_t links_count;
-    uint32_t shaking_count; /* links that are not handed over: they need us to exist */
-    bool closing;
-    bool closed; /* the handle is */
 };
 
 /* One loop, one thread: libuv asks for the buffer and fills it in one go, and link_pump has used it up
@@ -121,29 +35,8 @@ static uint8_t link_socket_buffer[LIMIT_LINK_SOCKET_BYTES];
 static void link_flush(struct link *link);
 static void link_pump(struct link *link);
 static void link_connect(struct link *link);
-static void link_listener_settle(struct link_listener *listener);
 
 /* -- the way out ------------------------------------------------------------------------------- */
-
-static void link_leave_listener(struct link *link)
-{
-    struct link_listener *listener = link->listener;
-    if (listener == NULL) {
-        return;
-    }
-    if (link->listener_before != NULL) {
-        link->listener_before->listener_next = link->listener_next;
-    } else {
-        CHECK(listener->links == link);
-        listener->links = link->listener_next;
-    }
-    if (link->listener_next != NULL) {
-        link->listener_next->listener_before = link->listener_before;
-    }
-    CHECK(listener->links_count > 0);
-    listener->links_count--;
-    link->listener = NULL;
-}
 
 static void link_free(struct link *link)
 {
@@ -192,7 +85,7 @@ static void link_on_close(uv_handle_t *handle)
 }
 
 /* The one way out. The first ending decides status and reason. */
-static void link_end(struct link *link, int status, const char *reason)
+void link_end(struct link *link, int status, const char *reason)
 {
     if (link->state == LINK_ENDING) {
         return;
@@ -212,7 +105,7 @@ static void link_end(struct link *link, int status, const char *reason)
     uv_close((uv_handle_t *)&link->turn, link_on_close);
 }
 
-static void link_end_errno(struct link *link, int status, const char *what)
+void link_end_errno(struct link *link, int status, const char *what)
 {
     char reason[LINK_REASON_BYTES];
     snprintf(reason, sizeof reason, "%s: %s", what, uv_strerror(status));
@@ -248,7 +141,7 @@ static void link_on_timer(uv_timer_t *timer)
     }
 }
 
-static void link_start_timer(struct link *link, uint64_t ms)
+void link_start_timer(struct link *link, uint64_t ms)
 {
     CHECK(uv_timer_start(&link->timer, link_on_timer, ms, 0) == 0);
 }
@@ -648,7 +541,7 @@ static void link_on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buff
 
 /* -- beginnings -------------------------------------------------------------------------------- */
 
-static struct link *link_create(uv_loop_t *loop)
+struct link *link_create(uv_loop_t *loop)
 {
     struct link *link = calloc(1, sizeof *link);
     if (link == NULL) {
@@ -695,7 +588,7 @@ static void link_print_address(const struct sockaddr_storage *address, char *out
 }
 
 /* The socket is connected: shake hands. */
-static void link_begin(struct link *link)
+void link_begin(struct link *link)
 {
     struct sockaddr_storage address = {0};
     int size = (int)sizeof address;
@@ -885,149 +778,4 @@ void link_fail(struct link *link, int status, const char *reason)
 {
     CHECK(status < 0);
     link_end(link, status, reason);
-}
-
-/* -- listening --------------------------------------------------------------------------------- */
-
-/* The listener's memory goes when its handle is closed and no handshake needs it. */
-static void link_listener_settle(struct link_listener *listener)
-{
-    if (!listener->closed || listener->shaking_count > 0) {
-        return;
-    }
-    for (struct link *link = listener->links; link != NULL; link = link->listener_next) {
-        link->listener = NULL;
-    }
-    const struct link_listener_events *const events = listener->events;
-    void *const owner = listener->owner;
-    link_context_close(listener->context);
-    free(listener);
-    if (events->on_close != NULL) {
-        events->on_close(owner);
-    }
-}
-
-static void link_listener_on_close(uv_handle_t *handle)
-{
-    struct link_listener *listener = handle->data;
-    listener->closed = true;
-    link_listener_settle(listener);
-}
-
-static void link_listener_refuse(struct link_listener *listener, const char *address, int status,
-                                 const char *reason)
-{
-    if (listener->events->on_refused != NULL) {
-        listener->events->on_refused(listener, address, status, reason, listener->owner);
-    }
-}
-
-static void link_listener_on_connection(uv_stream_t *stream, int status)
-{
-    struct link_listener *listener = stream->data;
-    if (status != 0) {
-        link_listener_refuse(listener, "", status, uv_strerror(status));
-        return;
-    }
-    struct link *link = link_create(listener->loop);
-    if (link == NULL) {
-        link_listener_refuse(listener, "", -ENOMEM, "out of memory");
-        return;
-    }
-    link->listener = listener;
-    link->listener_next = listener->links;
-    if (listener->links != NULL) {
-        listener->links->listener_before = link;
-    }
-    listener->links = link;
-    listener->links_count++;
-    listener->shaking_count++;
-    link->state = LINK_CONNECTING;
-
-    status = uv_accept(stream, (uv_stream_t *)&link->tcp);
-    if (status != 0) {
-        link_end_errno(link, status, "accept");
-        return;
-    }
-    if (listener->links_count > LIMIT_LINKS) {
-        link_end(link, STATUS_FULL, "too many connections");
-        return;
-    }
-    link->session = link_session_open(listener->context, NULL);
-    if (link->session == NULL) {
-        link_end(link, -ENOMEM, "out of memory");
-        return;
-    }
-    link_start_timer(link, LIMIT_LINK_HANDSHAKE_MS);
-    link_begin(link);
-}
-
-int link_listener_open(uv_loop_t *loop, struct link_context *context, const char *address,
-                       uint16_t port, const struct link_listener_events *events, void *owner,
-                       struct link_listener **out, char *reason)
-{
-    CHECK(link_context_role(context) != LINK_DIAL);
-    struct sockaddr_storage socket_address = {0};
-    if (uv_ip4_addr(address, port, (struct sockaddr_in *)&socket_address) != 0 &&
-        uv_ip6_addr(address, port, (struct sockaddr_in6 *)&socket_address) != 0) {
-        snprintf(reason, LINK_REASON_BYTES, "'%.64s' is not an address to listen on", address);
-        return STATUS_MALFORMED;
-    }
-    struct link_listener *listener = calloc(1, sizeof *listener);
-    if (listener == NULL) {
-        snprintf(reason, LINK_REASON_BYTES, "out of memory");
-        return -ENOMEM;
-    }
-    listener->loop = loop;
-    listener->events = events;
-    listener->owner = owner;
-    listener->context = link_context_keep(context);
-    CHECK(uv_tcp_init(loop, &listener->tcp) == 0);
-    listener->tcp.data = listener;
-    int status = uv_tcp_bind(&listener->tcp, (const struct sockaddr *)&socket_address, 0);
-    if (status == 0) {
-        status =
-            uv_listen((uv_stream_t *)&listener->tcp, LINK_BACKLOG, link_listener_on_connection);
-    }
-    if (status != 0) {
-        static const struct link_listener_events nobody = {.on_close = NULL};
-        listener->events = &nobody;
-        uv_close((uv_handle_t *)&listener->tcp, link_listener_on_close);
-        snprintf(reason, LINK_REASON_BYTES, "listen on %.64s port %u: %s", address, (unsigned)port,
-                 uv_strerror(status));
-        return status;
-    }
-    *out = listener;
-    return 0;
-}
-
-uint16_t link_listener_port(const struct link_listener *listener)
-{
-    struct sockaddr_storage address = {0};
-    int size = (int)sizeof address;
-    CHECK(uv_tcp_getsockname(&listener->tcp, (struct sockaddr *)&address, &size) == 0);
-    return ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
-                                               : ((struct sockaddr_in *)&address)->sin_port);
-}
-
-void link_listener_renew(struct link_listener *listener, struct link_context *context)
-{
-    CHECK(link_context_role(context) == link_context_role(listener->context));
-    link_context_close(listener->context);
-    listener->context = link_context_keep(context);
-}
-
-void link_listener_close(struct link_listener *listener)
-{
-    if (listener->closing) {
-        return;
-    }
-    listener->closing = true;
-    uv_close((uv_handle_t *)&listener->tcp, link_listener_on_close);
-    for (struct link *link = listener->links, *next; link != NULL; link = next) {
-        next = link->listener_next;
-        if (!link->handed_over) {
-            link_end(link, 0, "");
-        }
-    }
 }

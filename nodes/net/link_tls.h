@@ -13,8 +13,8 @@
  * link; afterwards the link's memory is gone. link_write, link_pause, link_close and the rest may be
  * called from inside any callback of the same link.
  *
- * Where: link.c has the sockets, link_tls.c the TLS (the only file besides identity_tls.c that knows
- * wolfSSL). SIGPIPE is ignored by link_context_open.
+ * Where: link.c and link_listener.c have the sockets, link_tls.c the TLS (the only file besides
+ * identity_tls.c that knows wolfSSL). SIGPIPE is ignored by link_context_open.
  */
 #ifndef KELP_NODES_NET_LINK_TLS_H
 #define KELP_NODES_NET_LINK_TLS_H

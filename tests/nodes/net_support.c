@@ -2,9 +2,11 @@
 
 #include "nodes/net/identity_tls.h"
 
+#include <arpa/inet.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -60,6 +62,7 @@ int support_set_up(void **state)
     static const char *const here[] = {"127.0.0.1", "::1", "localhost"};
     static const char *const there[] = {"another.example", "10.9.8.7"};
     support_issue("ca", "server", "cloudcore-1", "kelp:cloudcores", here, 3, true, true, 86400);
+    support_issue("ca", "second", "cloudcore-2", "kelp:cloudcores", here, 3, true, true, 86400);
     support_issue("ca", "elsewhere", "cloudcore-2", "kelp:cloudcores", there, 2, true, true, 86400);
     support_issue("ca", "edge", "system:node:edge-1", "system:nodes", NULL, 0, false, true, 86400);
     support_issue("ca", "admin", "admin", "system:masters", NULL, 0, false, true, 86400);
@@ -69,6 +72,17 @@ int support_set_up(void **state)
     support_issue("foreign", "stranger", "system:node:edge-1", "system:nodes", here, 3, true, true,
                   86400);
     return 0;
+}
+
+uint16_t support_free_port(void)
+{
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    close(fd);
+    return ntohs(address.sin_port);
 }
 
 static int support_remove(const char *path, const struct stat *stat, int kind, struct FTW *place)

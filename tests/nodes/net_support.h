@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 /* Create, in a fresh directory under /tmp: ca and foreign (two authorities); and signed by ca: server
- * (127.0.0.1, localhost), elsewhere (server for another.example), edge (system:node:edge-1), admin, expired (a
+ * (127.0.0.1, localhost), second (the same for cloudcore-2), elsewhere (server for another.example), edge (system:node:edge-1), admin, expired (a
  * client), server_only (no clientAuth); signed by foreign: stranger. Group set-up and tear-down. */
 int support_set_up(void **state);
 int support_tear_down(void **state);
@@ -22,6 +22,9 @@ const char *support_path(const char *name);
 
 /* A context from NAME.crt, NAME.key and ca.crt of the authority; name NULL: no certificate. */
 struct link_context *support_context(enum link_role role, const char *name, const char *authority);
+
+/* A port of 127.0.0.1 that nobody listens at. */
+uint16_t support_free_port(void);
 
 /* Run the loop until *done, or fail the test after ten seconds. */
 void support_run(uv_loop_t *loop, const bool *done);

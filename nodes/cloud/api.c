@@ -610,9 +610,10 @@ static bool read_parameters(struct api_call *call, const struct http_request *re
     }
     call->dry_run = dry[0] != '\0';
     const char *validation = call_parameter(request, "fieldValidation");
-    call->validation = strcmp(validation, "Strict") == 0 ? VALIDATE_STRICT
-                       : strcmp(validation, "Warn") == 0 ? VALIDATE_WARN
-                                                         : VALIDATE_IGNORE;
+    /* kubectl before 1.25 does not say: a warning is what it gets, as from Kubernetes since 1.23. */
+    call->validation = strcmp(validation, "Strict") == 0   ? VALIDATE_STRICT
+                       : strcmp(validation, "Ignore") == 0 ? VALIDATE_IGNORE
+                                                           : VALIDATE_WARN;
     return true;
 }
 

@@ -9,6 +9,7 @@ included. Exit 77 without kubectl.
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -206,6 +207,20 @@ def typed(value):
     return [typed(v) for v in value] if isinstance(value, list) else value
 
 
+def directives(value):
+    """Whether a directive was taken over into the result: an old kubectl (1.20) does that to what a patch adds,
+    so there it says nothing about our answer."""
+    if isinstance(value, dict):
+        return any(k.startswith("$") or directives(v) for k, v in value.items())
+    return isinstance(value, list) and any(directives(v) for v in value)
+
+
+def kubectl_minor():
+    said = subprocess.run(["kubectl", "version", "--client"], capture_output=True, text=True).stdout
+    found = re.search(r"v1\.(\d+)", said)
+    return int(found.group(1)) if found else 99
+
+
 def ask_kubectl(case):
     kind, base, patch = case
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
@@ -223,7 +238,9 @@ def main():
     if shutil.which("kubectl") is None:
         print("skipped: no kubectl on PATH")
         return 77
-    os.environ["HOME"] = tempfile.mkdtemp()
+    home = tempfile.TemporaryDirectory()
+    os.environ["HOME"] = home.name
+    old = kubectl_minor() < 27
     rng = random.Random(seed)
     cases = [("strategic", b, p) for b, p in vectors()] + list(merge_vectors())
     cases += [("strategic", random_pod(rng), random_patch(rng)) for _ in range(count)]
@@ -235,7 +252,7 @@ def main():
     results = [json.loads(line) for line in ours.stdout.splitlines()]
     with ThreadPoolExecutor(2) as pool:
         wanted = list(pool.map(ask_kubectl, cases))
-    failed = lenient = refused = 0
+    failed = lenient = refused = mute = 0
     for (kind, base, patch), (want, why), have in zip(cases, wanted, results):
         if want is None:
             refused += 1
@@ -243,14 +260,17 @@ def main():
             if kind != "strategic" and have is not None:
                 failed += 1
                 print("ACCEPTED what kubectl refuses: %s\n  %s" % (json.dumps(patch), why))
+        elif old and directives(want):
+            mute += 1
         elif typed(have) != want:
             failed += 1
             if failed <= 5:
                 print("DIFFERS (%s)\n base  %s\n patch %s\n want  %s\n have  %s" % tuple(
                     [kind] + [json.dumps(x, sort_keys=True) for x in (base, patch, want, have)]))
-    print("%d cases, seed %d: %d differ; kubectl refused %d, of which we accepted %d"
-          % (len(cases), seed, failed, refused, lenient))
-    return 1 if failed else 0
+    print("%d cases, seed %d: %d differ; kubectl refused %d, of which we accepted %d%s"
+          % (len(cases), seed, failed, refused, lenient,
+             "; %d are wrong in a kubectl this old" % mute if old else ""))
+    return 1 if failed or mute > len(cases) // 3 else 0
 
 
 if __name__ == "__main__":

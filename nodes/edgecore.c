@@ -44,6 +44,10 @@
 /* The node looks at itself this often; only what changed is recorded. source: KubeEdge
  * nodeStatusUpdateFrequency. */
 #define NODE_STATUS_MS 10000u
+/* Until the runtime has listed its containers for the first time there is nothing to say of it, and this
+ * often it is looked whether it has; a runtime that does not answer for so long is not ready. */
+#define NODE_FIRST_MS      250u
+#define NODE_FIRST_LOOKS   20u
 
 struct settings {
     const char *node;
@@ -137,6 +141,7 @@ struct edgecore {
     int flush_status;
     uv_timer_t core_timer;
     uv_timer_t node_timer;
+    uint32_t first_looks;
     uv_timer_t stop_timer;
     uv_prepare_t prepare;
     uv_signal_t signals[2];
@@ -418,6 +423,11 @@ static void on_node_timer(uv_timer_t *timer)
         ask_runtime(e);
     }
     const struct edge_core_report report = edge_core_report(e->core);
+    if (!report.pods.listed && e->first_looks < NODE_FIRST_LOOKS) {
+        e->first_looks++;
+        uv_timer_start(timer, on_node_timer, NODE_FIRST_MS, NODE_STATUS_MS);
+        return;
+    }
     edge_core_node_status(e->core, node_look(e->self, &report.pods, now()), now());
 }
 

@@ -69,8 +69,9 @@ void api_watch_stop(struct api_call *call)
 
 /* -- events --------------------------------------------------------------------------------------------- */
 
-/* Append one event. object is borrowed. */
-static void watch_event(struct api_call *call, const char *type, json_t *object)
+/* Append one event. object is borrowed; text: its JSON, or NULL: not known yet. */
+static void watch_event(struct api_call *call, const char *type, json_t *object,
+                        const struct text *text)
 {
     struct api_watch *watch = call->watch;
     if (watch->cut) {
@@ -87,6 +88,8 @@ static void watch_event(struct api_call *call, const char *type, json_t *object)
                       backend->now_ms(backend->owner));
         json_write(&watch->pending, table);
         json_decref(table);
+    } else if (text != NULL) {
+        text_append(&watch->pending, text->data, text->size);
     } else {
         json_write(&watch->pending, object);
     }
@@ -142,7 +145,7 @@ static void watch_expired(struct api_call *call)
 static void initial_row(struct api_call *call, json_t *taken)
 {
     if (taken != NULL && call_matches(call, taken)) {
-        watch_event(call, "ADDED", taken);
+        watch_event(call, "ADDED", taken, NULL);
     }
     json_decref(taken);
     codec_reset(call->codec);
@@ -208,6 +211,7 @@ struct joined_change {
     bool done;
     json_t *before;
     json_t *after;
+    struct text after_text; /* as JSON, when the first watch wants it: the others get the same bytes */
 };
 
 static void change_join(struct joined_change *joined, struct api_call *call)
@@ -255,13 +259,16 @@ static void change_offer(struct joined_change *joined, struct api_call *call)
     const bool was = joined->before != NULL && call_matches(call, joined->before);
     const bool is = joined->after != NULL && call_matches(call, joined->after);
     if (is) {
-        watch_event(call, was ? "MODIFIED" : "ADDED", joined->after);
+        if (!call->table && joined->after_text.size == 0) {
+            json_write(&joined->after_text, joined->after);
+        }
+        watch_event(call, was ? "MODIFIED" : "ADDED", joined->after, &joined->after_text);
     } else if (was) {
         json_t *last = json_copy(joined->before);
         json_t *metadata = json_copy(json_object_get(last, "metadata"));
         CHECK(json_object_set_new(last, "metadata", metadata) == 0);
         api_object_set_version(last, change->version); /* of the deletion */
-        watch_event(call, "DELETED", last);
+        watch_event(call, "DELETED", last, NULL);
         json_decref(last);
     }
 }
@@ -270,6 +277,7 @@ static void change_release(struct joined_change *joined)
 {
     json_decref(joined->before);
     json_decref(joined->after);
+    text_release(&joined->after_text);
     codec_reset(joined->codec);
 }
 

@@ -48,7 +48,7 @@ struct link {
     bool retrying;    /* the tcp handle is closing to be used for the next address */
     char target[300]; /* "host:port", for messages */
 
-    struct link_session *session;
+    struct link_session *session; /* accepted: NULL until the first bytes */
     struct link_peer peer;
     const struct link_events *events;
     void *owner;

@@ -127,11 +127,6 @@ static void link_listener_on_connection(uv_stream_t *stream, int status)
         link_end(link, STATUS_FULL, "this process may not open many more files: raise RLIMIT_NOFILE");
         return;
     }
-    link->session = link_session_open(listener->context, NULL);
-    if (link->session == NULL) {
-        link_end(link, -ENOMEM, "out of memory");
-        return;
-    }
     link_start_timer(link, LIMIT_LINK_HANDSHAKE_MS);
     link_begin(link);
 }

@@ -891,7 +891,11 @@ READ(bye, Bye, {
 BUILD(peer_hello, {
     const auto cluster = text(b, v->cluster);
     const auto address = text(b, v->address);
-    return finish(c, fb::CreatePeerHello(b, v->version, cluster, v->replica, address), out);
+    CHECK(v->member_count <= LIMIT_REPLICAS);
+    const auto members = v->member_count == 0 ? Offset<Vector<uint64_t>>{}
+                                              : b.CreateVector(v->members, v->member_count);
+    return finish(c, fb::CreatePeerHello(b, v->version, cluster, v->replica, address, members),
+                  out);
 })
 
 READ(peer_hello, PeerHello, {
@@ -899,6 +903,15 @@ READ(peer_hello, PeerHello, {
     v.cluster = r.text(t->cluster());
     v.replica = t->replica();
     v.address = r.text(t->address());
+    v.member_count = t->members() == nullptr ? 0 : t->members()->size();
+    r.good = r.good && v.member_count <= LIMIT_REPLICAS;
+    if (r.good) {
+        auto *members = c->array<uint64_t>(v.member_count);
+        for (uint32_t i = 0; i < v.member_count; i++) {
+            members[i] = t->members()->Get(i);
+        }
+        v.members = members;
+    }
 })
 
 BUILD(raft_wire, {

@@ -504,9 +504,11 @@ int codec_bye_read(struct codec *codec, struct bytes bytes, struct bye *out);
 
 struct peer_hello {
     uint32_t version;
-    const char *cluster;
+    const char *cluster; /* "" before its first command */
     uint64_t replica;
     const char *address;
+    const uint64_t *members; /* the replicas it was configured to found the cluster with */
+    uint32_t member_count;   /* at most LIMIT_REPLICAS */
 };
 int codec_peer_hello_build(struct codec *codec, const struct peer_hello *h, struct bytes *out);
 int codec_peer_hello_read(struct codec *codec, struct bytes bytes, struct peer_hello *out);

@@ -344,6 +344,9 @@ int cloud_core_open(const struct cloud_core_config *config, const struct cloud_c
     struct cloud_core *core = calloc(1, sizeof *core);
     CHECK(core != NULL);
     core->config = *config;
+    for (uint32_t i = 0; i < config->peer_count; i++) {
+        core->members[i] = config->peers[i].replica;
+    }
     core->objects = *objects;
     core->ops = *ops;
     core->store = store;
@@ -462,7 +465,11 @@ void cloud_core_on_peer(struct cloud_core *core, uint64_t replica, struct bytes 
     struct codec *codec = core->codec_frame;
     codec_reset(codec);
     int status = codec_frame_read(codec, codec_aligned(codec, frame), &kind, &body);
-    if (status == 0 && kind == WIRE_RAFT) {
+    if (status == 0 && kind == WIRE_PEER_HELLO) {
+        status = core_greeting_take(core, replica, body);
+    } else if (core_greeting_foreign(core, replica)) {
+        return; /* said when it greeted */
+    } else if (status == 0 && kind == WIRE_RAFT) {
         status = replica_receive(core->replica, replica, body);
     } else if (status == 0 && kind == WIRE_SESSIONS) {
         struct sessions report;
@@ -470,7 +477,7 @@ void cloud_core_on_peer(struct cloud_core *core, uint64_t replica, struct bytes 
         if (status == 0 && report.replica == replica) {
             liveness_on_report(&core->liveness, &report, now.mono_ms, now.wall_ms);
         }
-    } else if (status == 0 && kind != WIRE_PEER_HELLO) {
+    } else if (status == 0) {
         status = forward_on_peer(core->forward, replica, kind, body, now.mono_ms);
     }
     if (status == STATUS_MALFORMED || status == STATUS_TOO_LARGE || status == STATUS_IDENTITY) {
@@ -481,6 +488,10 @@ void cloud_core_on_peer(struct cloud_core *core, uint64_t replica, struct bytes 
 
 void cloud_core_peer_connected(struct cloud_core *core, uint64_t replica)
 {
+    if (core->stopping || core->ended) {
+        return;
+    }
+    core_greet(core, replica);
     if (replica == core->leader) {
         core->report_full_ms = 0; /* what was said into the old link may be lost */
     }
@@ -517,6 +528,7 @@ uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now)
         core_leader_moved(core);
     }
     core_tell_done(core);
+    core_greeting_run(core);
 
     uint64_t next = core->tick_ms;
     next = core_earlier(next, core_sessions_run(core));

@@ -1,5 +1,6 @@
 /* What the files of the core share: core.c (life, agreement, turns), core_session.c (the world of
- * sessions), core_leader.c (what only the leader does), core_backend.c (the world of the API door). */
+ * sessions), core_leader.c (what only the leader does), core_greeting.c (which replicas are of our
+ * cluster), core_backend.c (the world of the API door). */
 #ifndef KELP_NODES_CLOUD_CORE_INNER_H
 #define KELP_NODES_CLOUD_CORE_INNER_H
 
@@ -93,6 +94,12 @@ struct cloud_core {
     bool init_pending;
     uint64_t tick_ms;
 
+    /* greetings */
+    uint64_t members[LIMIT_REPLICAS]; /* config.peer_count of them; config.peers is gone by now */
+    uint64_t foreign[LIMIT_REPLICAS]; /* replicas whose greeting was of another cluster */
+    uint32_t foreign_count;
+    bool greeted_cluster; /* everybody was told which cluster we are of */
+
     /* sessions */
     struct session_door session_door;
     struct session_config session_config;
@@ -122,8 +129,6 @@ struct cloud_core {
     struct codec *codec_raft;  /* frames sent from the middle of raft */
     struct codec *codec_read;  /* batches and snapshots read from the store */
     struct codec *codec_build; /* records of our own */
-    char *name;
-    char *address;
 };
 
 __attribute__((format(printf, 4, 5))) void core_log(struct cloud_core *core,
@@ -150,6 +155,16 @@ void core_leader_moved(struct cloud_core *core);
 uint64_t core_leader_run(struct cloud_core *core);
 /* A session of ours became active, or is over. */
 void core_report(struct cloud_core *core, const struct session *session, bool opened);
+
+/* core_greeting.c */
+/* Tell a replica who we are; best effort, like every frame between cloudcores. */
+void core_greet(struct cloud_core *core, uint64_t replica);
+/* Tell all, once the cluster has its name. */
+void core_greeting_run(struct cloud_core *core);
+/* What a replica said. STATUS_OK; STATUS_MALFORMED; STATUS_IDENTITY: it says to be another one */
+int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes body);
+/* Whether it was found to be of another cluster: nothing it says is heard. */
+bool core_greeting_foreign(const struct cloud_core *core, uint64_t replica);
 
 /* core_backend.c */
 void core_backend_init(struct cloud_core *core);

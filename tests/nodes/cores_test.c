@@ -1056,6 +1056,61 @@ static void test_deleted_node_comes_back_clean(void **state)
     world_destroy(world);
 }
 
+/* A greeting of replica `from` as `to` receives it. */
+static void world_greet(struct world *world, struct cloud *to, uint64_t from, const char *cluster,
+                        uint32_t member_count)
+{
+    const uint64_t members[CLOUDS + 1] = {3, 2, 1, 4};
+    const struct peer_hello hello = {.version = 1,
+                                     .cluster = cluster,
+                                     .replica = from,
+                                     .address = "",
+                                     .members = members,
+                                     .member_count = member_count};
+    struct codec *codec = codec_create();
+    struct bytes body;
+    struct bytes frame;
+    assert_int_equal(codec_peer_hello_build(codec, &hello, &body), 0);
+    assert_int_equal(codec_frame_build(codec, WIRE_PEER_HELLO, body, &frame), 0);
+    cloud_core_on_peer(to->core, from, frame, cloud_now(world));
+    codec_destroy(codec);
+}
+
+/* Claim: a replica of another cluster is not heard, nor one that founds with other members; one
+ * that greets as ours is heard again.
+ * Method: the leader is told so of both followers, one way and the other; it hears no
+ * acknowledgement any more, so it cannot agree on a write until they greet as what they are. */
+static void test_replicas_of_another_cluster_are_not_heard(void **state)
+{
+    (void)state;
+    struct world *world = world_create(5);
+    assert_true(world_until(world, world_ready, 10000));
+    for (int way = 0; way < 2; way++) {
+        assert_true(world_until(world, world_ready, 10000));
+        struct cloud *leader = world_leader(world);
+        char cluster[64];
+        snprintf(cluster, sizeof cluster, "%s", cloud_core_report(leader->core).cluster);
+        const uint64_t self = leader->number + 1;
+        for (uint64_t from = 1; from <= CLOUDS; from++) {
+            if (from != self) {
+                world_greet(world, leader, from, way == 0 ? "another" : "",
+                            way == 0 ? CLOUDS : CLOUDS + 1);
+            }
+        }
+        world_run(world, 2000);
+        assert_false(cloud_core_report(leader->core).leads);
+        assert_true(world_leader(world) != NULL); /* the two others went on */
+        for (uint64_t from = 1; from <= CLOUDS; from++) {
+            if (from != self) {
+                world_greet(world, leader, from, cluster, 0);
+            }
+        }
+        world_run(world, 2000);
+        assert_int_equal(world_write_config(world, leader, way == 0 ? "{\"v\":1}" : "{\"v\":2}").status, 0);
+    }
+    world_destroy(world);
+}
+
 /* -- chaos ------------------------------------------------------------------------------------- */
 
 #define PODS 4u
@@ -1325,6 +1380,7 @@ int main(void)
         cmocka_unit_test(test_outage_is_a_pause),
         cmocka_unit_test(test_loss_of_a_cloudcore_loses_nothing),
         cmocka_unit_test(test_deleted_node_comes_back_clean),
+        cmocka_unit_test(test_replicas_of_another_cluster_are_not_heard),
         cmocka_unit_test(test_chaos_ends_in_agreement),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -286,7 +286,8 @@ static size_t build_samples(struct codec *c, struct sample *s)
     SAMPLE(ack, {.stream = 1, .position = 2, .refused = true});
     SAMPLE(ping, {.time_ms = 1, .position = 2});
     SAMPLE(bye, {.code = BYE_REPLACED, .reason = "newer session", .retry_ms = 1});
-    SAMPLE(peer_hello, {.version = 1, .cluster = "c", .replica = 2, .address = "a:1"});
+    SAMPLE(peer_hello, {.version = 1, .cluster = "c", .replica = 2, .address = "a:1",
+                        .members = epochs, .member_count = 2});
     SAMPLE(raft_wire, {.type = 3,
                        .server_id = 1,
                        .entries = entries,

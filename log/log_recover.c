@@ -337,6 +337,7 @@ static int open_prepared(struct log *log)
         if (status != 0) {
             return status;
         }
+        disk_close(log->disk, log->segments[log->segment_count - 1].file);
         log->segment_count--;
     }
     return 0;

@@ -102,6 +102,7 @@ static void fixture_close(struct fixture *f)
     while (!f->closed && sim_step(&f->sim)) {
     }
     assert_true(f->closed);
+    assert_null(f->disk.files); /* every file was given back */
 }
 
 static void fixture_crash(struct fixture *f, enum disk_sim_crash how)
@@ -245,6 +246,27 @@ static uint32_t frames_crc(struct inspect *inspect)
         crc = crc32c(crc, frame.payload.data, frame.payload.size);
     }
     return crc;
+}
+
+/* Claim: segments that were prepared under other options make way, and nothing of them stays open. */
+static void test_segments_may_change_their_size(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    static const uint32_t sizes[] = {64 * 1024, 128 * 1024, 64 * 1024};
+    uint8_t payload[1000] = {0};
+    for (uint64_t i = 0; i < 3; i++) {
+        f.options.segment_bytes = sizes[i];
+        assert_int_equal(fixture_open(&f), 0);
+        assert_int_equal(f.recovery.index_next, 1 + 100 * i);
+        for (uint64_t k = 0; k < 100; k++) {
+            assert_int_equal(fixture_append(&f, 100 * i + k, payload, sizeof payload), 0);
+        }
+        fixture_run(&f); /* the next segment is prepared */
+        fixture_close(&f);
+    }
+    fixture_deinit(&f);
 }
 
 /* Claim: no flipped bit of a log that was closed goes unnoticed or costs a frame silently.
@@ -807,6 +829,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_crc32c_agrees_with_its_tables),
         cmocka_unit_test(test_appends_share_a_flush_and_keep_their_order),
         cmocka_unit_test(test_every_cut_keeps_the_whole_frames),
+        cmocka_unit_test(test_segments_may_change_their_size),
         cmocka_unit_test(test_every_flipped_bit_is_found),
         cmocka_unit_test(test_every_truncation_is_refused),
         cmocka_unit_test(test_rot_is_refused_with_its_place),

@@ -94,7 +94,8 @@ struct disk {
     const struct disk_ops *ops;
 };
 
-/* Make a directory whose parent exists. One that exists already is no error. */
+/* Make a directory whose parent exists; its name is durable when this returns. One that exists
+ * already is no error. */
 int disk_make_directory(struct disk *disk, const char *path);
 
 /* Keep every other process out of a directory until the lock is closed (or this process ends).

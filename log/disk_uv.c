@@ -32,10 +32,29 @@ struct disk_uv {
 
 static uint8_t zeros[ZERO_BYTES]; /* never written: the pages are the kernel's one zero page */
 
+static int posix_sync_directory(struct disk *disk, const char *path);
+
+/* The parent is synced also when the directory is there: whoever made it may have died in between. */
 static int posix_make_directory(struct disk *disk, const char *path)
 {
-    (void)disk;
-    return mkdir(path, 0700) == 0 || errno == EEXIST ? 0 : -errno;
+    const bool made = mkdir(path, 0700) == 0;
+    if (!made && errno != EEXIST) {
+        return -errno;
+    }
+    size_t size = strlen(path);
+    while (size > 1 && path[size - 1] == '/') {
+        size--;
+    }
+    while (size > 0 && path[size - 1] != '/') {
+        size--;
+    }
+    char *parent = size == 0 ? strdup(".") : strndup(path, size);
+    if (parent == NULL) {
+        return -ENOMEM;
+    }
+    const int status = posix_sync_directory(disk, parent);
+    free(parent);
+    return !made && status == -EACCES ? 0 : status; /* made for us, by somebody who may read there */
 }
 
 static int file_new(int descriptor, struct disk_file **out_file)

@@ -536,7 +536,10 @@ static int open_contexts(struct cloudcore *c)
     return 0;
 }
 
-/* Boots of this data directory: the upper part of the origin of commands must never repeat. */
+/* The number of this start: part of the origin of commands, it must rise and never repeat. Counted
+ * in the data directory; and not below the clock, since a replica that lost its disk counts from
+ * one again, while the state that the others give it back knows of its later starts and refuses
+ * everything from earlier ones. */
 static int count_boot(struct cloudcore *c, uint32_t *out)
 {
     uint8_t *data = NULL;
@@ -547,11 +550,14 @@ static int count_boot(struct cloudcore *c, uint32_t *out)
     }
     const uint32_t boots = status == 0 && size == 4 ? get_le32(data) : 0;
     free(data);
+    const int64_t clock_s = now().wall_ms / 1000;
+    const uint32_t number =
+        clock_s > (int64_t)boots && clock_s <= UINT32_MAX ? (uint32_t)clock_s : boots + 1;
     uint8_t next[4];
-    put_le32(next, boots + 1);
+    put_le32(next, number);
     const struct bytes piece = bytes_of(next, sizeof next);
     status = log_file_put(&c->log, "boots", &piece, 1);
-    *out = boots + 1;
+    *out = number;
     return status;
 }
 
@@ -559,12 +565,13 @@ static int open_state(struct cloudcore *c)
 {
     const char *data = c->settings.data;
     char path[1024];
-    if (mkdir(data, 0700) != 0 && errno != EEXIST) {
-        return refuse("cannot make the data directory %s: %s", data, strerror(errno));
-    }
-    snprintf(path, sizeof path, "%s/log", data);
     c->disk = disk_uv_new(&c->loop);
     CHECK(c->disk != NULL);
+    const int made = disk_make_directory(disk_uv_disk(c->disk), data);
+    if (made != 0) {
+        return refuse("cannot make the data directory %s: %s", data, status_text(made));
+    }
+    snprintf(path, sizeof path, "%s/log", data);
     struct log_options options = {.directory = path,
                                   .history_bytes = c->settings.history_bytes};
     tag_owner("cloudcore", c->name, options.owner);

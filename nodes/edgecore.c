@@ -521,11 +521,12 @@ static int open_state(struct edgecore *e)
 {
     const char *data = e->settings.data;
     char path[1024];
-    if (mkdir(data, 0700) != 0 && errno != EEXIST) {
-        return refuse("cannot make the data directory %s: %s", data, strerror(errno));
-    }
     e->disk = disk_uv_new(&e->loop);
     CHECK(e->disk != NULL);
+    const int made = disk_make_directory(disk_uv_disk(e->disk), data);
+    if (made != 0) {
+        return refuse("cannot make the data directory %s: %s", data, status_text(made));
+    }
     snprintf(path, sizeof path, "%s/log", data);
     struct log_options options = {.directory = path, .history_bytes = e->settings.history_bytes};
     tag_owner("edge", e->node, options.owner);

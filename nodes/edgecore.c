@@ -422,6 +422,7 @@ static void on_node_timer(uv_timer_t *timer)
     if (!e->runtime_known) {
         ask_runtime(e);
     }
+    malloc_trim(0); /* a handshake or a snapshot leaves holes; the heap is small, this takes microseconds */
     const struct edge_core_report report = edge_core_report(e->core);
     if (!report.pods.listed && e->first_looks < NODE_FIRST_LOOKS) {
         e->first_looks++;

@@ -4,6 +4,7 @@
 #include "schemas/check.h"
 #include "statemachine/store.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -213,8 +214,8 @@ void edge_core_record_event(void *context, const struct edge_event *event)
     /* For people: one that the log does not take is lost, and the log line says so. */
     if (codec_edge_event_build(core->codec_build, event, &body) != 0 ||
         edge_core_append_fact(core, RECORD_EDGE_EVENT,
-                         codec_print(core->codec_build, "/events/%s/%s", event->namespace_,
-                                     event->name),
+                         codec_print(core->codec_build, "/events/%s/%s.%016" PRIx64, event->namespace_,
+                                     event->name, pods_event_hash(event)),
                          body) != 0) {
         edge_core_log(core, LOGGER_WARN, "event_dropped", "object=%s/%s reason=%s", event->namespace_,
                  event->name, event->reason);

@@ -386,32 +386,71 @@ void pods_call_object(struct pods *pods, struct pod_entry *pod, const char *id,
     object->grace_seconds = call->grace_seconds;
 }
 
+uint64_t pods_event_hash(const struct edge_event *event)
+{
+    const char *const texts[] = {event->kind, event->uid,    event->container,
+                                 event->type, event->reason, event->message};
+    uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        for (const char *c = texts[i]; *c != 0; c++) {
+            hash = (hash ^ (uint8_t)*c) * 0x100000001b3;
+        }
+        hash = (hash ^ 0xff) * 0x100000001b3;
+    }
+    return hash == 0 ? 1 : hash;
+}
+
+/* Count an event. Answers true when it is to be told: at once the first time, then the rarer the
+ * more often it happened, with the number of all. The one told longest ago is forgotten first. */
+static bool pods_event_count(struct pod_entry *pod, uint64_t hash, struct pods_time now,
+                             uint32_t *out_count, int64_t *out_first_ms)
+{
+    struct pods_told *told = NULL, *oldest = &pod->events[0];
+    for (size_t i = 0; i < PODS_TOLD && told == NULL; i++) {
+        told = pod->events[i].hash == hash ? &pod->events[i] : NULL;
+        oldest = pod->events[i].told_ms < oldest->told_ms ? &pod->events[i] : oldest;
+    }
+    if (told == NULL) {
+        *oldest = (struct pods_told){.hash = hash, .first_ms = now.wall_ms};
+        told = oldest;
+    }
+    const uint64_t rest_ms = (uint64_t)told->count * POD_EVENT_MS;
+    const bool tell = told->count == 0 ||
+                      now.mono_ms - told->told_ms >=
+                          (rest_ms < POD_EVENT_MAX_MS ? rest_ms : POD_EVENT_MAX_MS);
+    told->count += told->count < UINT32_MAX;
+    told->told_ms = tell ? now.mono_ms : told->told_ms;
+    *out_count = told->count;
+    *out_first_ms = told->first_ms;
+    return tell;
+}
+
 void pods_event(struct pods *pods, struct pod_entry *pod, const char *container, const char *type,
                 const char *reason, struct pods_time now, const char *format, ...)
 {
-    char message[PODS_TEXT_BYTES], whole[PODS_TEXT_BYTES];
+    char message[PODS_TEXT_BYTES];
     va_list list;
     va_start(list, format);
     vsnprintf(message, sizeof message, format, list);
     va_end(list);
-    const int size = snprintf(whole, sizeof whole, "%s %s %s", container, reason, message);
-    if (!pod->wanted || (size > 0 && strcmp(whole, pod->event_last) == 0)) {
-        return; /* the same trouble again is not news */
+    if (!pod->wanted) {
+        return;
     }
-    memcpy(pod->event_last, whole, sizeof whole);
-    pods->door->record_event(pods->door->context, &(const struct edge_event){
-                                                      .kind = "Pod",
-                                                      .namespace_ = pod->namespace,
-                                                      .name = pod->name,
-                                                      .uid = pod->uid,
-                                                      .container = container,
-                                                      .type = type,
-                                                      .reason = reason,
-                                                      .message = message,
-                                                      .count = 1,
-                                                      .first_ms = now.wall_ms,
-                                                      .last_ms = now.wall_ms,
-                                                  });
+    struct edge_event event = {
+        .kind = "Pod",
+        .namespace_ = pod->namespace,
+        .name = pod->name,
+        .uid = pod->uid,
+        .container = container,
+        .type = type,
+        .reason = reason,
+        .message = message,
+        .last_ms = now.wall_ms,
+    };
+    if (!pods_event_count(pod, pods_event_hash(&event), now, &event.count, &event.first_ms)) {
+        return;
+    }
+    pods->door->record_event(pods->door->context, &event);
 }
 
 /* -- the listing ------------------------------------------------------------------------------- */
@@ -647,6 +686,13 @@ static void pods_on_image(struct pods *pods, struct pod_entry *pod,
 {
     const char *image = container->spec != NULL ? container->spec->image : "";
     if (answer->status == 0) {
+        if (answer->verb == DRIVER_IMAGE_PULL) {
+            pods_event(pods, pod, container->name, "Normal", "Pulled", now,
+                       "Successfully pulled image \"%s\"", image);
+        } else {
+            pods_event(pods, pod, container->name, "Normal", "Pulled", now,
+                       "Container image \"%s\" already present on machine", image);
+        }
         container->image_present = true;
         container->image_missing = false;
         container->pull = (struct pods_retry){0};
@@ -668,7 +714,8 @@ static void pods_on_image(struct pods *pods, struct pod_entry *pod,
              image, never ? "" : answer->message);
     container->pull_failed_ms = now.mono_ms;
     pods_retry_later(&container->pull, POD_BACKOFF_MS, POD_BACKOFF_MAX_MS, now);
-    pods_event(pods, pod, container->name, "Warning", "Failed", now, "%s", container->message);
+    pods_event(pods, pod, container->name, "Warning", "Failed", now, "%s%s",
+               never ? "Error: ErrImageNeverPull: " : "", container->message);
 }
 
 static void pods_on_slot(struct pods *pods, struct pod_entry *pod, const struct pods_call *call,
@@ -689,6 +736,8 @@ static void pods_on_slot(struct pods *pods, struct pod_entry *pod, const struct 
     if (answer->status == 0) {
         slot->retry = (struct pods_retry){0};
         if (container != NULL) {
+            pods_event(pods, pod, container->name, "Normal", "Created", now,
+                       "Created container %s", container->name);
             container->image_present = false; /* asked again before the next attempt */
             container->reason[0] = container->message[0] = 0;
         }

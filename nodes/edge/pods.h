@@ -75,7 +75,7 @@ struct pods_door {
      * deleted. */
     int (*record_ended)(void *context, const char *namespace, const char *name,
                         const struct pod_ended *ended);
-    /* RECORD_EDGE_EVENT, for people. */
+    /* RECORD_EDGE_EVENT, for people. An event that is told again has a higher count. */
     void (*record_event)(void *context, const struct edge_event *event);
     /* Config maps and secrets in the state. */
     struct pod_lookup lookup;
@@ -108,6 +108,8 @@ struct pods_report {
 #define POD_BACKOFF_MS       10000u /* crash loops and image pulls, doubling */
 #define POD_BACKOFF_MAX_MS   300000u
 #define POD_BACKOFF_RESET_MS 600000u /* a run this long was not a crash loop */
+#define POD_EVENT_MS         10000u /* the same event again is told after this long for each time */
+#define POD_EVENT_MAX_MS     300000u
 #define POD_ORPHAN_GRACE_S   2       /* for containers nobody wants: forced deletion, mostly */
 
 struct pods;
@@ -152,6 +154,9 @@ void pods_hint(struct pods *pods);
  *   answers  the mono_ms at which to call again, at most POD_RELIST_MS from now
  */
 uint64_t pods_tick(struct pods *pods, struct pods_time now);
+
+/* Of all that makes two events the same one, told twice: object, container, type, reason, message. */
+uint64_t pods_event_hash(const struct edge_event *event);
 
 struct pods_report pods_report(const struct pods *pods);
 /* The newest status of a pod, lent until the next pods_tick; NULL when unknown. */

@@ -10,6 +10,7 @@
 
 #define PODS_TEXT_BYTES 512u
 #define PODS_NEVER      UINT64_MAX
+#define PODS_TOLD       24u /* different events of one pod that are remembered */
 
 /* Something that fails is tried again after POD_RETRY_MS, doubling to POD_RETRY_MAX_MS. */
 struct pods_retry {
@@ -82,6 +83,14 @@ struct pods_container {
     char message[PODS_TEXT_BYTES];
 };
 
+/* An event that was told. */
+struct pods_told {
+    uint64_t hash; /* of all that makes it the same event; 0: free */
+    uint32_t count;
+    int64_t first_ms;   /* wall */
+    uint64_t told_ms;   /* mono */
+};
+
 enum pods_files { FILES_NEEDED, FILES_WRITING, FILES_READY };
 enum pods_removal { REMOVAL_NONE, REMOVAL_ASKED, REMOVAL_DONE };
 
@@ -118,7 +127,7 @@ struct pod_entry {
     enum pods_removal removal;
     struct pods_retry removal_retry;
     char waits_for[PODS_TEXT_BYTES]; /* a reference that is missing */
-    char event_last[PODS_TEXT_BYTES];
+    struct pods_told events[PODS_TOLD]; /* the last told, so that the same again is counted */
     int64_t started_ms;
     unsigned calls;
     uint64_t wake_ms;

@@ -282,13 +282,20 @@ static void step_leftovers(struct pods *pods, struct pod_entry *pod, struct pods
 
 /* -- the way up -------------------------------------------------------------------------------- */
 
-static bool step_references(struct pods *pods, struct pod_entry *pod)
+/* Are the objects of all volumes there? Those of environments are looked for container by container. */
+static bool step_references(struct pods *pods, struct pod_entry *pod, struct pods_time now)
 {
     const struct pod_reference *missing = podspec_missing(&pod->spec, &pods->door->lookup);
+    char before[PODS_TEXT_BYTES];
+    memcpy(before, pod->waits_for, sizeof before);
     pod->waits_for[0] = 0;
     if (missing != NULL) {
         snprintf(pod->waits_for, sizeof pod->waits_for, "%s \"%s\" not found",
                  missing->secret ? "secret" : "configmap", missing->name);
+        if (strcmp(before, pod->waits_for) != 0) {
+            pods_event(pods, pod, "", "Warning", "FailedMount", now, "MountVolume.SetUp failed: %s",
+                       pod->waits_for);
+        }
     }
     return missing == NULL;
 }
@@ -352,7 +359,7 @@ static bool step_sandbox(struct pods *pods, struct pod_entry *pod, struct pods_t
     struct pods_slot *slot = &pod->sandbox_slot;
     uint32_t attempt;
     if (!pods_slot_is_free(pods, slot) || !step_is_due(pod, slot->retry.at_ms, now) ||
-        !step_references(pods, pod) ||
+        !step_references(pods, pod, now) ||
         !step_attempt(pods, pod, slot, "", 0, pod->sandbox_existed, now, &attempt)) {
         return false;
     }
@@ -383,7 +390,7 @@ static bool step_files(struct pods *pods, struct pod_entry *pod, struct pods_tim
     if (!step_is_due(pod, pod->files_retry.at_ms, now)) {
         return !first;
     }
-    if (!step_references(pods, pod)) {
+    if (!step_references(pods, pod, now)) {
         pod->files_again = false; /* files of an object that went stay as they are */
         return !first;
     }
@@ -414,17 +421,23 @@ static bool step_image(struct pods *pods, struct pod_entry *pod, struct pods_con
             snprintf(container->reason, sizeof container->reason, "ImagePullBackOff");
             snprintf(container->message, sizeof container->message, "Back-off pulling image \"%s\"",
                      spec->image);
+            pods_event(pods, pod, container->name, "Normal", "BackOff", now, "%s",
+                       container->message);
         }
         pods_wake_at(pod, container->pull.at_ms);
         return false;
     }
     const bool pull =
         spec->pull == POD_PULL_ALWAYS || (container->image_missing && spec->pull != POD_PULL_NEVER);
-    pods_call_slot(
+    const uint64_t call = pods_call_slot(
         pods, pod, &container->slot, (int)(container - pod->containers),
         &(const struct driver_call){.verb = pull ? DRIVER_IMAGE_PULL : DRIVER_IMAGE_STATUS,
                                     .image = spec->image},
         now);
+    if (pull && call != 0) {
+        pods_event(pods, pod, container->name, "Normal", "Pulling", now, "Pulling image \"%s\"",
+                   spec->image);
+    }
     return false;
 }
 
@@ -450,7 +463,7 @@ static void step_create(struct pods *pods, struct pod_entry *pod, struct pods_co
                         &pods->door->lookup, &facts, &arena, &wanted, container->message,
                         sizeof container->message) != 0) {
         snprintf(container->reason, sizeof container->reason, "CreateContainerConfigError");
-        pods_event(pods, pod, container->name, "Warning", "Failed", now, "%s", container->message);
+        pods_event(pods, pod, container->name, "Warning", "Failed", now, "Error: %s", container->message);
         container->config_retry_ms = now.mono_ms + CONFIG_RETRY_MS;
         pods_wake_at(pod, container->config_retry_ms);
     } else if (step_attempt(pods, pod, &container->slot, container->name, container->spec->hash,
@@ -637,7 +650,10 @@ bool pods_step(struct pods *pods, struct pod_entry *pod, struct pods_time now)
         pod->started_ms = now.wall_ms;
     }
     if (!pod->parsed) {
-        pods_event(pods, pod, "", "Warning", "InvalidPod", now, "%s", pod->spec_error);
+        if (!pod->notes_told) {
+            pods_event(pods, pod, "", "Warning", "InvalidPod", now, "%s", pod->spec_error);
+        }
+        pod->notes_told = true;
         pods_tell(pods, pod, now);
         return true;
     }

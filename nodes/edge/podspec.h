@@ -217,7 +217,8 @@ struct pod_facts {
     int64_t node_memory_bytes;
 };
 
-/* The first reference that is not there and not optional, or NULL: then everything is there. */
+/* The first object that a volume needs and that is not there, or NULL: then the files can be written.
+ * What an environment needs is told by podspec_resolve, for the one container that cannot start. */
 const struct pod_reference *podspec_missing(const struct pod_spec *spec,
                                             const struct pod_lookup *lookup);
 

@@ -116,8 +116,9 @@ const struct pod_reference *podspec_missing(const struct pod_spec *spec,
     struct bytes json;
     for (size_t i = 0; i < spec->reference_count; i++) {
         const struct pod_reference *reference = &spec->references[i];
-        if (!reference->optional && lookup->find(lookup->context, reference->secret,
-                                                 spec->namespace, reference->name, &json) != 0) {
+        if (reference->from_volume && !reference->optional &&
+            lookup->find(lookup->context, reference->secret, spec->namespace, reference->name,
+                         &json) != 0) {
             return reference;
         }
     }

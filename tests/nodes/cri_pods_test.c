@@ -233,6 +233,59 @@ static void test_restart_policies(void **state)
     }
 }
 
+/* Claim: the life of a pod can be read from its events, as users of the kubelet know them, for each
+ * container; the same event again is counted, told ever rarer, and never lost among others. */
+static void test_events(void **state)
+{
+    (void)state;
+    rig_desire(&rig, "p", rig_json("p", "Always", TWO));
+    rig_run(&rig, 3000);
+    static const char *const all[] = {"Pulled/a=1 ",  "Created/a=1 ", "Started/a=1 ",
+                                      "Pulled/b=1 ",  "Created/b=1 ", "Started/b=1 "};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        assert_non_null(strstr(rig.event_log, all[i]));
+    }
+    assert_true(strstr(rig.event_log, all[1]) < strstr(rig.event_log, all[2]));
+    assert_int_equal(rig.events, 6);
+    rig_delete(&rig, "p", 1);
+    rig_run(&rig, 5000);
+    assert_non_null(strstr(rig.event_log, "Killing/a=1 "));
+    assert_non_null(strstr(rig.event_log, "Killing/b=1 "));
+
+    rig.event_log[0] = 0;
+    rig.events = 0;
+    rig_desire(&rig, "q", rig_json("q", "Always", EXIT("3", "10")));
+    rig_run(&rig, 1000 * (10 + 20 + 40 + 80 + 10)); /* attempts 0 to 5 */
+    assert_int_equal(rig_attempt(&rig, "q", "a"), 5);
+    assert_non_null(strstr(rig.event_log, "Started/a=1 "));
+    assert_null(strstr(rig.event_log, "Started/a=2 ")); /* in the same second as the first */
+    assert_non_null(strstr(rig.event_log, "Started/a=6 "));
+    assert_non_null(strstr(rig.event_log, "BackOff/a=4 "));
+    assert_true(rig.events < 24);
+}
+
+/* Claim: what an environment needs holds up its own container only, says so, and starts it when the
+ * object comes; the other container of the pod runs meanwhile. */
+static void test_a_missing_environment_holds_up_one_container(void **state)
+{
+    (void)state;
+    rig_desire(&rig, "p",
+               rig_json("p", "Always",
+                        "\"containers\":[{\"name\":\"a\",\"image\":\"kelp.local/b:1\"},"
+                        "{\"name\":\"b\",\"image\":\"kelp.local/b:1\",\"envFrom\":[{"
+                        "\"configMapRef\":{\"name\":\"late\"}}]}]"));
+    rig_run(&rig, 3000);
+    assert_int_equal(rig_container(&rig, "p", "a")->state, CONTAINER_RUNNING);
+    assert_string_equal(rig_container(&rig, "p", "b")->reason, "CreateContainerConfigError");
+    assert_string_equal(rig_container(&rig, "p", "b")->message, "configmap \"late\" not found");
+    assert_non_null(strstr(rig.event_log, "Failed/b=1 "));
+    assert_int_equal(rig_attempt(&rig, "p", "b"), -1);
+    rig_object(&rig, false, "late", "{\"data\":{\"K\":\"1\"}}");
+    rig_run(&rig, 1000);
+    assert_int_equal(rig_container(&rig, "p", "b")->state, CONTAINER_RUNNING);
+    assert_int_equal(rig_container(&rig, "p", "a")->restart_count, 0);
+}
+
 /* Claim: a missing image is told with its reason, first ErrImagePull, then ImagePullBackOff, costs
  * no attempt, and the pod starts once the image is there. */
 static void test_missing_image(void **state)
@@ -447,6 +500,8 @@ static void test_references_are_waited_for(void **state)
     rig_run(&rig, 2000);
     assert_string_equal(rig_container(&rig, "p", "a")->reason, "ContainerCreating");
     assert_string_equal(rig_container(&rig, "p", "a")->message, "configmap \"conf\" not found");
+    rig_run(&rig, 5000);
+    assert_string_equal(rig.event_log, "FailedMount/=1 "); /* once, not with every look */
     rig_object(&rig, true, "s", "{\"data\":{\"other\":\"eA==\"}}");
     rig_object(&rig, false, "conf", "{\"data\":{\"x\":\"1\"}}");
     rig_run(&rig, 2000);
@@ -648,6 +703,8 @@ int main(void)
         TEST(test_crash_loop_outlives_the_agent),
         TEST(test_a_long_run_resets_the_back_off),
         TEST(test_restart_policies),
+        TEST(test_events),
+        TEST(test_a_missing_environment_holds_up_one_container),
         TEST(test_missing_image),
         TEST(test_pull_policies),
         TEST(test_graceful_deletion),

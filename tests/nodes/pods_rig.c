@@ -202,6 +202,9 @@ static void door_event(void *context, const struct edge_event *event)
 {
     struct rig *rig = context;
     rig->events++;
+    const size_t used = strlen(rig->event_log);
+    snprintf(rig->event_log + used, sizeof rig->event_log - used, "%s/%s=%u ", event->reason,
+             event->container, event->count);
     snprintf(rig->event_last, sizeof rig->event_last, "%s %s %s", event->type, event->reason,
              event->message);
 }

@@ -53,6 +53,7 @@ struct rig {
     unsigned files_written, files_removed, logs_removed, events;
     int files_status;
     char event_last[600];
+    char event_log[4096]; /* "Started/a=1 " and so on: reason, container, count */
     struct rig_pod state[RIG_PODS];
     size_t count;
     struct rig_object objects[RIG_OBJECTS];

@@ -132,6 +132,7 @@ struct edgecore {
     struct driver_cri *runtime;
     struct node *self;
     bool runtime_known;
+    char runtime_name[64];
     struct refusal *refusals; /* told in the next turn */
 
     struct control control;
@@ -371,6 +372,7 @@ static void on_runtime_answer(void *owner, uint64_t id, const struct driver_answ
     if (id == CALL_VERSION) {
         if (answer->status == 0 && !e->runtime_known) {
             e->runtime_known = true;
+            snprintf(e->runtime_name, sizeof e->runtime_name, "%s", answer->version.runtime_name);
             node_set_runtime(e->self, answer->version.runtime_name,
                              answer->version.runtime_version);
             uv_timer_start(&e->node_timer, on_node_timer, 0, NODE_STATUS_MS);
@@ -601,6 +603,7 @@ static int open_core(struct edgecore *e)
             {
                 .node_name = e->node,
                 .host_ip = node_ip(e->self),
+                .runtime = e->runtime_name,
                 .root = e->settings.root,
                 .cgroup_root = e->settings.cgroup_root,
                 .dns_servers = e->settings.dns_servers.items,

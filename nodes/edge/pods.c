@@ -414,11 +414,12 @@ static bool pods_event_count(struct pod_entry *pod, uint64_t hash, struct pods_t
         *oldest = (struct pods_told){.hash = hash, .first_ms = now.wall_ms};
         told = oldest;
     }
-    const uint64_t rest_ms = (uint64_t)told->count * POD_EVENT_MS;
+    const uint64_t rest_ms = told->tells < 2 ? 0 : (uint64_t)(told->tells - 1) * POD_EVENT_MS;
     const bool tell = told->count == 0 ||
                       now.mono_ms - told->told_ms >=
                           (rest_ms < POD_EVENT_MAX_MS ? rest_ms : POD_EVENT_MAX_MS);
     told->count += told->count < UINT32_MAX;
+    told->tells += tell && told->tells < UINT32_MAX;
     told->told_ms = tell ? now.mono_ms : told->told_ms;
     *out_count = told->count;
     *out_first_ms = told->first_ms;

@@ -40,6 +40,7 @@ struct pods_time {
 struct pods_config {
     const char *node_name; /* all texts are borrowed until pods_deinit */
     const char *host_ip;
+    const char *runtime;            /* "containerd", before the ids that users see; "": not known yet */
     const char *root;               /* of volumes and logs */
     const char *cgroup_root;        /* "/kelp" */
     const char *const *dns_servers; /* of the cluster, for ClusterFirst; may be empty */
@@ -108,7 +109,7 @@ struct pods_report {
 #define POD_BACKOFF_MS       10000u /* crash loops and image pulls, doubling */
 #define POD_BACKOFF_MAX_MS   300000u
 #define POD_BACKOFF_RESET_MS 600000u /* a run this long was not a crash loop */
-#define POD_EVENT_MS         10000u /* the same event again is told after this long for each time */
+#define POD_EVENT_MS         10000u /* between two tellings of an event, for each but the first */
 #define POD_EVENT_MAX_MS     300000u
 #define POD_ORPHAN_GRACE_S   2       /* for containers nobody wants: forced deletion, mostly */
 

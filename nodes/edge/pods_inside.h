@@ -86,7 +86,8 @@ struct pods_container {
 /* An event that was told. */
 struct pods_told {
     uint64_t hash; /* of all that makes it the same event; 0: free */
-    uint32_t count;
+    uint32_t count; /* how often it happened */
+    uint32_t tells; /* and was told */
     int64_t first_ms;   /* wall */
     uint64_t told_ms;   /* mono */
 };

@@ -10,14 +10,25 @@
 
 #define STATUS_CONDITIONS 4u
 
-static void status_last(struct container_status *out, const struct pods_run *run)
+/* "containerd://" and the id, as the kubelet writes it. */
+static const char *status_id(const struct pods *pods, const struct pods_run *run,
+                             struct arena *arena)
+{
+    const char *runtime = pods->config->runtime;
+    return runtime == NULL || runtime[0] == 0 || run->id[0] == 0
+               ? arena_text(arena, run->id)
+               : arena_print(arena, "%s://%s", runtime, run->id);
+}
+
+static void status_last(const struct pods *pods, struct container_status *out,
+                        const struct pods_run *run, struct arena *arena)
 {
     out->last_state = CONTAINER_TERMINATED;
     out->last_reason = run->reason;
     out->last_exit_code = run->exit_code;
     out->last_started_ms = run->started_ms;
     out->last_finished_ms = run->finished_ms;
-    out->last_container_id = run->id;
+    out->last_container_id = status_id(pods, run, arena);
 }
 
 static void status_wait(struct container_status *out, const char *reason, const char *message)
@@ -44,7 +55,8 @@ static void status_missing(const struct pod_entry *pod, const struct pods_contai
     }
 }
 
-static void status_ended(const struct pod_entry *pod, const struct pods_container *container,
+static void status_ended(const struct pods *pods, const struct pod_entry *pod,
+                         const struct pods_container *container,
                          struct arena *arena, struct pods_time now, struct container_status *out)
 {
     const struct pods_run *run = &container->current;
@@ -55,10 +67,10 @@ static void status_ended(const struct pod_entry *pod, const struct pods_containe
         status_wait(out, "CrashLoopBackOff",
                     arena_print(arena, "back-off restarting failed container=%s pod=%s_%s(%s)",
                                 container->name, pod->name, pod->namespace, pod->uid));
-        status_last(out, run);
+        status_last(pods, out, run, arena);
     } else if (again && container->reason[0] != 0) {
         status_wait(out, container->reason, container->message);
-        status_last(out, run);
+        status_last(pods, out, run, arena);
     } else {
         out->state = CONTAINER_TERMINATED;
         out->reason = run->reason[0] != 0   ? run->reason
@@ -71,8 +83,9 @@ static void status_ended(const struct pod_entry *pod, const struct pods_containe
     }
 }
 
-static void status_container(const struct pod_entry *pod, const struct pods_container *container,
-                             struct arena *arena, struct pods_time now,
+static void status_container(const struct pods *pods, const struct pod_entry *pod,
+                             const struct pods_container *container, struct arena *arena,
+                             struct pods_time now,
                              struct container_status *out)
 {
     const struct pods_run *run = &container->current;
@@ -80,7 +93,7 @@ static void status_container(const struct pod_entry *pod, const struct pods_cont
         .name = container->name,
         .image = run->image[0] != 0 ? run->image : container->spec->image,
         .image_id = run->image_id,
-        .container_id = run->id,
+        .container_id = status_id(pods, run, arena),
         .reason = "",
         .message = "",
         .restart_count = run->state == RUN_NONE ? 0 : run->attempt,
@@ -89,7 +102,7 @@ static void status_container(const struct pod_entry *pod, const struct pods_cont
         .last_container_id = "",
     };
     if (container->previous.state == RUN_EXITED) {
-        status_last(out, &container->previous);
+        status_last(pods, out, &container->previous, arena);
     }
     switch (run->state) {
     case RUN_NONE:
@@ -106,7 +119,7 @@ static void status_container(const struct pod_entry *pod, const struct pods_cont
         out->started = true;
         break;
     case RUN_EXITED:
-        status_ended(pod, container, arena, now, out);
+        status_ended(pods, pod, container, arena, now, out);
         out->ready =
             container->spec->init && out->state == CONTAINER_TERMINATED && out->exit_code == 0;
         break;
@@ -249,7 +262,7 @@ static void status_build(const struct pods *pods, const struct pod_entry *pod, s
     for (size_t i = 0; i < pod->spec.container_count; i++) {
         for (size_t k = 0; k < pod->container_count; k++) {
             if (pod->containers[k].spec == &pod->spec.containers[i]) {
-                status_container(pod, &pod->containers[k], arena, now, &list[i]);
+                status_container(pods, pod, &pod->containers[k], arena, now, &list[i]);
             }
         }
         CHECK(list[i].name != NULL); /* each container of the wish has a place */
@@ -377,7 +390,8 @@ static void remember_run(struct pods_run *run, uint32_t attempt, bool ended, con
         .started_ms = started_ms,
         .finished_ms = finished_ms,
     };
-    snprintf(run->id, sizeof run->id, "%s", id);
+    const char *bare = strstr(id, "://");
+    snprintf(run->id, sizeof run->id, "%s", bare == NULL ? id : bare + 3);
     snprintf(run->reason, sizeof run->reason, "%s", reason);
 }
 

@@ -302,6 +302,7 @@ void rig_init(struct rig *rig, uint64_t seed)
     runtime_sim_init(&rig->runtime, &rig->sim);
     rig->record_us = 2000;
     rig->config = (struct pods_config){.node_name = "edge-1",
+                                       .runtime = "containerd",
                                        .host_ip = "192.0.2.1",
                                        .root = "/r",
                                        .cgroup_root = "/kelp",

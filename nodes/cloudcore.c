@@ -641,6 +641,7 @@ static int open_core(struct cloudcore *c)
     static const struct cloud_core_objects objects = {
         .build_node = api_build_node,
         .build_binding = api_build_binding,
+        .build_event = api_build_event,
         .pod_fits = api_pod_fits,
         .build_namespace = api_build_namespace,
     };

@@ -109,6 +109,17 @@ int api_build_namespace(const struct backend *backend, struct codec *codec, cons
 int api_build_binding(const struct backend *backend, struct codec *codec,
                       const struct backend_row *pod, const char *node, struct bytes *out);
 
+/* An Event about a pod, from the scheduler: Record bytes of an OBJECT_PUT (create). Its name is a function
+ * of pod, reason and message: one that was told already is refused as existing.
+ *
+ *   pod      its row, as read
+ *   type     "Normal", "Warning"
+ *   answers  0; STATUS_MALFORMED: not a pod
+ */
+int api_build_event(const struct backend *backend, struct codec *codec,
+                    const struct backend_row *pod, const char *type, const char *reason,
+                    const char *message, struct bytes *out);
+
 /* What the scheduler must know of a pod that the envelope does not say: spec.nodeSelector holds on the
  * node's labels, and each NoSchedule/NoExecute taint of the node is tolerated, and spec.unschedulable is
  * not set.

@@ -313,9 +313,10 @@ static void join_node(const struct backend *backend, struct codec *codec,
     const struct condition *ready =
         judged ? condition_find(verdict.conditions, verdict.condition_count, "Ready") : NULL;
     const int64_t lost_ms = ready != NULL && ready->transition_ms > 0 ? ready->transition_ms : 0;
-    const int64_t seen = backend->node_seen_ms == NULL
-                             ? 0
-                             : backend->node_seen_ms(backend->owner, name);
+    int64_t seen = backend->node_seen_ms == NULL ? 0 : backend->node_seen_ms(backend->owner, name);
+    if (seen == 0 && !reachable) {
+        seen = lost_ms; /* before that; nobody remembers better */
+    }
 
     struct node_status fact = {0};
     const bool reported =

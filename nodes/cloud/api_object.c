@@ -566,12 +566,12 @@ int api_object_remove(const struct backend *backend, struct codec *codec, const 
 
 /* Create an object of our own and make its record. object is taken. */
 static int build_create(const struct backend *backend, struct codec *codec, enum api_kind kind,
-                        json_t *object, struct bytes *out)
+                        const char *space, json_t *object, struct bytes *out)
 {
     const struct api_resource *resource = api_resource_get(kind);
     struct api_error error = {0};
     int status = STATUS_MALFORMED;
-    if (api_object_create(backend, resource, "", object, &error)) {
+    if (api_object_create(backend, resource, space, object, &error)) {
         status = api_object_put(backend, codec, resource, object, PUT_CREATE, 0, "", out);
     }
     api_error_release(&error);
@@ -590,7 +590,7 @@ int api_build_node(const struct backend *backend, struct codec *codec, const cha
     for (uint32_t i = 0; i < label_count; i++) {
         json_put_text(set, labels[i].key, labels[i].value);
     }
-    return build_create(backend, codec, API_NODE, object, out);
+    return build_create(backend, codec, API_NODE, "", object, out);
 }
 
 int api_build_namespace(const struct backend *backend, struct codec *codec, const char *name,
@@ -598,7 +598,57 @@ int api_build_namespace(const struct backend *backend, struct codec *codec, cons
 {
     json_t *object = json_object();
     json_put_text(json_child(object, "metadata"), "name", name);
-    return build_create(backend, codec, API_NAMESPACE, object, out);
+    return build_create(backend, codec, API_NAMESPACE, "", object, out);
+}
+
+/* FNV-1a, several texts one after the other. */
+static uint64_t text_hash(uint64_t hash, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        hash = (hash ^ (uint8_t)*text) * 0x100000001b3;
+    }
+    return (hash ^ 0xff) * 0x100000001b3;
+}
+
+int api_build_event(const struct backend *backend, struct codec *codec,
+                    const struct backend_row *pod, const char *type, const char *reason,
+                    const char *message, struct bytes *out)
+{
+    json_t *wish = api_object_wish(codec, pod);
+    if (wish == NULL) {
+        return STATUS_MALFORMED;
+    }
+    const char *pod_name = json_text_at(wish, "metadata.name");
+    const char *space = json_text_at(wish, "metadata.namespace");
+    const char *uid = json_text_at(wish, "metadata.uid");
+    const uint64_t hash =
+        text_hash(text_hash(text_hash(0xcbf29ce484222325, uid), reason), message);
+    char name[LIMIT_NAME_BYTES + 24];
+    char now[TIME_TEXT_BYTES];
+    (void)snprintf(name, sizeof name, "%.200s.%016llx", pod_name, (unsigned long long)hash);
+    time_text(backend->now_ms(backend->owner), now);
+    json_t *object = json_object();
+    json_t *metadata = json_child(object, "metadata");
+    json_put_text(metadata, "name", name);
+    json_put_text(metadata, "namespace", space);
+    json_t *involved = json_child(object, "involvedObject");
+    json_put_text(involved, "kind", "Pod");
+    json_put_text(involved, "namespace", space);
+    json_put_text(involved, "name", pod_name);
+    json_put_text(involved, "uid", uid);
+    json_put_text(involved, "apiVersion", "v1");
+    json_put_text(object, "reason", reason);
+    json_put_text(object, "message", message);
+    json_put_text(json_child(object, "source"), "component", "default-scheduler");
+    json_put_text(object, "firstTimestamp", now);
+    json_put_text(object, "lastTimestamp", now);
+    json_put_number(object, "count", 1);
+    json_put_text(object, "type", type);
+    json_put_text(object, "reportingComponent", "default-scheduler");
+    json_put_text(object, "reportingInstance", backend->name);
+    const int status = build_create(backend, codec, API_EVENT, space, object, out);
+    json_decref(wish);
+    return status;
 }
 
 int api_build_binding(const struct backend *backend, struct codec *codec,

@@ -61,6 +61,10 @@ struct cloud_core_objects {
                       const struct pair *labels, uint32_t label_count, struct bytes *out);
     int (*build_binding)(const struct backend *backend, struct codec *codec,
                          const struct backend_row *pod, const char *node, struct bytes *out);
+    /* An Event about a pod. May be NULL: then none are told. */
+    int (*build_event)(const struct backend *backend, struct codec *codec,
+                       const struct backend_row *pod, const char *type, const char *reason,
+                       const char *message, struct bytes *out);
     bool (*pod_fits)(const struct backend_row *pod, const struct backend_row *node,
                      const char **out_why);
     /* A Namespace object: Record bytes of an OBJECT_PUT (create). */

@@ -1,5 +1,5 @@
 /* What only the leader does: founding the cluster, verdicts about nodes, binding pods. And what every
- * replica does towards the leader: telling which sessions it holds. */
+ * replica does towards the others, the leader before all: telling which sessions it holds. */
 #include "nodes/cloud/core_inner.h"
 
 #include "schemas/check.h"
@@ -10,7 +10,7 @@
 static const char *const core_namespaces[] = {"default", "kube-system", "kube-public",
                                               "kube-node-lease"};
 
-/* -- reports to the leader --------------------------------------------------------------------- */
+/* -- reports of sessions ----------------------------------------------------------------------- */
 
 void core_report(struct cloud_core *core, const struct session *session, bool opened)
 {
@@ -37,15 +37,18 @@ static void core_report_forget(struct cloud_core *core)
 
 static void core_report_send(struct cloud_core *core, const struct sessions *report)
 {
-    if (core->leads) {
-        liveness_on_report(&core->liveness, report, core->now.mono_ms, core->now.wall_ms);
-        return;
-    }
+    liveness_on_report(&core->liveness, report, core->now.mono_ms, core->now.wall_ms);
     struct bytes body;
     struct bytes frame;
-    if (codec_sessions_build(core->codec_build, report, &body) == 0 &&
-        codec_frame_build(core->codec_build, WIRE_SESSIONS, body, &frame) == 0) {
-        core->ops.send_peer(core->ops.context, core->leader, frame);
+    if (codec_sessions_build(core->codec_build, report, &body) != 0 ||
+        codec_frame_build(core->codec_build, WIRE_SESSIONS, body, &frame) != 0) {
+        return;
+    }
+    /* The leader judges by it; the others show it to whoever asks them for a node or its lease. */
+    for (uint32_t i = 0; i < core->config.peer_count; i++) {
+        if (core->config.peers[i].replica != core->config.replica) {
+            core->ops.send_peer(core->ops.context, core->config.peers[i].replica, frame);
+        }
     }
 }
 
@@ -227,13 +230,45 @@ static bool core_scheduler_fits(void *context, const char *pod_key, const char *
     return fits;
 }
 
+/* For people: one that cannot be made or proposed now is not told.
+ *   uid      the pod must still be this one; NULL: any
+ *   message  NULL: where it was bound to */
+static void core_pod_event(struct cloud_core *core, const char *pod_key, const char *uid,
+                           const char *type, const char *reason, const char *message)
+{
+    struct backend_row row;
+    struct object_put put;
+    struct bytes record;
+    if (core->objects.build_event == NULL) {
+        return;
+    }
+    codec_reset(core->codec_build);
+    store_reader_reset(core_reader(core));
+    bool made = core_row(core, pod_key, &row) == STATUS_OK && row.wish.size > 0 &&
+                codec_object_put_read(core->codec_build, row.wish, &put) == 0 &&
+                (uid == NULL || strcmp(put.object.uid, uid) == 0);
+    if (made && message == NULL) {
+        message = codec_print(core->codec_build, "Successfully assigned %s/%s to %s",
+                              put.object.namespace_, put.object.name, put.object.node_name);
+    }
+    made = made && core->objects.build_event(&core->backend, core->codec_build, &row, type, reason,
+                                             message, &record) == 0;
+    store_reader_reset(core_reader(core));
+    if (made) {
+        (void)forward_submit(core->forward, record, NULL, NULL, 0, core->now.mono_ms);
+    }
+}
+
 static void core_on_bound(void *context, uint64_t tag, int status, int outcome, uint64_t value)
 {
     struct core_verdict *binding = context;
+    const bool accepted = status == 0 && outcome_accepted((enum outcome)outcome);
     (void)tag;
     (void)value;
-    scheduler_on_bound(binding->core->scheduler, binding->name,
-                       status == 0 && outcome_accepted((enum outcome)outcome));
+    scheduler_on_bound(binding->core->scheduler, binding->name, accepted);
+    if (accepted) {
+        core_pod_event(binding->core, binding->name, NULL, "Normal", "Scheduled", NULL);
+    }
     free(binding);
 }
 
@@ -276,7 +311,11 @@ static int core_scheduler_verdict(void *context, const char *pod_key, const char
     };
     const struct verdict verdict = {.uid = uid, .conditions = &condition, .condition_count = 1};
     codec_reset(core->codec_build);
-    return core_submit_verdict(core, pod_key, &verdict, NULL, NULL);
+    const int status = core_submit_verdict(core, pod_key, &verdict, NULL, NULL);
+    if (status == 0 && !scheduled) {
+        core_pod_event(core, pod_key, uid, "Warning", "FailedScheduling", reason);
+    }
+    return status;
 }
 
 /* -- following the state ----------------------------------------------------------------------- */

@@ -11,6 +11,7 @@ struct liveness_node {
     uint64_t replica; /* who holds its session, 0: nobody */
     uint64_t epoch;
     uint64_t lost_ms; /* mono: without a session since */
+    int64_t lost_wall_ms; /* the same in wall time; 0: never had one that we know of */
     enum liveness_verdict verdict;
     bool known;     /* the state has this node; else only a report said its name */
     bool pending;   /* a proposal is under way */
@@ -160,15 +161,13 @@ static void liveness_heard(struct liveness *liveness, uint64_t replica, uint64_t
 void liveness_on_report(struct liveness *liveness, const struct sessions *report, uint64_t now_ms,
                         int64_t wall_ms)
 {
-    if (!liveness->leads) {
-        return;
-    }
     liveness_heard(liveness, report->replica, now_ms, wall_ms);
     for (uint32_t i = 0; i < report->closed_count; i++) {
         struct liveness_node *node = liveness_find(liveness, report->closed[i]);
         if (node != NULL && node->replica == report->replica) {
             node->replica = 0;
             node->lost_ms = now_ms;
+            node->lost_wall_ms = wall_ms;
         }
     }
     for (uint32_t i = 0; i < report->opened_count; i++) {
@@ -186,8 +185,17 @@ void liveness_on_report(struct liveness *liveness, const struct sessions *report
         if (report->full && node->replica == report->replica && !node->mentioned) {
             node->replica = 0;
             node->lost_ms = now_ms;
+            node->lost_wall_ms = wall_ms;
         }
         node->mentioned = false;
+    }
+    /* Deleted nodes are told to the leader only, so others forget nodes without session when there is
+     * no room. */
+    for (uint32_t i = liveness->node_count;
+         i-- > 0 && !liveness->leads && liveness->node_count >= LIMIT_SESSIONS;) {
+        if (liveness->nodes[i]->replica == 0) {
+            liveness_remove_node(liveness, liveness->nodes[i]->name);
+        }
     }
 }
 
@@ -248,7 +256,7 @@ int64_t liveness_seen_ms(const struct liveness *liveness, const char *node)
 {
     const struct liveness_node *entry = liveness_find(liveness, node);
     if (entry == NULL || entry->replica == 0) {
-        return 0;
+        return entry == NULL ? 0 : entry->lost_wall_ms;
     }
     for (uint32_t i = 0; i < liveness->replica_count; i++) {
         if (liveness->replicas[i] == entry->replica) {

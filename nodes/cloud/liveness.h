@@ -1,7 +1,8 @@
 /* Which nodes can be reached: soft state of the leader, verdicts in the log.
  *
  * Heartbeats end in the sessions. Each replica tells the leader which sessions it holds: changes at
- * once, everything every LIVENESS_FULL_MS, so a lost frame heals and a dead replica is noticed. The leader
+ * once, everything every LIVENESS_FULL_MS, so a lost frame heals and a dead replica is noticed. It tells
+ * the others too, for they show it. The leader
  * proposes a VERDICT only when the answer for a node changes: unreachable after grace_ms without a
  * session, reachable as soon as there is one. A new leader knows nothing, so it waits one grace period
  * from its election before it says unreachable of anybody.
@@ -54,7 +55,8 @@ void liveness_set_node(struct liveness *liveness, const char *node, const char *
                        enum liveness_verdict verdict, uint64_t now_ms);
 void liveness_remove_node(struct liveness *liveness, const char *node);
 
-/* What a replica says, ourselves included. Borrowed. Ignored while not leading. */
+/* What a replica says, ourselves included. Borrowed. While not leading it is only shown, by
+ * liveness_seen_ms. */
 void liveness_on_report(struct liveness *liveness, const struct sessions *report, uint64_t now_ms,
                         int64_t wall_ms);
 /* The proposal for this node is over. */
@@ -64,7 +66,8 @@ void liveness_on_verdict(struct liveness *liveness, const char *node, bool reach
  *   answers  mono_ms to come again; UINT64_MAX while not leading */
 uint64_t liveness_run(struct liveness *liveness, uint64_t now_ms);
 
-/* When the replica that serves this node last said so (wall); 0: not since we lead. */
+/* When the replica that serves this node last said so, or its session was seen to end (wall); 0: nobody
+ * has said anything of it yet. */
 int64_t liveness_seen_ms(const struct liveness *liveness, const char *node);
 
 #endif

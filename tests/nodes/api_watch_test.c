@@ -121,6 +121,50 @@ static void test_start(void **state)
     json_decref(list);
 }
 
+/* Claim: what the scheduler says of a pod is an event of that pod, told once however often it is said. */
+static void test_scheduler_event(void **state)
+{
+    struct rig *rig = *state;
+    struct answer watch;
+    json_decref(rig_expect(rig, 201, "POST", "/api/v1/namespaces/default/pods",
+            "{\"metadata\":{\"name\":\"p\"},\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"i\"}]}}"));
+    rig_ask(rig, &watch, "GET",
+            "/api/v1/events?watch=1&resourceVersion=0&fieldSelector=involvedObject.name%3Dp", "");
+    const struct backend *backend = backend_fake_backend(rig->fake);
+    struct codec *codec = codec_create();
+    char key[LIMIT_KEY_BYTES] = "";
+    for (unsigned i = 0; i < 3; i++) {
+        struct bytes record;
+        struct backend_view *view;
+        struct backend_row row;
+        struct record read;
+        uint64_t version;
+        codec_reset(codec);
+        assert_int_equal(backend->view_open(backend->owner, &view, &version), 0);
+        assert_int_equal(backend->view_get(backend->owner, view, bytes_text("/pods/default/p"), &row), 0);
+        assert_int_equal(api_build_event(backend, codec, &row, "Warning", "FailedScheduling",
+                                         i < 2 ? "0/1 nodes" : "0/2 nodes", &record), 0);
+        backend->view_close(backend->owner, view);
+        assert_int_equal(codec_record_read(codec, record, &read), 0);
+        if (i == 1) {
+            assert_string_equal(read.key, key); /* the state refuses it as existing */
+            continue;
+        }
+        (void)snprintf(key, sizeof key, "%s", read.key);
+        backend_fake_propose(rig->fake, &record, 1);
+    }
+    codec_destroy(codec);
+    rig_run(rig);
+    unsigned told = 0;
+    for (const char *at = watch.body.data; (at = strstr(at, "\"ADDED\"")) != NULL; at++) {
+        told++;
+    }
+    assert_int_equal(told, 2);
+    assert_non_null(strstr(watch.body.data, "\"reason\":\"FailedScheduling\""));
+    assert_non_null(strstr(watch.body.data, "\"component\":\"default-scheduler\""));
+    end(&watch);
+}
+
 /* Claim: a watch that begins while news is on its way to the others is told nothing twice. */
 static void test_start_between(void **state)
 {
@@ -420,7 +464,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_rig, close_rig)
-        TEST(test_start), TEST(test_start_between), TEST(test_transitions), TEST(test_bookmarks), TEST(test_expired),
+        TEST(test_start), TEST(test_scheduler_event), TEST(test_start_between), TEST(test_transitions), TEST(test_bookmarks), TEST(test_expired),
         TEST(test_table), TEST(test_slow),        TEST(test_burst),     TEST(test_random),    TEST(test_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

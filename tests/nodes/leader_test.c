@@ -188,7 +188,12 @@ static void test_liveness_judges_slowly_and_once(void **state)
     struct liveness liveness;
     liveness_init(&liveness, &door, 1, 5000);
     assert_int_equal(liveness_run(&liveness, 0), UINT64_MAX);
+    watch_report(&liveness, 2, true, true, 6, 500); /* who does not lead shows it, and judges nobody */
+    assert_int_equal(liveness_seen_ms(&liveness, "edge-1"), 500);
+    assert_int_equal(liveness_run(&liveness, 900), UINT64_MAX);
+    assert_int_equal(watch.proposed, 0);
     liveness_lead(&liveness, 1000);
+    assert_int_equal(liveness_seen_ms(&liveness, "edge-1"), 0);
     liveness_set_node(&liveness, "edge-1", "uid-1", LIVENESS_REACHABLE, 1000);
     liveness_run(&liveness, 5999);
     assert_int_equal(watch.proposed, 0); /* no false verdict by a new leader */
@@ -201,7 +206,9 @@ static void test_liveness_judges_slowly_and_once(void **state)
     liveness_run(&liveness, 16000);
     assert_int_equal(watch.proposed, 0);
 
+    assert_int_equal(liveness_seen_ms(&liveness, "edge-1"), 9000);
     watch_report(&liveness, 3, true, false, 0, 16000); /* gone, by a full report */
+    assert_int_equal(liveness_seen_ms(&liveness, "edge-1"), 16000);
     liveness_run(&liveness, 20999);
     assert_int_equal(watch.proposed, 0);
     liveness_run(&liveness, 21000);

@@ -61,6 +61,12 @@ static int fsm_apply(struct raft_fsm *raft_fsm, const struct raft_buffer *comman
     return 0;
 }
 
+bool raft_fsm_behind(void *context)
+{
+    const struct replica_fsm *fsm = context;
+    return fsm->hooks.behind != NULL && fsm->hooks.behind(fsm->hooks.context);
+}
+
 /* -- taking ------------------------------------------------------------------------------------ */
 
 static int fsm_snapshot(struct raft_fsm *raft_fsm, struct raft_buffer *out_buffers[],

@@ -48,6 +48,8 @@ void raft_fsm_init(struct replica_fsm *fsm, struct raft *raft, const struct repl
                    const struct replica_hooks *hooks,
                    void (*fatal)(void *context, const char *what, int status), void *context);
 
+/* For raft_io_state: see replica_hooks.behind. */
+bool raft_fsm_behind(void *context);
 /* For raft_io_state: must files be fetched before this snapshot can be restored? */
 bool raft_fsm_needs(void *context, const struct manifest *manifest);
 /* Start fetching them; not 0: the replica was ended with a message. */

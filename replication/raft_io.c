@@ -793,8 +793,8 @@ int raft_io_receive(struct replica_io *io, uint64_t from, struct bytes bytes)
     }
     io->counters->received++;
     if (message.type == RAFT_IO_APPEND_ENTRIES && message.append_entries.n_entries > 0 &&
-        io->writes_head != NULL) {
-        io->counters->dropped++; /* the log has no room: as if the network had lost it */
+        (io->writes_head != NULL || io->state.behind(io->state.context))) {
+        io->counters->dropped++; /* no room for it: as if the network had lost it */
         raft_wire_free(&message);
         return 0;
     }

@@ -34,6 +34,8 @@ struct io_put;
 /* What the storage asks of the state, for snapshots of others. */
 struct raft_io_state {
     void *context;
+    /* See replica_hooks.behind. */
+    bool (*behind)(void *context);
     /* Must files be fetched before this snapshot can be restored? */
     bool (*needs)(void *context, const struct manifest *manifest);
     /* Start fetching; not 0: cannot, and the replica has been ended. */

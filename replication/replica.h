@@ -68,6 +68,12 @@ struct replica_hooks {
      */
     void (*apply)(void *context, uint64_t index, uint64_t term, struct bytes command);
 
+    /* Whether the owner keeps so much of what `apply` told it that it must not be told more. As long
+     * as it says so, entries that come from a leader are dropped as if the network had lost them:
+     * the leader offers them again. May be NULL: never.
+     */
+    bool (*behind)(void *context);
+
     /* Role, term or known leader of this replica changed. May be NULL.
      *
      *   leader     0: none is known
@@ -297,7 +303,7 @@ struct replica_counters {
     uint64_t votes_refused;     /* o */
     uint64_t received;
     uint64_t refused; /* malformed, or of a foreign sender */
-    uint64_t dropped; /* appends that came while the log had no room */
+    uint64_t dropped; /* appends that came while the log had no room, or the owner was behind */
     uint64_t snapshots_taken;
     uint64_t snapshots_installed;
 };

@@ -78,6 +78,9 @@ static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starv
 /* Commands proposed and not yet applied, per replica: libraft itself does not bound them. */
 #define LIMIT_PROPOSALS          1024u
 #define LIMIT_PROPOSALS_BYTES    (64u * 1024u * 1024u)
+/* Agreed upon and not yet applied, kept by a replica whose store is slow: above it the replica takes no
+ * more from its leader. What is in flight then comes on top, and at start the tail of the log. */
+#define LIMIT_APPLY_WAITING_BYTES (64u * 1024u * 1024u)
 /* A command that is still taken while disk space is low: deletions, acknowledgements, verdicts. */
 #define LIMIT_RESERVED_COMMAND_BYTES 4096u
 /* Entries in one AppendEntries message (libraft sends a laggard its whole tail at once). */

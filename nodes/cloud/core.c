@@ -116,6 +116,13 @@ static void core_keep_entry(struct cloud_core *core, uint64_t index, struct byte
         core->entries_tail->next = entry;
     }
     core->entries_tail = entry;
+    core->entries_bytes += sizeof *entry + command.size;
+}
+
+/* The store is slower than the group. Its log still is not: what is agreed upon would pile up. */
+static bool core_hook_behind(void *context)
+{
+    return ((struct cloud_core *)context)->entries_bytes > LIMIT_APPLY_WAITING_BYTES;
 }
 
 /* From the middle of raft: apply at once while the budget of the turn lasts, else keep a copy. */
@@ -140,6 +147,7 @@ static void core_apply_waiting(struct cloud_core *core)
         if (core->entries_head == NULL) {
             core->entries_tail = NULL;
         }
+        core->entries_bytes -= sizeof *entry + entry->size;
         free(entry);
     }
 }
@@ -324,6 +332,7 @@ static int core_open_replica(struct cloud_core *core, struct log *log)
     const struct replica_hooks hooks = {
         .context = core,
         .apply = core_hook_apply,
+        .behind = core_hook_behind,
         .leadership = core_hook_leadership,
         .fatal = core_hook_fatal,
         .checkpoint_start = core_hook_checkpoint_start,

@@ -75,6 +75,7 @@ struct cloud_core {
     /* applying */
     struct core_entry *entries_head;
     struct core_entry *entries_tail;
+    uint64_t entries_bytes; /* of those in memory; above LIMIT_APPLY_WAITING_BYTES no more come */
     uint32_t applied_count; /* entries in this run */
     enum cloud_core_space space;
     struct store_reader *stalled; /* the store was full: what is read meanwhile; else NULL */

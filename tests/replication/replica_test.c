@@ -18,6 +18,7 @@
 /* A lone voter, and everything it told. Memory of libraft is not given back after a crash, as in
  * a process that ends; so this test is not for leak checkers. */
 struct fixture {
+    bool behind; /* what hooks.behind answers */
     struct sim sim;
     struct disk_sim disk;
     struct log log;
@@ -485,6 +486,49 @@ static void test_a_copied_store_is_enough(void **state)
     assert_int_equal(f.fatal_status, 0);
 }
 
+static bool on_behind(void *context)
+{
+    const struct fixture *f = context;
+    return f->behind;
+}
+
+/* Claim: while the owner is behind, a follower takes no entries, and takes them when it is not; a
+ * heartbeat is heard all the time. */
+static void test_a_replica_that_is_behind_takes_nothing(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    f.hooks.behind = on_behind;
+    assert_int_equal(boot(&f), 0);
+    uint8_t bytes[8] = {1};
+    struct raft_wire_entry entry = {.term = 3, .type = 1, .data = {bytes, 8}};
+    struct raft_wire append = {
+        .type = 1,
+        .server_id = 2,
+        .server_address = "two",
+        .term = 3,
+        .prev_log_index = 1,
+        .prev_log_term = 1,
+        .leader_commit = 2,
+        .entries = &entry,
+        .entry_count = 1,
+    };
+    f.behind = true;
+    hear(&f, &append);
+    run_for(&f, 100);
+    assert_int_equal(replica_last_index(f.replica), 1);
+    append.entry_count = 0;
+    hear(&f, &append);
+    assert_int_equal(replica_leader(f.replica, NULL), 2);
+    f.behind = false;
+    append.entry_count = 1;
+    hear(&f, &append);
+    run_for(&f, 100);
+    assert_int_equal(replica_last_index(f.replica), 2);
+    assert_int_equal(f.applied_count, 1);
+}
+
 /* Claim: a snapshot that needs files which nobody can fetch, or of another epoch, ends the replica
  * with a sentence, before anything is dropped. */
 static void test_a_snapshot_that_needs_files_is_refused(void **state)
@@ -596,6 +640,7 @@ int main(void)
         cmocka_unit_test(test_one_vote_per_term),
         cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_a_copied_store_is_enough),
+        cmocka_unit_test(test_a_replica_that_is_behind_takes_nothing),
         cmocka_unit_test(test_a_snapshot_that_needs_files_is_refused),
         cmocka_unit_test(test_a_failing_disk_is_the_end),
         cmocka_unit_test(test_a_full_disk_is_not_the_end),

@@ -434,9 +434,15 @@ void hub_on_settled(struct hub *hub, struct hub_mark mark, uint64_t now_ms)
 
 void hub_want_snapshot(struct hub *hub, uint64_t now_ms)
 {
-    (void)now_ms;
     if (hub->state == HUB_ACTIVE && !hub->down.staging) {
-        hub->hold_ms = HUB_SNAPSHOT_MS; /* should they differ again and again */
+        /* Should they differ again and again: a record that this release cannot read does so. */
+        const bool again = hub->snapshot_hold_ms != 0 &&
+                           now_ms - hub->snapshot_wanted_ms < HUB_SNAPSHOT_AGAIN_MS;
+        uint32_t hold_ms = again ? 2 * hub->snapshot_hold_ms : HUB_SNAPSHOT_MS;
+        hold_ms = hold_ms > hub->backoff_ms_max ? hub->backoff_ms_max : hold_ms;
+        hub->snapshot_hold_ms = hold_ms;
+        hub->snapshot_wanted_ms = now_ms;
+        hub->hold_ms = hold_ms;
         hub_close(hub, "snapshot_wanted", "our wishes differ from the cloud's");
     }
 }

@@ -23,7 +23,9 @@
 #define HUB_WELCOME_MS     30000u /* from Hello to Welcome: it takes an agreement in the cloud */
 #define HUB_BACKOFF_MS     500u
 #define HUB_BACKOFF_MS_MAX 30000u
-#define HUB_SNAPSHOT_MS    2000u /* before we come back for a snapshot */
+#define HUB_SNAPSHOT_MS    2000u /* before we come back for a snapshot; doubles up to the largest
+                                    back-off while the next one is wanted soon after, that is: */
+#define HUB_SNAPSHOT_AGAIN_MS 600000u
 #define HUB_STALL_MS       60000u /* what was shipped must be acknowledged: elections take a while */
 #define HUB_RETRY_MS       500u /* before a batch that the log did not take is asked for again */
 
@@ -69,6 +71,8 @@ struct hub {
     uint32_t failures;     /* attempts since a session worked */
     uint64_t due_ms;       /* WAITING: the next attempt; else deadline of the state, 0: none */
     uint32_t hold_ms;      /* what a Bye asked for, at least */
+    uint32_t snapshot_hold_ms;   /* how long we stayed away for the last snapshot; 0: none yet */
+    uint64_t snapshot_wanted_ms; /* and when */
     const char *software;
     const struct pair *labels;
     uint32_t label_count;

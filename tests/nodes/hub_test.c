@@ -380,6 +380,32 @@ static void test_attempts_are_paced(void **state)
     rig_deinit(&rig);
 }
 
+/* Claim: whoever wants one snapshot after the other comes back for them at a doubling distance; after
+ * a long peace at the shortest one again. */
+static void test_snapshots_are_paced(void **state)
+{
+    (void)state;
+    static const uint64_t holds_ms[] = {2000, 4000, 8000, 8000, 2000};
+    struct rig rig;
+    rig_init(&rig);
+    uint64_t now_ms = 0;
+    (void)hub_tick(&rig.hub, now_ms);
+    for (uint32_t i = 0; i < 5; i++) {
+        now_ms += i == 4 ? HUB_SNAPSHOT_AGAIN_MS : 10;
+        hub_on_link_up(&rig.hub, now_ms);
+        const struct welcome welcome = rig_welcome();
+        rig_say_welcome(&rig, &welcome);
+        assert_int_equal(rig.hub.state, HUB_ACTIVE);
+        hub_want_snapshot(&rig.hub, now_ms);
+        hub_want_snapshot(&rig.hub, now_ms); /* said twice, meant once */
+        hub_on_link_down(&rig.hub, now_ms);
+        assert_int_equal(rig.hub.due_ms, now_ms + holds_ms[i]);
+        now_ms = rig.hub.due_ms;
+        (void)hub_tick(&rig.hub, now_ms);
+    }
+    rig_deinit(&rig);
+}
+
 /* Claim: what is shipped starts where Welcome says, acks trim it, silence and a stall end the session. */
 static void test_up_feed_and_deadlines(void **state)
 {
@@ -437,6 +463,7 @@ int main(void)
         cmocka_unit_test(test_down_batches_are_acknowledged_when_settled),
         cmocka_unit_test(test_a_wrong_cloud_is_left),
         cmocka_unit_test(test_attempts_are_paced),
+        cmocka_unit_test(test_snapshots_are_paced),
         cmocka_unit_test(test_up_feed_and_deadlines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

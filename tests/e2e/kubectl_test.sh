@@ -44,6 +44,40 @@ check "describe pod" says "Status:" kube describe pod web -n shop
 check "selector" says pod/web kube get pods -A -l app=web -o name
 check "field selector" says pod/web kube get pods -A --field-selector spec.nodeName=edge-1 -o name
 check "events are listed" kube get events -n shop
+told() { # pod, words...: describe shows an event with each
+    local pod=$1 text word
+    shift
+    text=$(kube describe pod "$pod" -n shop | sed -n '/^Events:/,$p')
+    for word in "$@"; do grep -qF "$word" <<<"$text" || return 1; done
+}
+check "describe tells the life of each container" within 10 told web Scheduled Pulled \
+    "Created container main" "Created container side" "Started container main" "Started container side"
+heard() { [ -n "$(on "$1" get lease edge-1 -n kube-node-lease -o jsonpath='{.spec.renewTime}')" ]; }
+for n in 1 2 3; do check "cloudcore-$n knows when the node was last heard" within 15 heard $n; done
+check "ids name the runtime" says :// kube get pod web -n shop -o jsonpath='{.status.containerStatuses[0].containerID}'
+cat >"$y/odd.yaml" <<Y
+apiVersion: v1
+kind: Pod
+metadata: { name: huge, namespace: shop }
+spec: { containers: [ { name: main, image: "kelp.local/busybox:1", resources: { requests: { cpu: "1000" } } } ] }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: waits, namespace: shop }
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+    - { name: main, image: "kelp.local/busybox:1", command: [sleep, "1000"], envFrom: [ { configMapRef: { name: late } } ] }
+    - { name: side, image: "kelp.local/busybox:1", command: [sleep, "1000"] }
+Y
+kube apply -f "$y/odd.yaml" >/dev/null
+check "an unschedulable pod says why" within 10 told huge FailedScheduling "Insufficient cpu"
+check "a missing environment is visible" within 20 says CreateContainerConfigError kube get pod waits -n shop
+check "and says what is missing" within 10 told waits 'configmap "late" not found' "Started container side"
+kube create configmap late -n shop --from-literal=a=1 >/dev/null
+check "it starts when the config map comes" kube wait --for=condition=Ready pod/waits -n shop --timeout=20s
+kube delete pod huge waits -n shop >/dev/null
+kube delete configmap late -n shop >/dev/null
 watch_sees() {
     kube get configmaps -n shop -w --request-timeout=6s -o name >"$y/watch" 2>&1 &
     local pid=$!

@@ -33,7 +33,7 @@
 #include "nodes/config.h"
 #include "nodes/control.h"
 #include "nodes/logger.h"
-#include "nodes/options.h"
+#include "nodes/program.h"
 #include "nodes/tag_tls.h"
 #include "schemas/check.h"
 #include "schemas/limits.h"
@@ -41,7 +41,6 @@
 #include "statemachine/machine.h"
 #include "statemachine/store.h"
 
-#define EXIT_FATAL 71
 
 struct settings {
     int64_t replica;
@@ -107,6 +106,12 @@ static const struct config_key keys[] = {
      "form of the lines"},
 };
 static const struct config_table table = {keys, sizeof keys / sizeof keys[0]};
+static const struct program program = {
+    .name = "cloudcore",
+    .about = "One member of Kelp's control plane: the Kubernetes API for people, a durable log "
+                 "for every edge node.",
+    .table = &table,
+};
 
 struct group_member {
     char host[256];
@@ -155,12 +160,7 @@ struct cloudcore {
 
 static struct cloud_core_time now(void)
 {
-    uv_timeval64_t wall;
-    uv_gettimeofday(&wall);
-    return (struct cloud_core_time){
-        .mono_ms = uv_hrtime() / 1000000,
-        .wall_ms = wall.tv_sec * 1000 + wall.tv_usec / 1000,
-    };
+    return (struct cloud_core_time){.mono_ms = program_mono_ms(), .wall_ms = program_wall_ms()};
 }
 
 /* -- what the core asks of the world ---------------------------------------------------------- */
@@ -216,7 +216,7 @@ __attribute__((noreturn)) static void on_fatal(void *context, int status, const 
     (void)context;
     logger_error("cloudcore_failed", "status=%d cause=%s reason=%s", status, status_text(status),
                  message);
-    _exit(EXIT_FATAL); /* raft_close may free twice, and nothing unsaved is worth more than a clean end */
+    _exit(PROGRAM_EXIT_FATAL); /* raft_close may free twice, and nothing unsaved is worth more than a clean end */
 }
 
 /* -- work that blocks, in libuv's pool -------------------------------------------------------- */
@@ -474,17 +474,6 @@ static size_t on_report(void *owner, char *buffer, size_t size)
 
 /* -- starting --------------------------------------------------------------------------------- */
 
-__attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    fputs("cloudcore: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    return 1;
-}
-
 static int read_group(struct cloudcore *c)
 {
     bool self = false;
@@ -495,20 +484,20 @@ static int read_group(struct cloudcore *c)
         member->replica = strtoul(item, &end, 10);
         if (end == item || *end != '=' || member->replica == 0 || member->replica > 65535 ||
             config_parse_address(end + 1, member->host, &member->port) != 0) {
-            return refuse("group: \"%s\" is not <replica>=<host>:<port>, such as 1=10.0.0.1:10010",
+            return program_refuse(&program, "group: \"%s\" is not <replica>=<host>:<port>, such as 1=10.0.0.1:10010",
                           item);
         }
         snprintf(member->address, sizeof member->address, "%s", end + 1);
         for (size_t k = 0; k < i; k++) {
             if (c->members[k].replica == member->replica) {
-                return refuse("group: replica %" PRIu64 " is listed twice", member->replica);
+                return program_refuse(&program, "group: replica %" PRIu64 " is listed twice", member->replica);
             }
         }
         self = self || member->replica == (uint64_t)c->settings.replica;
     }
     c->member_count = (uint32_t)c->settings.group.count;
     if (!self) {
-        return refuse("group: replica %" PRIi64 ", which is this one, is not listed",
+        return program_refuse(&program, "group: replica %" PRIi64 ", which is this one, is not listed",
                       c->settings.replica);
     }
     return 0;
@@ -526,7 +515,7 @@ static int open_contexts(struct cloudcore *c)
         link_context_open(LINK_LISTEN_REQUIRE, &files, &c->peer_context, reason) != 0 ||
         link_context_open(LINK_LISTEN_REQUIRE, &files, &c->hub_context, reason) != 0 ||
         link_context_open(LINK_LISTEN_REQUEST, &files, &c->api_context, reason) != 0) {
-        return refuse("%s\n  make certificates with `kelp pki server`, or name others under tls: in "
+        return program_refuse(&program, "%s\n  make certificates with `kelp pki server`, or name others under tls: in "
                       "the configuration", reason);
     }
     const int32_t days = link_context_days(c->hub_context);
@@ -569,7 +558,7 @@ static int open_state(struct cloudcore *c)
     CHECK(c->disk != NULL);
     const int made = disk_make_directory(disk_uv_disk(c->disk), data);
     if (made != 0) {
-        return refuse("cannot make the data directory %s: %s", data, status_text(made));
+        return program_refuse(&program, "cannot make the data directory %s: %s", data, status_text(made));
     }
     snprintf(path, sizeof path, "%s/log", data);
     struct log_options options = {.directory = path,
@@ -578,10 +567,10 @@ static int open_state(struct cloudcore *c)
     struct log_recovery recovery;
     int status = log_open(&c->log, disk_uv_disk(c->disk), &options, &recovery);
     if (status == STATUS_LOCKED) {
-        return refuse("%s is in use by another cloudcore", data);
+        return program_refuse(&program, "%s is in use by another cloudcore", data);
     }
     if (status != 0) {
-        return refuse("the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
+        return program_refuse(&program, "the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
                       "  `kelp log verify %s` shows the damage; rebuild this replica from the others "
                       "rather than mend it", path, status_text(status),
                       recovery.message == NULL ? "" : recovery.message, recovery.path,
@@ -594,7 +583,7 @@ static int open_state(struct cloudcore *c)
 
     snprintf(path, sizeof path, "%s/state", data);
     if (recovery.created && access(path, F_OK) == 0) {
-        return refuse("%s is there, but the log that belongs to it is not: this replica would forget "
+        return program_refuse(&program, "%s is there, but the log that belongs to it is not: this replica would forget "
                       "whom it voted for\n  bring %s/log back, or move %s away and let the others rebuild "
                       "this replica", path, data, data);
     }
@@ -606,7 +595,7 @@ static int open_state(struct cloudcore *c)
     };
     status = store_rocks_open(&store_options, &c->store);
     if (status != 0) {
-        return refuse("the state in %s cannot be opened: %s: %s", path, status_text(status),
+        return program_refuse(&program, "the state in %s cannot be opened: %s: %s", path, status_text(status),
                       store_error(c->store));
     }
     return 0;
@@ -617,7 +606,7 @@ static int open_core(struct cloudcore *c)
     uint32_t boots;
     int status = count_boot(c, &boots);
     if (status != 0) {
-        return refuse("cannot count this start in %s: %s", c->settings.data, status_text(status));
+        return program_refuse(&program, "cannot count this start in %s: %s", c->settings.data, status_text(status));
     }
     struct cloud_core_peer peers[LIMIT_REPLICAS];
     for (uint32_t i = 0; i < c->member_count; i++) {
@@ -660,7 +649,7 @@ static int open_core(struct cloudcore *c)
     char reason[256];
     status = cloud_core_open(&config, &objects, &ops, c->store, &c->log, now(), &c->core, reason);
     if (status != 0) {
-        return refuse("cannot start on %s: %s: %s", c->settings.data, status_text(status), reason);
+        return program_refuse(&program, "cannot start on %s: %s: %s", c->settings.data, status_text(status), reason);
     }
     snprintf(c->cluster, sizeof c->cluster, "%s", cloud_core_report(c->core).cluster);
     c->api = api_open(cloud_core_backend(c->core));
@@ -680,22 +669,22 @@ static int listen_all(struct cloudcore *c)
     if (peers_open(&c->loop, c->peer_context, c->dial_context, s->peer_listen.host,
                    s->peer_listen.port, (uint64_t)s->replica, addresses, c->member_count,
                    &peers_events, c, &c->peers, reason) != 0) {
-        return refuse("peer.listen: %s", reason);
+        return program_refuse(&program, "peer.listen: %s", reason);
     }
     if (hub_open(&c->loop, c->hub_context, s->hub_listen.host, s->hub_listen.port, &hub_events, c,
                  &c->hub, reason) != 0) {
-        return refuse("hub.listen: %s", reason);
+        return program_refuse(&program, "hub.listen: %s", reason);
     }
     if (api_server_open(&c->loop, c->api_context, s->api_listen.host, s->api_listen.port, c->api,
                         &api_events, c, &c->api_server, reason) != 0) {
-        return refuse("api.listen: %s", reason);
+        return program_refuse(&program, "api.listen: %s", reason);
     }
     char path[1024];
     snprintf(path, sizeof path, "%s/control", s->data);
     const char *control = s->control[0] == 0 ? path : s->control;
     const int status = control_open(&c->control, &c->loop, control, on_report, c);
     if (status != 0) {
-        return refuse("control: cannot listen at %s: %s", control, status_text(status));
+        return program_refuse(&program, "control: cannot listen at %s: %s", control, status_text(status));
     }
     c->control_opened = true;
     return 0;
@@ -732,60 +721,21 @@ static int start_loop(struct cloudcore *c)
         c->signals[i].data = c;
         const int status = uv_signal_start(&c->signals[i], on_signal, numbers[i]);
         if (status != 0) {
-            return refuse("cannot watch signals: %s", status_text(status));
+            return program_refuse(&program, "cannot watch signals: %s", status_text(status));
         }
     }
     return 0;
-}
-
-static void print_more(FILE *stream)
-{
-    fputs("\nConfiguration keys (file given by --config, or --set key=value):\n", stream);
-    config_print_help(&table, stream);
 }
 
 int main(int argc, char **argv)
 {
     static struct cloudcore cloudcore;
     struct cloudcore *c = &cloudcore;
-    const char *file = NULL;
-    struct options_list set = {0};
-    bool example = false;
-    const struct options_flag flags[] = {
-        {"config", 'c', OPTIONS_TEXT, &file, "FILE", "configuration to read (YAML)"},
-        {"set", 's', OPTIONS_TEXTS, &set, "KEY=VALUE", "one key, stronger than the file"},
-        {"print-config", 0, OPTIONS_FLAG, &example, NULL, "print a configuration to start from"},
-    };
-    const struct options_command command = {
-        .name = "cloudcore",
-        .about = "One member of Kelp's control plane: the Kubernetes API for people, a durable log "
-                 "for every edge node.",
-        .flags = flags,
-        .flags_count = sizeof flags / sizeof flags[0],
-        .print_more = print_more,
-    };
-    struct options_list words;
-    switch (options_parse(&command, argc, argv, &words)) {
-    case OPTIONS_DONE:
-        return OPTIONS_EXIT_OK;
-    case OPTIONS_USAGE:
-        return OPTIONS_EXIT_USAGE;
-    case OPTIONS_RUN:
-        break;
-    }
-    if (example) {
-        config_print_example(&table, stdout);
-        return OPTIONS_EXIT_OK;
-    }
-    struct config_memory memory;
-    char reason[CONFIG_REASON_BYTES];
-    if (config_load(&table, file, set.items, set.count, &c->settings, &memory, reason) != 0) {
-        refuse("%s\n  `cloudcore --help` lists the keys, `cloudcore --print-config` prints a file to "
-               "start from", reason);
-        return OPTIONS_EXIT_USAGE;
+    const int exit_code = program_begin(&program, argc, argv, &c->settings);
+    if (exit_code != PROGRAM_RUN) {
+        return exit_code;
     }
     logger_set(c->settings.log_level, c->settings.log_format, NULL);
-    umask(0077); /* nothing this process writes is for others */
     raise_file_limit();
     snprintf(c->name, sizeof c->name, "cloudcore-%" PRIi64, c->settings.replica);
     CHECK(uv_loop_init(&c->loop) == 0);

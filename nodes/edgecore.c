@@ -33,14 +33,13 @@
 #include "nodes/edge/volumes_uv.h"
 #include "nodes/logger.h"
 #include "nodes/net/identity_tls.h"
-#include "nodes/options.h"
+#include "nodes/program.h"
 #include "nodes/tag_tls.h"
 #include "schemas/check.h"
 #include "schemas/limits.h"
 #include "statemachine/edge.h"
 #include "statemachine/store.h"
 
-#define EXIT_FATAL 71
 /* The node looks at itself this often; only what changed is recorded. source: KubeEdge
  * nodeStatusUpdateFrequency. */
 #define NODE_STATUS_MS 10000u
@@ -109,6 +108,12 @@ static const struct config_key keys[] = {
      "form of the lines"},
 };
 static const struct config_table table = {keys, sizeof keys / sizeof keys[0]};
+static const struct program program = {
+    .name = "edgecore",
+    .about = "One edge node of Kelp: runs the pods it was given, with the link up or down, and tells "
+                 "the cloud what happened.",
+    .table = &table,
+};
 
 /* Files of a pod that cannot be planned, and why. */
 struct refusal {
@@ -153,12 +158,7 @@ struct edgecore {
 
 static struct pods_time now(void)
 {
-    uv_timeval64_t wall;
-    uv_gettimeofday(&wall);
-    return (struct pods_time){
-        .mono_ms = uv_hrtime() / 1000000,
-        .wall_ms = wall.tv_sec * 1000 + wall.tv_usec / 1000,
-    };
+    return (struct pods_time){.mono_ms = program_mono_ms(), .wall_ms = program_wall_ms()};
 }
 
 /* -- what the core asks of the world ---------------------------------------------------------- */
@@ -307,7 +307,7 @@ __attribute__((noreturn)) static void on_fatal(void *context, int status, const 
     (void)context;
     logger_error("edgecore_failed", "status=%d cause=%s reason=%s", status, status_text(status),
                  message);
-    _exit(EXIT_FATAL);
+    _exit(PROGRAM_EXIT_FATAL);
 }
 
 static void on_node_timer(uv_timer_t *timer);
@@ -481,17 +481,6 @@ static size_t on_report(void *owner, char *buffer, size_t size)
 
 /* -- starting --------------------------------------------------------------------------------- */
 
-__attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    fputs("edgecore: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    return 1;
-}
-
 /* A node is what its certificate says. */
 static int open_identity(struct edgecore *e)
 {
@@ -502,15 +491,15 @@ static int open_identity(struct edgecore *e)
     };
     char reason[IDENTITY_REASON_BYTES];
     if (link_context_open(LINK_DIAL, &files, &e->context, reason) != 0) {
-        return refuse("%s\n  make a certificate with `kelp pki node`, or name another one under tls: "
+        return program_refuse(&program, "%s\n  make a certificate with `kelp pki node`, or name another one under tls: "
                       "in the configuration", reason);
     }
     if (identity_node_of_file(e->settings.certificate, e->node, reason) != 0) {
-        return refuse("%s\n  an edge needs a certificate of CN system:node:<name>: `kelp pki node` "
+        return program_refuse(&program, "%s\n  an edge needs a certificate of CN system:node:<name>: `kelp pki node` "
                       "makes one", reason);
     }
     if (e->settings.node[0] != 0 && strcmp(e->settings.node, e->node) != 0) {
-        return refuse("node: the configuration says \"%s\", the certificate %s is for \"%s\"",
+        return program_refuse(&program, "node: the configuration says \"%s\", the certificate %s is for \"%s\"",
                       e->settings.node, e->settings.certificate, e->node);
     }
     const int32_t days = link_context_days(e->context);
@@ -528,7 +517,7 @@ static int open_state(struct edgecore *e)
     CHECK(e->disk != NULL);
     const int made = disk_make_directory(disk_uv_disk(e->disk), data);
     if (made != 0) {
-        return refuse("cannot make the data directory %s: %s", data, status_text(made));
+        return program_refuse(&program, "cannot make the data directory %s: %s", data, status_text(made));
     }
     snprintf(path, sizeof path, "%s/log", data);
     struct log_options options = {.directory = path, .history_bytes = e->settings.history_bytes};
@@ -536,14 +525,14 @@ static int open_state(struct edgecore *e)
     struct log_recovery recovery;
     int status = log_open(&e->log, disk_uv_disk(e->disk), &options, &recovery);
     if (status == STATUS_LOCKED) {
-        return refuse("%s is in use by another edgecore", data);
+        return program_refuse(&program, "%s is in use by another edgecore", data);
     }
     if (status == STATUS_FOREIGN) {
-        return refuse("%s does not belong to node %s: %s", data, e->node,
+        return program_refuse(&program, "%s does not belong to node %s: %s", data, e->node,
                       recovery.message == NULL ? "another owner" : recovery.message);
     }
     if (status != 0) {
-        return refuse("the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
+        return program_refuse(&program, "the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
                       "  `kelp log verify %s` shows the damage. Pods keep running. To start over, move "
                       "%s away: the cloud sends everything again", path, status_text(status),
                       recovery.message == NULL ? "" : recovery.message, recovery.path,
@@ -561,7 +550,7 @@ static int open_state(struct edgecore *e)
     };
     status = store_rocks_open(&store_options, &e->store);
     if (status != 0) {
-        return refuse("the state in %s cannot be opened: %s: %s", path, status_text(status),
+        return program_refuse(&program, "the state in %s cannot be opened: %s: %s", path, status_text(status),
                       store_error(e->store));
     }
     return 0;
@@ -570,12 +559,12 @@ static int open_state(struct edgecore *e)
 static int open_world(struct edgecore *e)
 {
     if (mkdir(e->settings.root, 0711) != 0 && errno != EEXIST) {
-        return refuse("cannot make the directory of volumes %s: %s", e->settings.root,
+        return program_refuse(&program, "cannot make the directory of volumes %s: %s", e->settings.root,
                       strerror(errno));
     }
     e->runtime = driver_cri_open(&e->loop, e->settings.runtime, e->node);
     if (e->runtime == NULL) {
-        return refuse("runtime.endpoint: \"%s\" is no path of a unix socket", e->settings.runtime);
+        return program_refuse(&program, "runtime.endpoint: \"%s\" is no path of a unix socket", e->settings.runtime);
     }
     struct driver *driver = driver_cri_door(e->runtime);
     driver->owner = e;
@@ -635,14 +624,14 @@ static int open_core(struct edgecore *e)
     char reason[256];
     const int status = edge_core_open(&config, &ops, e->store, &e->log, now(), &e->core, reason);
     if (status != 0) {
-        return refuse("cannot start on %s: %s: %s", e->settings.data, status_text(status), reason);
+        return program_refuse(&program, "cannot start on %s: %s: %s", e->settings.data, status_text(status), reason);
     }
     char path[1024];
     snprintf(path, sizeof path, "%s/control", e->settings.data);
     const char *control = e->settings.control[0] == 0 ? path : e->settings.control;
     const int listening = control_open(&e->control, &e->loop, control, on_report, e);
     if (listening != 0) {
-        return refuse("control: cannot listen at %s: %s", control, status_text(listening));
+        return program_refuse(&program, "control: cannot listen at %s: %s", control, status_text(listening));
     }
     e->control_opened = true;
     return 0;
@@ -664,16 +653,10 @@ static int start_loop(struct edgecore *e)
         e->signals[i].data = e;
         const int status = uv_signal_start(&e->signals[i], on_signal, numbers[i]);
         if (status != 0) {
-            return refuse("cannot watch signals: %s", status_text(status));
+            return program_refuse(&program, "cannot watch signals: %s", status_text(status));
         }
     }
     return 0;
-}
-
-static void print_more(FILE *stream)
-{
-    fputs("\nConfiguration keys (file given by --config, or --set key=value):\n", stream);
-    config_print_help(&table, stream);
 }
 
 int main(int argc, char **argv)
@@ -683,44 +666,11 @@ int main(int argc, char **argv)
     mallopt(M_ARENA_MAX, 1);
     static struct edgecore edgecore;
     struct edgecore *e = &edgecore;
-    const char *file = NULL;
-    struct options_list set = {0};
-    bool example = false;
-    const struct options_flag flags[] = {
-        {"config", 'c', OPTIONS_TEXT, &file, "FILE", "configuration to read (YAML)"},
-        {"set", 's', OPTIONS_TEXTS, &set, "KEY=VALUE", "one key, stronger than the file"},
-        {"print-config", 0, OPTIONS_FLAG, &example, NULL, "print a configuration to start from"},
-    };
-    const struct options_command command = {
-        .name = "edgecore",
-        .about = "One edge node of Kelp: runs the pods it was given, with the link up or down, and tells "
-                 "the cloud what happened.",
-        .flags = flags,
-        .flags_count = sizeof flags / sizeof flags[0],
-        .print_more = print_more,
-    };
-    struct options_list words;
-    switch (options_parse(&command, argc, argv, &words)) {
-    case OPTIONS_DONE:
-        return OPTIONS_EXIT_OK;
-    case OPTIONS_USAGE:
-        return OPTIONS_EXIT_USAGE;
-    case OPTIONS_RUN:
-        break;
-    }
-    if (example) {
-        config_print_example(&table, stdout);
-        return OPTIONS_EXIT_OK;
-    }
-    struct config_memory memory;
-    char reason[CONFIG_REASON_BYTES];
-    if (config_load(&table, file, set.items, set.count, &e->settings, &memory, reason) != 0) {
-        refuse("%s\n  `edgecore --help` lists the keys, `edgecore --print-config` prints a file to "
-               "start from", reason);
-        return OPTIONS_EXIT_USAGE;
+    const int exit_code = program_begin(&program, argc, argv, &e->settings);
+    if (exit_code != PROGRAM_RUN) {
+        return exit_code;
     }
     logger_set(e->settings.log_level, e->settings.log_format, NULL);
-    umask(0077); /* volumes set their own modes; everything else is for nobody */
     CHECK(uv_loop_init(&e->loop) == 0);
     int failed = open_identity(e);
     failed = failed ? failed : open_state(e);

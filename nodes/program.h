@@ -1,0 +1,35 @@
+/* How a long-running program of ours begins: arguments, configuration, log lines, two clocks. */
+#ifndef KELP_NODES_PROGRAM_H
+#define KELP_NODES_PROGRAM_H
+
+#include "nodes/config.h"
+#include "nodes/logger.h"
+
+#define PROGRAM_EXIT_FATAL 71 /* a failure while running that nobody can mend from inside */
+
+struct program {
+    const char *name;  /* "cloudcore"; borrowed for life, as the rest */
+    const char *about; /* for --help */
+    const struct config_table *table;
+};
+
+#define PROGRAM_RUN (-1)
+
+/* Read the arguments (--config FILE, --set KEY=VALUE, --print-config, --help, --version) and from them
+ * the settings. Nothing this process writes is for others from here on (umask 077).
+ *
+ *   settings  the struct that the table speaks of; its texts are lent for the life of the process
+ *   answers   PROGRAM_RUN; otherwise the exit code, everything is said already
+ */
+int program_begin(const struct program *program, int argc, char **argv, void *settings);
+
+/* Say why the program cannot start, to standard error and after its name.
+ *   answers   1, the exit code */
+__attribute__((format(printf, 2, 3))) int program_refuse(const struct program *program,
+                                                         const char *format, ...);
+
+/* Milliseconds: of a clock that never goes back, and since 1970. */
+uint64_t program_mono_ms(void);
+int64_t program_wall_ms(void);
+
+#endif

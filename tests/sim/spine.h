@@ -1,0 +1,270 @@
+/* The whole spine in one deterministic world: three cloud_cores, two edge_cores with the real pod
+ * reconciler, real log, real raft, real feed, over a simulated clock, network, disk, store and
+ * container runtime. One seed is one story.
+ *
+ *      spine.c         arguments, campaigns, canaries
+ *      spine_world.c   time, network, turns; what every process has
+ *      spine_cloud.c   one cloudcore: its ops, start, death, its watch of all changes
+ *      spine_edge.c    one edgecore: its ops, runtime, volumes, start, death
+ *      spine_fault.c   what goes wrong, when
+ *      spine_client.c  users on random replicas, and what they were answered
+ *      spine_check.c   oracles
+ *
+ * A broken oracle ends the process (one per seed) with spine_fail.
+ */
+#ifndef KELP_TESTS_SIM_SPINE_H
+#define KELP_TESTS_SIM_SPINE_H
+
+#include "log/log.h"
+#include "nodes/cloud/core.h"
+#include "nodes/edge/core.h"
+#include "schemas/check.h"
+#include "statemachine/store.h"
+#include "tests/sim/disk_sim.h"
+#include "tests/sim/runtime_sim.h"
+#include "tests/sim/sim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CLOUDS  3u
+#define EDGES   2u
+#define CLIENTS 3u
+#define SECOND  UINT64_C(1000000)
+#define MS      UINT64_C(1000)
+#define WALL_MS INT64_C(1700000000000)
+
+#define SPINE_HEARTBEAT_MS   1000u
+#define SPINE_UNREACHABLE_MS 8000u
+#define SPINE_SETTLE_US      (60 * SECOND) /* after the last fault everything agrees */
+
+#define SPINE_WRITES   4096u
+#define SPINE_VERSIONS 32768u
+#define SPINE_INDEXES  65536u
+#define SPINE_UIDS     2048u
+
+/* One rule broken in the test's own seams: some seed must fail. */
+enum canary {
+    CANARY_NONE,
+    CANARY_SYNC_CLOUD, /* disks of cloudcores answer a sync before it is one */
+    CANARY_SYNC_EDGE,  /* disks of edges do */
+    CANARY_ROW,        /* the store of an edge has lost a row of a flushed batch */
+    CANARY_BOOT,       /* the boot count of a cloudcore does not rise */
+    CANARY_RUNTIME,    /* a listing of the runtime forgets a container that runs */
+    CANARY_REMOVE,     /* somebody removes pods without having asked for it as a client */
+    CANARY_LISTING,    /* a replica tells its watchers one change less */
+    CANARY_STREAM,     /* the link loses a frame in the middle of a connection that goes on, unseen */
+    CANARIES,
+};
+
+/* What may go wrong in a seed. */
+enum profile {
+    PROFILE_ALL,     /* everything */
+    PROFILE_LEADER,  /* the leader dies, one at a time: no node may be called unreachable */
+    PROFILE_EDGE,    /* edges, links and runtimes */
+    PROFILE_NETWORK, /* partitions, loss, slow disks */
+    PROFILE_DEATH,   /* everybody dies, often at once */
+    PROFILES,
+};
+
+struct world;
+
+/* What a cloudcore and an edgecore have in common. */
+struct process {
+    struct world *world;
+    bool is_edge;
+    uint32_t number;
+    char name[16];
+    uint64_t life;   /* 0: dead */
+    uint64_t due_us; /* of its next turn */
+    bool poked;      /* had an input */
+    bool starting;   /* will be started by itself */
+    uint32_t deaths;
+    struct disk_sim disk;
+    struct log log;
+    struct store_sim *store_disk;
+    struct store *store;
+};
+
+struct cloud {
+    struct process process; /* first */
+    struct cloud_core *core;
+    uint32_t boots;
+    uint64_t watched; /* all changes up to this version were told to our watcher */
+    uint64_t digested; /* log index of the last digest of rows */
+    struct cloud_core_peer peers[CLOUDS];
+};
+
+struct connection;
+
+struct edge {
+    struct process process; /* first */
+    struct edge_core *core;
+    struct connection *connection; /* up, NULL: none */
+    uint64_t dials;                /* under way: its number, 0: none */
+    bool dial_given_up;
+    struct runtime_sim runtime;
+    struct runtime_sim_door door;
+    bool sandboxes_died; /* some attempt may never have started */
+    struct codec *codec;
+};
+
+enum fate {
+    FATE_PENDING,
+    FATE_ACCEPTED,
+    FATE_REFUSED,  /* by the state: never happened */
+    FATE_NEVER,    /* the answer promises that it did not happen */
+    FATE_UNKNOWN,
+};
+
+/* One write of a client. */
+struct write {
+    char key[48];
+    char uid[24];   /* of the object; removals of pods: if_uid */
+    uint32_t value; /* unique, label "v" of what was put; its place in world.writes */
+    bool remove;
+    enum fate fate;
+    uint64_t version;
+    uint64_t floor; /* newest version acknowledged to anybody before it began */
+    uint64_t seen;  /* version at which the history shows it */
+};
+
+struct client {
+    struct world *world;
+    uint32_t number;
+    struct codec *codec;
+    uint32_t asks;  /* rises with each question; stale answers are ignored */
+    struct cloud *cloud; /* that was asked, NULL: none under way */
+    uint64_t cloud_life;
+    uint32_t value; /* of the write under way, 0: a read */
+    uint64_t floor; /* of the read under way */
+};
+
+/* One version of the cluster, as the first replica told it. */
+struct version {
+    uint64_t hash; /* 0: not told yet */
+    bool event;    /* of an edge: one that was let go since is not told */
+    bool left_out; /* some watcher was not told */
+    bool removal;  /* an object went */
+};
+
+/* What is known of a pod uid. */
+struct uid {
+    char uid[24];
+    uint32_t node; /* 1 + edge it ran on, 0: none yet */
+    bool removal_asked;
+};
+
+struct world {
+    struct sim sim;
+    uint64_t seed;
+    enum profile profile;
+    enum canary canary;
+    bool verbose;
+    struct cloud clouds[CLOUDS];
+    struct edge edges[EDGES];
+    struct client clients[CLIENTS];
+
+    /* network */
+    bool peer_cut[CLOUDS][CLOUDS];  /* from, to */
+    uint64_t peer_last_us[CLOUDS][CLOUDS];
+    uint32_t peer_loss;             /* per million */
+    bool up_cut[EDGES][CLOUDS];     /* edge -> cloud */
+    bool down_cut[EDGES][CLOUDS];
+    bool tears[EDGES];              /* what a cut holds up is lost, not late */
+    struct connection *connections; /* newest first */
+    uint64_t sessions;
+
+    /* story */
+    bool trouble;  /* faults may happen */
+    bool clients_run;
+    bool idle;     /* a phase in which nobody asks for anything */
+    bool node_gone[EDGES]; /* a client asked for the removal of its Node object */
+    uint32_t faults;
+
+    /* what oracles remember */
+    uint32_t uid_last;
+    struct write writes[SPINE_WRITES];
+    uint32_t write_count; /* place 0 is not used */
+    uint64_t acknowledged; /* newest version acknowledged */
+    struct version versions[SPINE_VERSIONS];
+    uint64_t version_last;
+    uint64_t index_digest[SPINE_INDEXES]; /* of all rows at this log index; 0: nobody looked */
+    struct uid uids[SPINE_UIDS];
+    uint32_t uid_count;
+    struct codec *codec; /* of the oracles */
+
+    /* numbers for the summary */
+    uint64_t accepted, unknown, refused, reads, elections;
+};
+
+/* spine.c: the seed has failed. */
+__attribute__((format(printf, 3, 4), noreturn)) void spine_fail(struct world *world,
+                                                                const char *oracle,
+                                                                const char *format, ...);
+/* A line of the story. */
+__attribute__((format(printf, 3, 4))) void spine_story(struct world *world, const char *who,
+                                                       const char *format, ...);
+
+/* spine_world.c */
+void world_init(struct world *world, uint64_t seed, enum canary canary);
+void world_run_until(struct world *world, uint64_t until_us);
+void world_heal(struct world *world);
+struct cloud_core_time world_cloud_now(const struct world *world);
+struct pods_time world_edge_now(const struct world *world);
+void world_random(struct world *world, void *buffer, size_t size);
+void process_init(struct process *process, struct world *world, bool is_edge, uint32_t number);
+/* Start its next turn at this time, or earlier. */
+void process_wake(struct process *process, uint64_t at_us);
+void process_turn(struct process *process);
+struct disk *process_disk(struct process *process, bool lies);
+/* Dead for `us`, or for good with 0 (until process_start). */
+void process_kill(struct process *process, enum disk_sim_crash how, uint64_t us);
+void process_start(struct process *process);
+void world_cut_edge(struct world *world, uint32_t edge, uint32_t cloud, bool up, bool down);
+void world_mend_edge(struct world *world, uint32_t edge);
+void world_send_peer(struct world *world, uint32_t from, uint32_t to, struct bytes frame);
+void world_dial(struct edge *edge, uint32_t address);
+/* A process has died: its connections break, seen by the others unless it was the power. */
+void world_break_connections(struct process *process, bool silent);
+int connection_send(struct connection *connection, bool up, struct bytes frame);
+bool connection_room(const struct connection *connection, bool up);
+/* One end closes it. */
+void connection_close(struct connection *connection, bool by_edge);
+struct connection *connection_find(struct world *world, uint64_t session);
+
+/* spine_cloud.c */
+void cloud_start(struct cloud *cloud);
+void cloud_die(struct cloud *cloud, enum disk_sim_crash how);
+uint64_t cloud_turn(struct cloud *cloud);
+struct cloud *world_leader(struct world *world);
+struct tag spine_tag(struct bytes key, const struct object *object);
+int spine_build_put(struct codec *codec, uint8_t mode, uint64_t if_version,
+                    const struct object *object, struct bytes *out);
+
+/* spine_edge.c */
+void edge_start(struct edge *edge);
+void edge_die(struct edge *edge, enum disk_sim_crash how);
+uint64_t edge_turn(struct edge *edge);
+
+/* spine_fault.c */
+void faults_begin(struct world *world);
+
+/* spine_client.c */
+void clients_begin(struct world *world);
+void clients_cloud_died(struct world *world, const struct cloud *cloud);
+/* "v" of an object, 0: none. */
+uint32_t object_value(const struct object *object);
+
+/* spine_check.c */
+struct uid *check_uid(struct world *world, const char *uid);
+/* A watcher is told `version` next, after `before`. */
+void check_told(struct cloud *cloud, uint64_t before, uint64_t version);
+void check_change(struct cloud *cloud, const struct backend_change *change);
+void check_digest(struct cloud *cloud);
+/* NULL: everything agrees; otherwise what does not. Lent until the next call. */
+const char *check_converged(struct world *world);
+void check_end(struct world *world);
+
+#endif

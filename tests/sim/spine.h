@@ -39,6 +39,8 @@
 #define SPINE_UNREACHABLE_MS 8000u
 #define SPINE_SETTLE_US      (60 * SECOND) /* after the last fault everything agrees */
 
+#define SPINE_SEGMENT_BYTES  (256u * 1024u) /* small: several in a seed, and soon read */
+
 #define SPINE_WRITES   4096u
 #define SPINE_VERSIONS 32768u
 #define SPINE_INDEXES  65536u
@@ -124,6 +126,7 @@ struct write {
     char uid[24];   /* of the object; removals of pods: if_uid */
     uint32_t value; /* unique, label "v" of what was put; its place in world.writes */
     bool remove;
+    bool ends; /* a put that asks for the end of a pod: it may take it away at once */
     enum fate fate;
     uint64_t version;
     uint64_t floor; /* newest version acknowledged to anybody before it began */
@@ -180,7 +183,7 @@ struct world {
     bool trouble;  /* faults may happen */
     bool clients_run;
     bool idle;     /* a phase in which nobody asks for anything */
-    bool node_gone[EDGES]; /* a client asked for the removal of its Node object */
+    bool node_gone[EDGES]; /* there may be no Node object: not yet, or a client asked for that */
     uint32_t faults;
 
     /* what oracles remember */

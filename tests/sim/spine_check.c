@@ -92,6 +92,20 @@ static void check_verdict(struct world *world, const struct backend_change *chan
     }
 }
 
+/* A node is there again, and nobody's removal of it is still on its way. */
+static void check_node_back(struct world *world, const struct backend_change *change)
+{
+    bool asked = change->before.wish.size > 0 || change->after.wish.size == 0;
+    for (uint32_t i = 1; i <= world->write_count && !asked; i++) {
+        const struct write *write = &world->writes[i];
+        asked = write->remove && bytes_equal_text(change->key, write->key) &&
+                (write->fate == FATE_PENDING || write->fate == FATE_UNKNOWN);
+    }
+    if (!asked) {
+        world->node_gone[change->key.data[change->key.size - 1] - '1'] = false;
+    }
+}
+
 static uint32_t wish_value(struct world *world, struct bytes wish, struct object_put *out)
 {
     if (wish.size == 0) {
@@ -158,12 +172,6 @@ void check_change(struct cloud *cloud, const struct backend_change *change)
         write->seen = change->version;
     }
     if (change->after.wish.size == 0 && change->before.wish.size > 0) {
-        for (uint32_t i = 1; i <= world->write_count; i++) {
-            if (world->writes[i].fate == FATE_ACCEPTED && world->writes[i].remove &&
-                world->writes[i].version == change->version) {
-                world->writes[i].seen = change->version;
-            }
-        }
         if (change_key_begins(change, "/pods/")) {
             check_pod_gone(world, change, &before.object);
         }
@@ -172,6 +180,7 @@ void check_change(struct cloud *cloud, const struct backend_change *change)
     }
     if (change_key_begins(change, "/nodes/")) {
         check_verdict(world, change);
+        check_node_back(world, change);
     }
     version->removal = change->after.wish.size == 0 && change->before.wish.size > 0;
 }
@@ -367,7 +376,8 @@ static void check_writes(struct world *world)
         }
         CHECK(write->version < SPINE_VERSIONS);
         const struct version *version = &world->versions[write->version];
-        if (version->hash == 0 || (write->remove ? !version->removal : write->seen != write->version)) {
+        const bool gone = write->remove || (write->ends && version->removal);
+        if (version->hash == 0 || (gone ? !version->removal : write->seen != write->version)) {
             spine_fail(world, "lost", "%s %s v=%u was acknowledged with version %llu; seen at %llu",
                        write->remove ? "removal of" : "put of", write->key, i,
                        (unsigned long long)write->version, (unsigned long long)write->seen);

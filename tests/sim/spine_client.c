@@ -261,6 +261,7 @@ static void client_touch_pod(struct client *client, struct cloud *cloud,
     object.labels = &label;
     object.label_count = 1;
     if (delete) {
+        write->ends = true;
         object.deletion_time_ms = WALL_MS + (int64_t)(world->sim.now_us / 1000);
         object.deletion_grace_s = (int64_t)sim_below(&world->sim, 3);
     }

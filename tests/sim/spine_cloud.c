@@ -195,7 +195,7 @@ void cloud_start(struct cloud *cloud)
     struct process *process = &cloud->process;
     struct world *world = process->world;
     struct disk *disk = process_disk(process, world->canary == CANARY_SYNC_CLOUD);
-    const struct log_options options = {.directory = "log"};
+    const struct log_options options = {.directory = "log", .segment_bytes = SPINE_SEGMENT_BYTES};
     struct log_recovery recovery;
     int status = log_open(&cloud->process.log, disk, &options, &recovery);
     if (status == 0) {

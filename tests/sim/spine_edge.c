@@ -202,7 +202,7 @@ void edge_start(struct edge *edge)
 {
     struct process *process = &edge->process;
     struct world *world = process->world;
-    const struct log_options options = {.directory = "log"};
+    const struct log_options options = {.directory = "log", .segment_bytes = SPINE_SEGMENT_BYTES};
     struct log_recovery recovery;
     struct disk *disk = process_disk(process, world->canary == CANARY_SYNC_EDGE);
     int status = log_open(&process->log, disk, &options, &recovery);

@@ -594,6 +594,7 @@ void world_init(struct world *world, uint64_t seed, enum canary canary)
         process_init(&world->edges[i].process, world, true, i);
         world->edges[i].codec = codec_create();
         runtime_sim_init(&world->edges[i].runtime, &world->sim);
+        world->node_gone[i] = true; /* until it has registered */
     }
     for (uint32_t i = 0; i < CLOUDS + EDGES; i++) {
         process_start(world_process(world, i));

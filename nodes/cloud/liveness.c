@@ -174,7 +174,10 @@ void liveness_on_report(struct liveness *liveness, const struct sessions *report
         struct liveness_node *node = liveness_enter(liveness, report->opened[i], now_ms);
         if (node != NULL) {
             node->mentioned = true;
-            if (report->epochs[i] >= node->epoch) {
+            /* A Node that was deleted and added again counts its epochs from one: what we heard of the
+             * sessions before is no measure once nobody holds one. */
+            if (node->replica == 0 || node->replica == report->replica ||
+                report->epochs[i] >= node->epoch) {
                 node->replica = report->replica;
                 node->epoch = report->epochs[i];
             }

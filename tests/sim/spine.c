@@ -71,6 +71,32 @@ static void tally_add(uint64_t *to, uint64_t value)
     __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
 }
 
+/* For whoever reads the story of a seed that is stuck. */
+static void explain_stuck(struct world *world)
+{
+    for (uint32_t i = 0; i < EDGES; i++) {
+        const struct edge *edge = &world->edges[i];
+        const struct edge_core_report report = edge_core_report(edge->core);
+        spine_story(world, edge->process.name,
+                    "link=%d applied=%llu pods wanted=%zu running=%zu calls=%zu listed_ms=%llu "
+                    "list_status=%d",
+                    (int)report.link_up, (unsigned long long)report.applied, report.pods.wanted,
+                    report.pods.running, report.pods.calls,
+                    (unsigned long long)report.pods.listed_mono_ms, report.pods.list_status);
+        for (size_t c = 0; c < edge->runtime.container_count; c++) {
+            const struct runtime_sim_container *container = &edge->runtime.containers[c];
+            spine_story(world, edge->process.name, "has %s %s/%s attempt %u state %d exit %d in %s",
+                        container->id, container->pod_uid, container->name, container->attempt,
+                        (int)container->state, container->exit_code, container->sandbox_id);
+        }
+        for (size_t c = 0; c < edge->runtime.sandbox_count; c++) {
+            const struct runtime_sim_sandbox *sandbox = &edge->runtime.sandboxes[c];
+            spine_story(world, edge->process.name, "has sandbox %s %s attempt %u ready %d",
+                        sandbox->id, sandbox->pod_uid, sandbox->attempt, (int)sandbox->ready);
+        }
+    }
+}
+
 static void run_seed(uint64_t seed)
 {
     struct world *world = the_world;
@@ -95,6 +121,7 @@ static void run_seed(uint64_t seed)
         differs = check_converged(world);
     }
     if (differs != NULL) {
+        explain_stuck(world);
         spine_fail(world, "stuck", "%s", differs);
     }
     const uint64_t settle_us = world->sim.now_us - calm_us;

@@ -301,8 +301,11 @@ static const char *pod_differs(struct world *world, const struct object_row *row
                            strcmp(c->name, "b") == 0);
         running += c->state == CONTAINER_RUNNING;
         if (c->state != CONTAINER_RUNNING && !waits && !over) {
-            return explain("%s uid %s on %s: container %s state=%u reason=%s exit=%d", pod->name,
-                           pod->uid, pod->node_name, c->name, c->state, c->reason, c->exit_code);
+            return explain("%s uid %s on %s: container %s state=%u reason=%s exit=%d references "
+                           "there=%d: %.*s",
+                           pod->name, pod->uid, pod->node_name, c->name, c->state, c->reason,
+                           c->exit_code, (int)complete, (int)pod->json.size,
+                           (const char *)pod->json.data);
         }
     }
     const size_t seen = runtime_sim_running(&edge->runtime, pod->uid);

@@ -294,8 +294,8 @@ static const char *pod_differs(struct world *world, const struct object_row *row
     size_t running = 0;
     for (uint32_t i = 0; i < status.container_count; i++) {
         const struct container_status *c = &status.containers[i];
-        const bool waits = c->state == CONTAINER_WAITING &&
-                           (strcmp(c->reason, "CrashLoopBackOff") == 0 || !complete);
+        const bool waits = !complete || (c->state == CONTAINER_WAITING &&
+                                         strcmp(c->reason, "CrashLoopBackOff") == 0);
         const bool over = c->state == CONTAINER_TERMINATED &&
                           (never || status.phase == POD_SUCCEEDED || c->exit_code == 0 ||
                            strcmp(c->name, "b") == 0);

@@ -1,6 +1,7 @@
 /* Both cores, real: three cloudcores (machine, raft, sessions, forwarding, liveness, scheduler) and one
  * edge (log, state, link, pods) over the simulated disk, store, clock and network. Only the container
- * runtime holds and takes nothing. tests/sim/spine* goes further. */
+ * runtime holds and takes nothing. A few named scenarios; chaos, faults of every kind and the runtime are
+ * tests/sim/spine.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@
 #define CLOUDS     3u
 #define LATENCY_US 2000u
 #define TICK_US    5000u
+#define SEGMENT_BYTES (256u * 1024u)
 #define WALL_MS    INT64_C(1700000000000)
 
 struct world;
@@ -367,7 +369,7 @@ static void cloud_on_tick(void *context)
 static void cloud_start(struct cloud *cloud)
 {
     struct world *world = cloud->world;
-    const struct log_options options = {.directory = "log", .segment_bytes = 0};
+    const struct log_options options = {.directory = "log", .segment_bytes = SEGMENT_BYTES};
     struct log_recovery recovery;
     assert_int_equal(log_open(&cloud->log, &cloud->disk.disk, &options, &recovery), 0);
     assert_int_equal(store_sim_open(cloud->store_disk, MACHINE_NAME, MACHINE_FORMAT, &cloud->store),
@@ -581,7 +583,7 @@ static void edge_on_tick(void *context)
 static void edge_start(struct edge *edge)
 {
     struct world *world = edge->world;
-    const struct log_options options = {.directory = "log"};
+    const struct log_options options = {.directory = "log", .segment_bytes = SEGMENT_BYTES};
     struct log_recovery recovery;
     assert_int_equal(log_open(&edge->log, &edge->disk.disk, &options, &recovery), 0);
     assert_int_equal(store_sim_open(edge->store_disk, "edge", EDGE_FORMAT, &edge->store), 0);
@@ -1111,261 +1113,6 @@ static void test_replicas_of_another_cluster_are_not_heard(void **state)
     world_destroy(world);
 }
 
-/* -- chaos ------------------------------------------------------------------------------------- */
-
-#define PODS 4u
-
-/* One writer: the next write begins when the one before is over, so what must be there in the end is
- * the newest acknowledged one, or one after it whose fate was unknown. */
-struct chaos {
-    struct world *world;
-    struct codec *codec;
-    struct written written;
-    bool writing;
-    uint32_t writer; /* the cloudcore that was asked */
-    uint32_t target; /* PODS: the config map */
-    uint32_t value;
-    uint32_t acknowledged[PODS + 1]; /* value of the newest acknowledged write, 0: none */
-    uint32_t newest[PODS + 1];       /* and of the newest one attempted */
-    uint32_t acknowledged_count;
-    uint32_t unknown_count;
-};
-
-static int chaos_build(struct chaos *chaos, struct bytes *out)
-{
-    static const struct reference reference = {.resource = "configmaps", .name = "settings"};
-    codec_reset(chaos->codec);
-    const uint32_t value = chaos->value;
-    if (chaos->target == PODS) {
-        return build_put(chaos->codec, PUT_ANY, 0,
-                         &(struct object){
-                             .kind = "ConfigMap",
-                             .resource = "configmaps",
-                             .namespace_ = "default",
-                             .name = "settings",
-                             .uid = "config-uid",
-                             .json = bytes_text(codec_print(chaos->codec, "{\"v\":%u}", value)),
-                         },
-                         out);
-    }
-    if (value % 3 == 0) { /* forced deletion: a new uid comes under the same name later */
-        struct bytes body;
-        const struct object_remove remove = {.reason = REMOVE_DELETED};
-        assert_int_equal(codec_object_remove_build(chaos->codec, &remove, &body), 0);
-        return codec_record_build(
-            chaos->codec,
-            &(struct record){
-                .kind = RECORD_OBJECT_REMOVE,
-                .key = codec_print(chaos->codec, "/pods/default/pod-%u", chaos->target),
-                .body = body,
-            },
-            out);
-    }
-    const char *name = codec_print(chaos->codec, "pod-%u", chaos->target);
-    const char *uid = codec_print(chaos->codec, "pod-%u-%u", chaos->target, value / 3);
-    const char *json =
-        codec_print(chaos->codec,
-                    "{\"metadata\":{\"name\":\"%s\",\"namespace\":\"default\",\"uid\":\"%s\","
-                    "\"labels\":{\"v\":\"%u\"}},"
-                    "\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"busybox\"}]}}",
-                    name, uid, value);
-    return build_put(chaos->codec, PUT_ANY, 0,
-                     &(struct object){
-                         .kind = "Pod",
-                         .resource = "pods",
-                         .namespace_ = "default",
-                         .name = name,
-                         .uid = uid,
-                         .node_name = "edge-1",
-                         .references = &reference,
-                         .reference_count = 1,
-                         .json = bytes_text(json),
-                     },
-                     out);
-}
-
-static void chaos_write(struct chaos *chaos)
-{
-    struct world *world = chaos->world;
-    if (chaos->writing && chaos->written.done) {
-        chaos->writing = false;
-        if (chaos->written.status == 0 && chaos->written.outcome == BACKEND_ACCEPTED) {
-            chaos->acknowledged[chaos->target] = chaos->newest[chaos->target];
-            chaos->acknowledged_count++;
-        } else if (chaos->written.status != 0) {
-            chaos->unknown_count++;
-        }
-    }
-    struct cloud *cloud = &world->clouds[sim_below(&world->sim, CLOUDS)];
-    if (chaos->writing || cloud->life == 0) {
-        return;
-    }
-    struct bytes record;
-    chaos->target = (uint32_t)sim_below(&world->sim, PODS + 1);
-    chaos->value++;
-    chaos->written = (struct written){0};
-    assert_int_equal(chaos_build(chaos, &record), 0);
-    const struct backend *backend = cloud_core_backend(cloud->core);
-    if (backend->write(backend->owner, record, world_on_written, &chaos->written) == 0) {
-        chaos->newest[chaos->target] = chaos->value;
-        chaos->writing = true;
-        chaos->writer = cloud->number;
-    }
-}
-
-static void chaos_kill_cloud(struct chaos *chaos, struct cloud *cloud)
-{
-    cloud_kill(cloud);
-    /* A write that was waiting there is never answered. */
-    if (chaos->writing && !chaos->written.done && chaos->writer == cloud->number) {
-        chaos->writing = false;
-        chaos->unknown_count++;
-    }
-}
-
-static void chaos_step(struct chaos *chaos)
-{
-    struct world *world = chaos->world;
-    struct cloud *cloud = &world->clouds[sim_below(&world->sim, CLOUDS)];
-    switch (sim_below(&world->sim, 40)) {
-    case 0:
-        if (cloud->life != 0) {
-            chaos_kill_cloud(chaos, cloud);
-        }
-        break;
-    case 1:
-    case 2:
-        if (cloud->life == 0) {
-            cloud_start(cloud);
-        }
-        break;
-    case 3:
-        world_cut(world, sim_chance(&world->sim, 300000));
-        break;
-    case 4:
-        if (world->edge.life != 0) {
-            edge_kill(&world->edge);
-        }
-        break;
-    case 5:
-    case 6:
-        if (world->edge.life == 0) {
-            edge_start(&world->edge);
-        }
-        break;
-    default:
-        chaos_write(chaos);
-        break;
-    }
-    world_run(world, sim_between(&world->sim, 1, 60));
-}
-
-/* What is under a key is the newest acknowledged write, or one attempted after it. */
-static void chaos_check(struct chaos *chaos, uint32_t target)
-{
-    struct object_row row;
-    struct object_put put;
-    char key[64];
-    struct store_reader *reader = store_live(world_leader(chaos->world)->store);
-    snprintf(key, sizeof key, target == PODS ? "/configmaps/default/settings" : "/pods/default/pod-%u",
-             target);
-    const int found = object_get(reader, bytes_text(key), &row);
-    uint32_t value = 0;
-    codec_reset(chaos->codec);
-    if (found == STATUS_OK) {
-        assert_int_equal(codec_object_put_read(chaos->codec, row.parts[PART_WISH].body, &put), 0);
-        const char *text = codec_print(chaos->codec, "%.*s", (int)put.object.json.size,
-                                       (const char *)put.object.json.data);
-        const char *at = strstr(text, "\"v\":");
-        assert_non_null(at);
-        value = (uint32_t)strtoul(at + 4 + strspn(at + 4, "\""), NULL, 10);
-        assert_true(value >= chaos->acknowledged[target]);
-    } else {
-        /* Gone: the newest acknowledged write was a removal, or one after it was. */
-        assert_true(chaos->acknowledged[target] % 3 == 0 ||
-                    chaos->newest[target] > chaos->acknowledged[target]);
-    }
-    store_reader_reset(reader);
-}
-
-/* What differs, for whoever reads a failure. */
-static void world_explain(struct world *world)
-{
-    const struct cloud *leader = world_leader(world);
-    const struct edge_core_report e = edge_core_report(world->edge.core);
-    struct node_row row = {0};
-    if (leader != NULL) {
-        (void)node_get(store_live(leader->store), "edge-1", &row);
-    }
-    print_error("leader %s reachable %d link %d down %llu/%llu/%llu up %llu/%llu/%llu digest %d "
-                "streams %d\n",
-                leader == NULL ? "none" : leader->name, (int)world_is_reachable(world),
-                (int)e.link_up, (unsigned long long)e.down_position,
-                (unsigned long long)row.down_tip, (unsigned long long)row.down_acked,
-                (unsigned long long)e.up_last, (unsigned long long)e.up_acked,
-                (unsigned long long)row.up_position, (int)tag_equal(e.digest, row.digest),
-                (int)(e.down_stream == row.down_stream));
-    for (uint32_t i = 0; i < CLOUDS; i++) {
-        const struct cloud_core_report c = cloud_core_report(world->clouds[i].core);
-        struct cloud_core_session_report s = {0};
-        const bool serves = cloud_core_session_report(world->clouds[i].core, "edge-1", &s);
-        print_error("%s leader %llu applied %llu proposals %u serves %d sent %llu acked %llu\n",
-                    world->clouds[i].name, (unsigned long long)c.leader,
-                    (unsigned long long)c.applied, c.proposals, (int)serves,
-                    (unsigned long long)s.down_sent, (unsigned long long)s.down_acked);
-    }
-}
-
-static bool world_all_up_and_agrees(struct world *world)
-{
-    return world_agrees(world) && world_is_reachable(world);
-}
-
-/* Claim: whatever dies, whenever, and whatever is cut: once there is quiet, acknowledged writes are
- * there, the edge holds exactly what the leader says, everything it said has arrived, and no digest ever
- * differed.
- * Method: seeds (CHAOS_FIRST, CHAOS_COUNT); power losses of any process, cuts, forced deletions, names
- * that return with another uid, checkpoints of small logs. */
-static void test_chaos_ends_in_agreement(void **state)
-{
-    (void)state;
-    const char *first_text = getenv("CHAOS_FIRST");
-    const char *count_text = getenv("CHAOS_COUNT");
-    const uint64_t first = first_text == NULL ? 1000 : strtoull(first_text, NULL, 10);
-    const uint64_t count = count_text == NULL ? 20 : strtoull(count_text, NULL, 10);
-    for (uint64_t seed = first; seed < first + count; seed++) {
-        struct chaos chaos = {.world = world_create(seed), .codec = codec_create()};
-        struct world *world = chaos.world;
-        for (int step = 0; step < 600; step++) {
-            chaos_step(&chaos);
-        }
-        world_cut(world, false);
-        for (uint32_t i = 0; i < CLOUDS; i++) {
-            if (world->clouds[i].life == 0) {
-                cloud_start(&world->clouds[i]);
-            }
-        }
-        if (world->edge.life == 0) {
-            edge_start(&world->edge);
-        }
-        world_run(world, 12000); /* longer than any deadline of a write */
-        if (!world_until(world, world_all_up_and_agrees, 30000)) {
-            world_explain(world);
-            fail_msg("CHAOS_FIRST=%llu: no agreement", (unsigned long long)seed);
-        }
-        if (chaos.acknowledged_count < 20 || edge_core_report(world->edge.core).digest_alarms > 0) {
-            fail_msg("CHAOS_FIRST=%llu: %u acknowledged, %llu alarms", (unsigned long long)seed,
-                     chaos.acknowledged_count,
-                     (unsigned long long)edge_core_report(world->edge.core).digest_alarms);
-        }
-        for (uint32_t target = 0; target <= PODS; target++) {
-            chaos_check(&chaos, target);
-        }
-        codec_destroy(chaos.codec);
-        world_destroy(world);
-    }
-}
-
 /* libraft gives nothing back after a crash of the simulation: its raft_close may free twice. */
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
@@ -1381,7 +1128,6 @@ int main(void)
         cmocka_unit_test(test_loss_of_a_cloudcore_loses_nothing),
         cmocka_unit_test(test_deleted_node_comes_back_clean),
         cmocka_unit_test(test_replicas_of_another_cluster_are_not_heard),
-        cmocka_unit_test(test_chaos_ends_in_agreement),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

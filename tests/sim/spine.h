@@ -225,6 +225,8 @@ struct disk *process_disk(struct process *process, bool lies);
 /* Dead for `us`, or for good with 0 (until process_start). */
 void process_kill(struct process *process, enum disk_sim_crash how, uint64_t us);
 void process_start(struct process *process);
+/* Stop as asked to, end when idle, start again after `us`. */
+void process_leave(struct process *process, uint64_t us);
 void world_cut_edge(struct world *world, uint32_t edge, uint32_t cloud, bool up, bool down);
 void world_mend_edge(struct world *world, uint32_t edge);
 void world_send_peer(struct world *world, uint32_t from, uint32_t to, struct bytes frame);

@@ -538,6 +538,35 @@ static void check_starts(struct world *world, struct edge *edge)
     edge_wishes_close(wishes);
 }
 
+/* What the cloud shows of a pod is what its node said last. */
+static void check_statuses(struct world *world, struct edge *edge)
+{
+    struct store_reader *reader = store_live(world_leader(world)->process.store);
+    const char *key = NULL;
+    struct object_put put;
+    codec_reset(world->codec);
+    struct edge_wishes *wishes = edge_wishes_open(edge->core->machine, "/pods/");
+    while (edge_wishes_next(wishes, world->codec, &key, &put) == STATUS_OK) {
+        struct pod_status said;
+        struct pod_status shown;
+        struct object_row row;
+        struct bytes said_bytes;
+        struct bytes shown_bytes;
+        codec_reset(edge->codec);
+        const int found = object_get(reader, bytes_text(key), &row);
+        if (edge_pod_status_find(edge->core->machine, key, edge->codec, &said) != STATUS_OK ||
+            found != STATUS_OK || row.parts[PART_FACT].body.size == 0 ||
+            codec_pod_status_read(edge->codec, row.parts[PART_FACT].body, &shown) != 0 ||
+            codec_pod_status_build(edge->codec, &said, &said_bytes) != 0 ||
+            codec_pod_status_build(edge->codec, &shown, &shown_bytes) != 0 ||
+            !bytes_equal(said_bytes, shown_bytes)) {
+            spine_fail(world, "status", "%s said something else of %s", edge->process.name, key);
+        }
+        store_reader_reset(reader);
+    }
+    edge_wishes_close(wishes);
+}
+
 void check_end(struct world *world)
 {
     check_writes(world);
@@ -545,5 +574,6 @@ void check_end(struct world *world)
     for (uint32_t i = 0; i < EDGES; i++) {
         check_held(world, &world->edges[i]);
         check_starts(world, &world->edges[i]);
+        check_statuses(world, &world->edges[i]);
     }
 }

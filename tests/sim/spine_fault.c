@@ -44,6 +44,22 @@ static void fault_edge(struct world *world)
                  between(world, 50 * MS, 6 * SECOND));
 }
 
+static void fault_leave(struct world *world)
+{
+    const uint64_t place = below(world, CLOUDS + EDGES);
+    struct process *process = place < CLOUDS ? &world->clouds[place].process
+                                             : &world->edges[place - CLOUDS].process;
+    process_leave(process, between(world, 50 * MS, 3 * SECOND));
+}
+
+static void fault_leave_leader(struct world *world)
+{
+    struct cloud *leader = world_leader(world);
+    if (leader != NULL) {
+        process_leave(&leader->process, between(world, 50 * MS, 3 * SECOND));
+    }
+}
+
 static void fault_everybody(struct world *world)
 {
     fault_all_clouds(world);
@@ -204,20 +220,22 @@ static void fault_idle(struct world *world)
     sim_after(&world->sim, between(world, SECOND, 6 * SECOND), 0, idle_end, world);
 }
 
+#define FAULTS 20u
 typedef void fault(struct world *world);
 
 /* By profile; a fault that comes twice is twice as frequent. */
-static fault *const faults[PROFILES][16] = {
+static fault *const faults[PROFILES][FAULTS] = {
     [PROFILE_ALL] = {fault_cloud, fault_leader, fault_all_clouds, fault_edge, fault_edge,
                      fault_link, fault_link, fault_link, fault_partition, fault_loss, fault_disk,
-                     fault_runtime, fault_runtime, fault_idle, fault_everybody, fault_runtime},
-    [PROFILE_LEADER] = {fault_leader},
+                     fault_runtime, fault_runtime, fault_idle, fault_everybody, fault_runtime,
+                     fault_leave, fault_leave_leader},
+    [PROFILE_LEADER] = {fault_leader, fault_leader, fault_leave_leader},
     [PROFILE_EDGE] = {fault_edge, fault_edge, fault_link, fault_link, fault_link, fault_runtime,
                       fault_runtime, fault_runtime, fault_disk, fault_idle},
     [PROFILE_NETWORK] = {fault_partition, fault_partition, fault_loss, fault_disk, fault_link,
                          fault_link, fault_leader},
     [PROFILE_DEATH] = {fault_cloud, fault_cloud, fault_leader, fault_leader, fault_all_clouds,
-                       fault_everybody, fault_edge, fault_edge, fault_runtime},
+                       fault_everybody, fault_edge, fault_edge, fault_runtime, fault_leave},
 };
 
 static void faults_turn(void *context)
@@ -228,7 +246,7 @@ static void faults_turn(void *context)
     }
     fault *const *choice = faults[world->profile];
     uint64_t count = 0;
-    while (count < 16 && choice[count] != NULL) {
+    while (count < FAULTS && choice[count] != NULL) {
         count++;
     }
     choice[below(world, count)](world);

@@ -123,6 +123,49 @@ void process_kill(struct process *process, enum disk_sim_crash how, uint64_t us)
     }
 }
 
+/* -- leaving --------------------------------------------------------------------------------- */
+
+struct leaving {
+    struct process *process;
+    uint64_t until_us;
+    uint64_t dead_us;
+};
+
+static void process_on_leaving(void *context)
+{
+    struct leaving *leaving = context;
+    struct process *process = leaving->process;
+    struct sim *sim = &process->world->sim;
+    const bool idle = process->is_edge ? edge_core_idle(((struct edge *)process)->core)
+                                       : cloud_core_idle(((struct cloud *)process)->core);
+    if (idle || sim->now_us >= leaving->until_us) {
+        process_kill(process, DISK_SIM_KILL, leaving->dead_us);
+        free(leaving);
+        return;
+    }
+    sim_after(sim, 5 * MS, process->life, process_on_leaving, leaving);
+}
+
+void process_leave(struct process *process, uint64_t us)
+{
+    struct world *world = process->world;
+    if (process->life == 0) {
+        return;
+    }
+    spine_story(world, process->name, "is asked to leave");
+    struct leaving *leaving = malloc(sizeof *leaving); /* lost with a process that dies first */
+    CHECK(leaving != NULL);
+    *leaving = (struct leaving){
+        .process = process, .until_us = world->sim.now_us + 2 * SECOND, .dead_us = us};
+    if (process->is_edge) {
+        edge_core_stop(((struct edge *)process)->core, world_edge_now(world));
+    } else {
+        cloud_core_stop(((struct cloud *)process)->core, world_cloud_now(world));
+    }
+    process->poked = true;
+    sim_after(&world->sim, MS, process->life, process_on_leaving, leaving);
+}
+
 /* -- a disk that lies -------------------------------------------------------------------------- */
 
 static struct disk_ops lying;

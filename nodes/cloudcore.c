@@ -129,6 +129,7 @@ struct cloudcore {
     struct link_context *api_context;
 
     struct group_member members[LIMIT_REPLICAS];
+    struct cloud_core_peer core_peers[LIMIT_REPLICAS]; /* borrowed by the core for life */
     uint32_t member_count;
     char name[32];
 
@@ -608,9 +609,8 @@ static int open_core(struct cloudcore *c)
     if (status != 0) {
         return program_refuse(&program, "cannot count this start in %s: %s", c->settings.data, status_text(status));
     }
-    struct cloud_core_peer peers[LIMIT_REPLICAS];
     for (uint32_t i = 0; i < c->member_count; i++) {
-        peers[i] = (struct cloud_core_peer){c->members[i].replica, c->members[i].address};
+        c->core_peers[i] = (struct cloud_core_peer){c->members[i].replica, c->members[i].address};
     }
     uint64_t seed;
     tag_random(&seed, sizeof seed);
@@ -618,7 +618,7 @@ static int open_core(struct cloudcore *c)
         .replica = (uint64_t)c->settings.replica,
         .boot_count = boots,
         .name = c->name,
-        .peers = peers,
+        .peers = c->core_peers,
         .peer_count = c->member_count,
         .seed = seed,
         .heartbeat_ms = (uint32_t)c->settings.heartbeat_ms,

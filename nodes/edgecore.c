@@ -137,6 +137,7 @@ struct edgecore {
     struct driver_cri *runtime;
     struct node *self;
     bool runtime_known;
+    bool runtime_unready;
     char runtime_name[64];
     struct refusal *refusals; /* told in the next turn */
 
@@ -353,14 +354,34 @@ static const struct uplink_events uplink_events = {
     .on_down = on_down,
 };
 
-/* The name of the one call that is not the core's: who is there? */
+/* The names of the two calls that are not the core's: who is there, and are you ready? */
 #define CALL_VERSION UINT64_MAX
+#define CALL_STATUS  (UINT64_MAX - 1)
 
-static void ask_runtime(struct edgecore *e)
+static void ask_runtime(struct edgecore *e, enum driver_verb verb, uint64_t id)
 {
     struct driver *driver = driver_cri_door(e->runtime);
-    const struct driver_call call = {.verb = DRIVER_VERSION};
-    (void)driver->call(driver, CALL_VERSION, &call); /* refused: asked again with the next look */
+    const struct driver_call call = {.verb = verb};
+    (void)driver->call(driver, id, &call); /* refused: asked again with the next look */
+}
+
+/* Told at once when it changes: nobody should wait for the next look to hear that pods cannot start. */
+static void runtime_said(struct edgecore *e, const struct driver_runtime *runtime)
+{
+    const bool ready = runtime->runtime_ready && runtime->network_ready;
+    char why[256];
+    snprintf(why, sizeof why, "%s%s%s",
+             ready                   ? ""
+             : runtime->runtime_ready ? "container runtime network not ready"
+                                      : "container runtime not ready",
+             ready || runtime->message[0] == 0 ? "" : ": ", ready ? "" : runtime->message);
+    node_set_ready(e->self, ready, why);
+    if (e->runtime_unready == ready) {
+        e->runtime_unready = !ready;
+        logger_line(ready ? LOGGER_INFO : LOGGER_WARN, "runtime_readiness_changed",
+                    "ready=%d reason=%s", ready, why);
+        uv_timer_start(&e->node_timer, on_node_timer, 0, NODE_STATUS_MS);
+    }
 }
 
 static void on_runtime_answer(void *owner, uint64_t id, const struct driver_answer *answer)
@@ -376,6 +397,12 @@ static void on_runtime_answer(void *owner, uint64_t id, const struct driver_answ
             node_set_runtime(e->self, answer->version.runtime_name,
                              answer->version.runtime_version);
             uv_timer_start(&e->node_timer, on_node_timer, 0, NODE_STATUS_MS);
+        }
+        return;
+    }
+    if (id == CALL_STATUS) {
+        if (answer->status == 0) {
+            runtime_said(e, &answer->runtime);
         }
         return;
     }
@@ -422,8 +449,9 @@ static void on_node_timer(uv_timer_t *timer)
         return;
     }
     if (!e->runtime_known) {
-        ask_runtime(e);
+        ask_runtime(e, DRIVER_VERSION, CALL_VERSION);
     }
+    ask_runtime(e, DRIVER_STATUS, CALL_STATUS);
     malloc_trim(0); /* a handshake or a snapshot leaves holes; the heap is small, this takes microseconds */
     const struct edge_core_report report = edge_core_report(e->core);
     if (!report.pods.listed && e->first_looks < NODE_FIRST_LOOKS) {

@@ -17,6 +17,8 @@
 #define NODE_INFO        10u
 
 struct node {
+    bool runtime_unready;
+    char runtime_why[256];
     struct node_options options;
     char ip[INET6_ADDRSTRLEN];
     int64_t cpu_milli;
@@ -213,11 +215,19 @@ static void node_look_conditions(struct node *node, const struct pods_report *po
                    now.wall_ms);
     node_condition(node, 2, "PIDPressure", CONDITION_FALSE, "KubeletHasSufficientPID",
                    "the node has sufficient PID available", now.wall_ms);
-    node_condition(node, 3, "Ready", answers ? CONDITION_TRUE : CONDITION_FALSE,
-                   answers ? "EdgeReady" : "RuntimeNotReady",
-                   answers ? "edge is posting ready status"
-                           : "the container runtime does not answer",
+    const bool ready = answers && !node->runtime_unready;
+    node_condition(node, 3, "Ready", ready ? CONDITION_TRUE : CONDITION_FALSE,
+                   ready ? "EdgeReady" : "RuntimeNotReady",
+                   ready     ? "edge is posting ready status"
+                   : answers ? node->runtime_why
+                             : "the container runtime does not answer",
                    now.wall_ms);
+}
+
+void node_set_ready(struct node *node, bool ready, const char *why)
+{
+    node->runtime_unready = !ready;
+    snprintf(node->runtime_why, sizeof node->runtime_why, "%s", why);
 }
 
 const struct node_status *node_look(struct node *node, const struct pods_report *pods,

@@ -37,6 +37,10 @@ uint32_t node_label_count(const struct node *node);
 /* "containerd://1.6.20", once the runtime has said who it is. Copied. */
 void node_set_runtime(struct node *node, const char *name, const char *version);
 
+/* What the runtime says of itself: a node whose runtime or pod network is not ready is NotReady, with
+ * `why` (copied; "" when there is nothing wrong). Ready until told otherwise. */
+void node_set_ready(struct node *node, bool ready, const char *why);
+
 /* The node as it is now. Lent until the next call. */
 const struct node_status *node_look(struct node *node, const struct pods_report *pods,
                                     struct pods_time now);

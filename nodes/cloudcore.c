@@ -585,8 +585,8 @@ static int open_state(struct cloudcore *c)
     snprintf(path, sizeof path, "%s/state", data);
     if (recovery.created && access(path, F_OK) == 0) {
         return program_refuse(&program, "%s is there, but the log that belongs to it is not: this replica would forget "
-                      "whom it voted for\n  bring %s/log back, or move %s away and let the others rebuild "
-                      "this replica", path, data, data);
+                      "whom it voted for\n  bring %s/log back; or, only while all others are up, move %s "
+                              "away and let them rebuild this replica", path, data, data);
     }
     const struct store_options store_options = {
         .directory = path,

@@ -62,6 +62,10 @@ static_assert(LIMIT_FEED_WINDOW_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest fra
 #define LIMIT_GRPC_MESSAGE_BYTES (16u * 1024u * 1024u)
 static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starve the others");
 
+/* How long new containers wait for what the cloud had for this edge when the session began. A bound, so
+ * that a record that cannot be taken does not stop local life. */
+#define LIMIT_CATCH_UP_MS         10000u
+
 /* -- the cluster ----------------------------------------------------------------------------- */
 
 #define LIMIT_REPLICAS           7u

@@ -168,6 +168,10 @@ static int core_pods_record_attempt(void *context, const char *namespace, const 
                                     const struct pod_attempt *attempt)
 {
     struct edge_core *core = context;
+    const struct edge_meta *meta = edge_machine_meta(core->machine);
+    if (hub_catches_up(&core->hub, meta->down_stream, meta->down_position, core->now.mono_ms)) {
+        return STATUS_FULL; /* asked again: by then its config maps are those of the cloud */
+    }
     struct bytes body;
     codec_reset(core->codec_build);
     const int status = codec_pod_attempt_build(core->codec_build, attempt, &body);

@@ -227,6 +227,12 @@ void hub_on_link_down(struct hub *hub, uint64_t now_ms)
     hub_move(hub, HUB_WAITING, hub_backoff(hub, now_ms));
 }
 
+bool hub_catches_up(const struct hub *hub, uint64_t stream, uint64_t position, uint64_t now_ms)
+{
+    return hub->state == HUB_ACTIVE && now_ms < hub->tip_ms + LIMIT_CATCH_UP_MS &&
+           (stream != hub->tip_stream || position < hub->tip);
+}
+
 static int hub_on_welcome(struct hub *hub, const struct welcome *welcome, uint64_t now_ms)
 {
     const bool resumes = welcome->mode == WELCOME_RESUME;
@@ -249,6 +255,9 @@ static int hub_on_welcome(struct hub *hub, const struct welcome *welcome, uint64
     hub->down_retry_ms = 0;
     hub->up_told = 0;
     hub->up_moved_ms = now_ms;
+    hub->tip_stream = welcome->down_stream;
+    hub->tip = welcome->down_tip;
+    hub->tip_ms = now_ms;
     /* Before a snapshot nothing joins: its END says what stream and position we are at. */
     feed_receiver_init(&hub->down, resumes ? welcome->down_stream : 0,
                        resumes ? hub->hello_down_position : 0);

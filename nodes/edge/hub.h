@@ -87,6 +87,10 @@ struct hub {
     uint64_t hello_down_position;
     uint64_t hello_up_stream;
 
+    uint64_t tip_stream; /* where the cloud stood when it welcomed us */
+    uint64_t tip;
+    uint64_t tip_ms;     /* and when that was */
+
     struct feed_receiver down;
     struct feed_sender up;
     bool ack_pending;
@@ -106,6 +110,11 @@ void hub_init(struct hub *hub, const struct hub_door *door, uint32_t address_cou
               uint32_t backoff_ms_max, const char *software, const struct pair *labels,
               uint32_t label_count);
 void hub_deinit(struct hub *hub);
+
+/* A session is up and has not brought all that the cloud had when it began: a new pod may still miss the
+ * config map that comes behind it. False after LIMIT_CATCH_UP_MS, and whenever there is no session.
+ *   stream, position  of what is applied */
+bool hub_catches_up(const struct hub *hub, uint64_t stream, uint64_t position, uint64_t now_ms);
 
 void hub_on_link_up(struct hub *hub, uint64_t now_ms);
 void hub_on_link_down(struct hub *hub, uint64_t now_ms);

@@ -406,6 +406,30 @@ static void test_snapshots_are_paced(void **state)
     rig_deinit(&rig);
 }
 
+/* Claim: new containers wait until what the cloud had at Welcome is here, never for ever, and never
+ * without a session. */
+static void test_what_the_cloud_had_comes_first(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig);
+    (void)hub_tick(&rig.hub, 0);
+    hub_on_link_up(&rig.hub, 10);
+    struct welcome welcome = rig_welcome();
+    const uint64_t stream = welcome.down_stream;
+    welcome.down_tip += 5;
+    const uint64_t tip = welcome.down_tip;
+    rig_say_welcome(&rig, &welcome);
+    const uint64_t now_ms = rig.hub.tip_ms;
+    assert_true(hub_catches_up(&rig.hub, stream, tip - 1, now_ms));
+    assert_true(hub_catches_up(&rig.hub, stream + 1, tip + 7, now_ms)); /* its snapshot is on its way */
+    assert_false(hub_catches_up(&rig.hub, stream, tip, now_ms));
+    assert_false(hub_catches_up(&rig.hub, stream, tip - 1, now_ms + LIMIT_CATCH_UP_MS));
+    hub_on_link_down(&rig.hub, now_ms + 1);
+    assert_false(hub_catches_up(&rig.hub, stream, tip - 1, now_ms + 1));
+    rig_deinit(&rig);
+}
+
 /* Claim: what is shipped starts where Welcome says, acks trim it, silence and a stall end the session. */
 static void test_up_feed_and_deadlines(void **state)
 {
@@ -464,6 +488,7 @@ int main(void)
         cmocka_unit_test(test_a_wrong_cloud_is_left),
         cmocka_unit_test(test_attempts_are_paced),
         cmocka_unit_test(test_snapshots_are_paced),
+        cmocka_unit_test(test_what_the_cloud_had_comes_first),
         cmocka_unit_test(test_up_feed_and_deadlines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,7 +42,7 @@ DOORS = {
 }
 
 TOP = {"meson.build", "meson_options.txt", "README.md", "LICENSE", *ROOMS}
-MACHINE = re.compile(r"(/work/(main|wt-|shared)|/tmp/kelp/)")
+MACHINE = re.compile(r"/home/\w+/")
 
 breaches = []
 

@@ -67,6 +67,8 @@ static unsigned checks;
 static void fail(const char *claim, int line)
 {
     printf("FAILED line %d: %s\n", line, claim);
+    printf("  last answer status=%d exit=%d out=%s\n", real.answer_status, real.exit_code,
+           real.out);
     for (uint32_t i = 0; real.has_status && i < real.status.container_count; i++) {
         const struct container_status *container = &real.status.containers[i];
         printf("  %s state=%d reason=%s message=%s restarts=%u exit=%d\n", container->name,
@@ -350,6 +352,18 @@ static const char *cat(const char *name, const char *path)
     return inside(name, "cat", path, NULL);
 }
 
+/* Running, and its command has come so far that SIGTERM ends it as written below. */
+static bool ready(const char *name)
+{
+    if (!runs(name)) {
+        return false;
+    }
+    if (!real.fake) {
+        cat(name, "/ready");
+    }
+    return real.fake || (real.answer_status == 0 && real.exit_code == 0);
+}
+
 static size_t listed(void)
 {
     ask(&(const struct driver_call){.verb = DRIVER_LIST});
@@ -370,7 +384,7 @@ static void story_start(void)
     agent_start(true);
     ask(&(const struct driver_call){.verb = DRIVER_VERSION});
     printf("runtime %s\n", real.out);
-    WAIT(60, runs("a") && runs("b"));
+    WAIT(60, ready("a") && ready("b"));
     EXPECT(real.status.phase == POD_RUNNING);
     EXPECT(real.status.pod_ip[0] != 0);
     const char *env = inside("a", "env", NULL, NULL);
@@ -446,7 +460,7 @@ static void story_missing_image(void)
     EXPECT(container("a")->restart_count == 0);
     memcpy(real.wish, before, sizeof before);
     tell();
-    WAIT(30, runs("a") && container("a")->restart_count == 1);
+    WAIT(30, container("a")->restart_count == 1 && ready("a") && ready("b"));
 }
 
 static void story_deletion(void)
@@ -502,7 +516,8 @@ int main(int argc, char **argv)
                                    .record_event = door_event,
                                    .lookup = {.find = door_find}};
     snprintf(real.configmap, sizeof real.configmap, "{\"data\":{\"color\":\"blue\"}}");
-#define LOOP "\"command\":[\"sh\",\"-c\",\"trap 'exit 7' TERM; while :; do sleep 0.1; done\"]"
+#define LOOP                                                                                       \
+    "\"command\":[\"sh\",\"-c\",\"trap 'exit 7' TERM; : >/ready; while :; do sleep 0.1; done\"]"
     snprintf(
         real.wish, sizeof real.wish,
         "{\"metadata\":{\"name\":\"web\",\"namespace\":\"default\",\"uid\":\"uid-1\",\"labels\":{"

@@ -572,7 +572,7 @@ int log_truncate(struct log *log, struct log_request *request, uint64_t index)
 
 int log_reset(struct log *log, struct log_request *request, uint64_t index)
 {
-    CHECK(index > 0);
+    CHECK(index > 0 && index < LOG_INDEX_MAX);
     return log_void(log, request, LOG_REQUEST_RESET, index, 1);
 }
 

@@ -49,6 +49,10 @@ enum log_type {
     LOG_TYPE_UP = 33,   /* edge: Records that happened here */
 };
 
+/* Indexes are below: at a billion frames a second that is a century. A file that names more is
+ * damaged. */
+#define LOG_INDEX_MAX (UINT64_C(1) << 62)
+
 /* What to append as one frame. */
 struct log_entry {
     uint64_t term;
@@ -237,7 +241,7 @@ int log_truncate(struct log *log, struct log_request *request, uint64_t index);
 /* Drop all frames, history included; the next append receives `index`. For a snapshot that was
  * installed. As log_truncate otherwise.
  *
- *   index      at least 1
+ *   index      1 .. LOG_INDEX_MAX - 1
  */
 int log_reset(struct log *log, struct log_request *request, uint64_t index);
 

@@ -78,6 +78,12 @@ static int scan_refuse(struct log_scan *scan, int status, uint64_t sequence, uin
     return status;
 }
 
+/* Counting up from the highest index there may be never wraps to 0, which means none. */
+static bool index_fits(uint64_t index)
+{
+    return index > 0 && index < LOG_INDEX_MAX;
+}
+
 /* Take one alive frame into the view. */
 static int scan_frame(struct log_scan *scan, const struct segment_frame *frame, uint64_t sequence,
                       struct inspect_segment *out)
@@ -85,8 +91,11 @@ static int scan_frame(struct log_scan *scan, const struct segment_frame *frame, 
     const uint64_t next = scan->extents.index_next;
     scan->marked = false;
     if (frame->type >= LOG_TYPE_OWNER) {
-        const int status =
-            extents_add(&scan->extents, frame->index, sequence, frame->offset, frame->disk_bytes);
+        int status = STATUS_CORRUPT;
+        if (index_fits(frame->index)) {
+            status = extents_add(&scan->extents, frame->index, sequence, frame->offset,
+                                 frame->disk_bytes);
+        }
         if (status == STATUS_CORRUPT) {
             return scan_refuse(scan, status, sequence, frame->offset,
                                "a frame does not have the index that must come next");
@@ -100,7 +109,7 @@ static int scan_frame(struct log_scan *scan, const struct segment_frame *frame, 
     }
     switch ((enum log_type)frame->type) {
     case LOG_TYPE_TRUNCATE:
-        if (frame->index == 0 || (next != 0 && frame->index > next)) {
+        if (!index_fits(frame->index) || (next != 0 && frame->index > next)) {
             return scan_refuse(scan, STATUS_CORRUPT, sequence, frame->offset,
                                "a truncation names a frame that was never there");
         }
@@ -109,7 +118,7 @@ static int scan_frame(struct log_scan *scan, const struct segment_frame *frame, 
         out->truncations++;
         return 0;
     case LOG_TYPE_RESET:
-        if (frame->index == 0) {
+        if (!index_fits(frame->index)) {
             return scan_refuse(scan, STATUS_CORRUPT, sequence, frame->offset,
                                "a reset names no index");
         }
@@ -119,7 +128,7 @@ static int scan_frame(struct log_scan *scan, const struct segment_frame *frame, 
         return 0;
     case LOG_TYPE_SEAL:
     case LOG_TYPE_MARK:
-        if (frame->index == 0 || (next != 0 && frame->index != next)) {
+        if (!index_fits(frame->index) || (next != 0 && frame->index != next)) {
             return scan_refuse(scan, STATUS_CORRUPT, sequence, frame->offset,
                                "a mark does not have the index that must come next");
         }

@@ -207,6 +207,12 @@ int log_scan_segment(struct log_scan *scan, struct segment_reader *reader,
             return scan_refuse(scan, STATUS_CORRUPT, sequence, frame.offset,
                                "a frame belongs to no batch");
         }
+        if (frame.type != LOG_TYPE_SEAL &&
+            frame.offset + frame.disk_bytes + SEGMENT_FRAME_HEADER_BYTES > out->size_bytes) {
+            /* log_place never writes one: no more frames could follow, here or in the next segment */
+            return scan_refuse(scan, STATUS_CORRUPT, sequence, frame.offset,
+                               "a frame leaves no room for the end of its segment");
+        }
         batch = frame.batch;
         status = scan_frame(scan, &frame, sequence, out);
         if (status != 0) {

@@ -23,14 +23,16 @@ struct disk_sim_node {
     size_t seen_size;
     struct pending *pending; /* oldest first */
     struct pending **pending_tail;
-    bool marked; /* for nodes_sweep */
+    bool forgot;                /* a sync failed: seen holds what never reaches the platter */
+    bool marked;                /* for nodes_sweep */
+    struct disk_sim_node *copy; /* for disk_sim_clone */
 };
 
-enum change { NAME, CREATED, RENAMED, UNLINKED };
+enum change_kind { NAME, CREATED, RENAMED, UNLINKED };
 
 struct disk_sim_name {
     struct disk_sim_name *next;
-    enum change kind;           /* NAME in names_seen and names_durable */
+    enum change_kind kind;      /* NAME in names_seen and names_durable */
     struct disk_sim_node *node; /* NAME, CREATED */
     char path[PATH_BYTES];
     char path_new[PATH_BYTES]; /* RENAMED */
@@ -74,9 +76,23 @@ static int operation(struct disk_sim *disk)
     return 0;
 }
 
+/* The same for what changes something. */
+static int change(struct disk_sim *disk)
+{
+    if (disk->on_change != NULL && !disk->halted) {
+        disk->on_change(disk->on_change_context);
+    }
+    return operation(disk);
+}
+
 static int operation_on(struct disk_sim *disk, const struct disk_file *file)
 {
     return file->dead ? -EIO : operation(disk);
+}
+
+static int change_on(struct disk_sim *disk, const struct disk_file *file)
+{
+    return file->dead ? -EIO : change(disk);
 }
 
 /* -- names ----------------------------------------------------------------------------------- */
@@ -133,7 +149,7 @@ static void change_apply(struct disk_sim_name **list, const struct disk_sim_name
     }
 }
 
-static void change_note(struct disk_sim *disk, enum change kind, const char *path,
+static void change_note(struct disk_sim *disk, enum change_kind kind, const char *path,
                         const char *path_new, struct disk_sim_node *node)
 {
     struct disk_sim_name **at = &disk->changes;
@@ -267,6 +283,9 @@ static void node_sync(struct disk_sim_node *node)
 /* The machine stopped: what of the pending writes is on the platter? */
 static void node_crash(struct disk_sim *disk, struct disk_sim_node *node, uint32_t keep_per_million)
 {
+    if (node->pending == NULL && !node->forgot && node->seen_size == node->platter_size) {
+        return; /* most are at rest */
+    }
     if (node->seen_size > node->platter_size && sim_chance(disk->sim, keep_per_million)) {
         grow(&node->platter, &node->platter_size, node->seen_size);
     }
@@ -283,6 +302,7 @@ static void node_crash(struct disk_sim *disk, struct disk_sim_node *node, uint32
         }
     }
     pending_free(node);
+    node->forgot = false;
     node->seen = must(realloc(node->seen, node->platter_size + 1));
     node->seen_size = node->platter_size;
     if (node->platter_size > 0) {
@@ -348,7 +368,7 @@ static int sim_open(struct disk *base, const char *path, enum disk_open mode,
                     struct disk_file **out_file)
 {
     struct disk_sim *disk = sim_of(base);
-    const int status = operation(disk);
+    const int status = mode == DISK_OPEN_CREATE ? change(disk) : operation(disk);
     if (status != 0) {
         return status;
     }
@@ -410,7 +430,7 @@ static int write_or_zero(struct disk_sim *disk, struct disk_file *file, uint64_t
                          const uint8_t *data, size_t size)
 {
     const bool was_halted = disk->halted || file->dead;
-    const int status = operation_on(disk, file);
+    const int status = change_on(disk, file);
     if (status != 0) {
         if (!was_halted) { /* the call was cut short, it did not fail to happen */
             node_write(file->node, offset, data, (size_t)sim_below(disk->sim, size + 1));
@@ -440,17 +460,21 @@ static int sim_zero(struct disk *base, struct disk_file *file, uint64_t offset, 
 static int sim_sync(struct disk *base, struct disk_file *file)
 {
     struct disk_sim *disk = sim_of(base);
-    const int status = operation_on(disk, file);
+    const bool was_halted = disk->halted || file->dead;
+    const int status = change_on(disk, file);
     if (status == 0) {
         node_sync(file->node);
         disk->syncs++;
+    } else if (disk->fail_forgets && !was_halted && !disk->halted) {
+        pending_free(file->node);
+        file->node->forgot = true;
     }
     return status;
 }
 
 static int sim_truncate(struct disk *base, struct disk_file *file, uint64_t size)
 {
-    const int status = operation_on(sim_of(base), file);
+    const int status = change_on(sim_of(base), file);
     if (status != 0) {
         return status;
     }
@@ -465,7 +489,7 @@ static int sim_truncate(struct disk *base, struct disk_file *file, uint64_t size
 static int sim_rename(struct disk *base, const char *path, const char *path_new)
 {
     struct disk_sim *disk = sim_of(base);
-    const int status = operation(disk);
+    const int status = change(disk);
     if (status != 0) {
         return status;
     }
@@ -479,7 +503,7 @@ static int sim_rename(struct disk *base, const char *path, const char *path_new)
 static int sim_unlink(struct disk *base, const char *path)
 {
     struct disk_sim *disk = sim_of(base);
-    const int status = operation(disk);
+    const int status = change(disk);
     if (status == 0 && *name_find(&disk->names_seen, path) != NULL) {
         change_note(disk, UNLINKED, path, NULL, NULL);
     }
@@ -496,7 +520,7 @@ static bool path_in_directory(const char *path, const char *directory)
 static int sim_sync_directory(struct disk *base, const char *path)
 {
     struct disk_sim *disk = sim_of(base);
-    const int status = operation(disk);
+    const int status = change(disk);
     if (status != 0) {
         return status;
     }
@@ -601,6 +625,62 @@ void disk_sim_init(struct disk_sim *disk, struct sim *sim)
     }
 }
 
+/* -- copies ---------------------------------------------------------------------------------- */
+
+static uint8_t *copy_of(const uint8_t *data, size_t size)
+{
+    uint8_t *copy = must(malloc(size + 1));
+    if (size > 0) {
+        memcpy(copy, data, size);
+    }
+    return copy;
+}
+
+static struct disk_sim_node *node_clone(const struct disk_sim_node *node)
+{
+    struct disk_sim_node *copy = must(calloc(1, sizeof *copy));
+    copy->platter_size = node->platter_size;
+    copy->platter = copy_of(node->platter, node->platter_size);
+    copy->seen_size = node->seen_size;
+    copy->seen = copy_of(node->seen, node->seen_size);
+    copy->forgot = node->forgot;
+    copy->pending_tail = &copy->pending;
+    for (const struct pending *write = node->pending; write != NULL; write = write->next) {
+        struct pending *again = must(malloc(sizeof *again + write->size));
+        memcpy(again, write, sizeof *again + write->size);
+        again->next = NULL;
+        *copy->pending_tail = again;
+        copy->pending_tail = &again->next;
+    }
+    return copy;
+}
+
+static void names_clone(struct disk_sim_name **at, const struct disk_sim_name *name)
+{
+    for (; name != NULL; name = name->next) {
+        struct disk_sim_name *copy = must(malloc(sizeof *copy));
+        *copy = *name;
+        copy->next = NULL;
+        copy->node = name->node == NULL ? NULL : name->node->copy;
+        *at = copy;
+        at = &copy->next;
+    }
+}
+
+void disk_sim_clone(struct disk_sim *copy, struct sim *sim, const struct disk_sim *disk)
+{
+    disk_sim_init(copy, sim);
+    for (struct disk_sim_node *node = disk->nodes; node != NULL; node = node->next) {
+        node->copy = node_clone(node);
+        node->copy->next = copy->nodes;
+        copy->nodes = node->copy;
+    }
+    names_clone(&copy->names_seen, disk->names_seen);
+    names_clone(&copy->names_durable, disk->names_durable);
+    names_clone(&copy->changes, disk->changes);
+    nodes_sweep(copy); /* a file that only its owner had open is nobody's here */
+}
+
 static void files_free(struct disk_file **list)
 {
     while (*list != NULL) {
@@ -653,6 +733,7 @@ static void lane_crash(struct disk_sim *disk, uint32_t number)
 void disk_sim_crash(struct disk_sim *disk, enum disk_sim_crash how)
 {
     disk->fail_at = 0;
+    disk->on_change = NULL;
     for (uint32_t i = 0; i < DISK_LANES; i++) {
         lane_crash(disk, i);
     }
@@ -674,6 +755,9 @@ void disk_sim_crash(struct disk_sim *disk, enum disk_sim_crash how)
         break;
     case DISK_SIM_POWER_KEEP:
         keep_per_million = 1000000;
+        break;
+    case DISK_SIM_POWER_TEAR:
+        keep_per_million = (uint32_t)sim_between(disk->sim, 1, 999999);
         break;
     case DISK_SIM_POWER: {
         const uint64_t kind = sim_below(disk->sim, 4);

@@ -29,6 +29,7 @@ enum disk_sim_crash {
     DISK_SIM_POWER,      /* the machine ends: pending writes and names are dropped, kept or torn */
     DISK_SIM_POWER_DROP, /* all that is pending is lost */
     DISK_SIM_POWER_KEEP, /* all that is pending is there */
+    DISK_SIM_POWER_TEAR, /* some is there, some is not */
 };
 
 struct disk_sim_node; /* one file: platter, pending writes */
@@ -51,9 +52,16 @@ struct disk_sim {
         fail_at;     /* the operation with this number fails (counted like `operations`); 0: none */
     int fail_status; /* with this; a failing write leaves a random part of itself */
     bool fail_for_good; /* and all after it too */
-    bool halted;        /* every operation answers -EIO without effect: about to crash */
-    uint64_t halt_at;   /* operation that halts the disk before it takes effect; 0: none */
-    uint64_t syncs;     /* of files, that succeeded */
+    bool
+        fail_forgets; /* a sync that fails: what was pending is seen until the power goes, and no later
+                           sync brings it to the platter (Linux marks such pages clean) */
+    bool halted;      /* every operation answers -EIO without effect: about to crash */
+    uint64_t halt_at; /* operation that halts the disk before it takes effect; 0: none */
+    uint64_t syncs;   /* of files, that succeeded */
+
+    /* Called before every operation that changes something takes effect; NULL: nobody looks. */
+    void (*on_change)(void *context);
+    void *on_change_context;
 
     struct disk_sim_node *nodes; /* the rest is disk_sim.c's own */
     struct disk_sim_name *names_seen;
@@ -71,6 +79,14 @@ struct disk_sim {
 
 void disk_sim_init(struct disk_sim *disk, struct sim *sim);
 void disk_sim_deinit(struct disk_sim *disk);
+
+/* Make another disk with what this one holds now, pending writes and names included. Open files, jobs
+ * and faults stay behind.
+ *
+ *   copy       as for disk_sim_init
+ *   sim        the world it lives in: its clock and its chance
+ */
+void disk_sim_clone(struct disk_sim *copy, struct sim *sim, const struct disk_sim *disk);
 
 /* Bytes of all files, those still open included. */
 uint64_t disk_sim_used_bytes(const struct disk_sim *disk);

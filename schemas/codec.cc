@@ -274,11 +274,23 @@ template <typename Table> const Table *root_of(struct bytes from, int *status)
 /* Fills structs; remembers whether anything was not as it must be. */
 struct reader {
     struct codec *c;
+    size_t left; /* of the bytes that are read: parts that share bytes would add up to more, and a
+                    few megabytes would unfold into terabytes of work */
     bool good = true;
+
+    bool take(size_t size)
+    {
+        good = good && size <= left;
+        left -= good ? size : 0;
+        return good;
+    }
 
     const char *text(const String *from)
     {
         if (from == nullptr) {
+            return "";
+        }
+        if (!take(from->size())) {
             return "";
         }
         if (memchr(from->Data(), 0, from->size()) != nullptr) {
@@ -290,7 +302,8 @@ struct reader {
 
     struct bytes blob(const Vector<uint8_t> *from)
     {
-        return from == nullptr ? bytes_of(nullptr, 0) : bytes_of(from->Data(), from->size());
+        return from == nullptr || !take(from->size()) ? bytes_of(nullptr, 0)
+                                                      : bytes_of(from->Data(), from->size());
     }
 
     /* Bodies and records inside others are read in place, so their alignment is part of the form. */
@@ -396,7 +409,7 @@ struct reader {
         if (t == nullptr) {                                                                        \
             return status;                                                                         \
         }                                                                                          \
-        reader r{c};                                                                               \
+        reader r{c, from.size};                                                                    \
         struct noun v = {};                                                                        \
         __VA_ARGS__ if (!r.good)                                                                   \
         {                                                                                          \
@@ -821,7 +834,7 @@ int codec_frame_read(struct codec *c, struct bytes from, uint16_t *out_kind, str
         return STATUS_MALFORMED;
     }
     const auto *frame = flatbuffers::GetRoot<fb::Frame>(from.data);
-    reader r{c};
+    reader r{c, from.size};
     const struct bytes body = r.aligned(frame->body());
     if (!r.good) {
         return STATUS_MALFORMED;

@@ -14,8 +14,8 @@
  * as "". Lists are an array and a count; build takes NULL with 0.
  *
  * Every read verifies all bytes first (offsets, alignment, depth, termination, no NUL inside text,
- * enum ranges where a switch will be made on them) and answers STATUS_MALFORMED, or
- * STATUS_TOO_LARGE for more than LIMIT_FRAME_BYTES; *out is then untouched. The bytes given to read
+ * enum ranges where a switch will be made on them, no bytes that two parts share) and answers
+ * STATUS_MALFORMED, or STATUS_TOO_LARGE for more than LIMIT_FRAME_BYTES; *out is then untouched. The bytes given to read
  * must be 8-byte aligned (CHECKed): frames of the log and bodies inside records are. For bytes at
  * an odd place there is codec_aligned.
  *

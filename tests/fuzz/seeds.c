@@ -1,8 +1,10 @@
-/* Makes what the kept corpora of fuzz_codec and fuzz_log began with, by the real encoders:
+/* Makes what the kept corpora of fuzz_codec, fuzz_log and fuzz_peer began with, by the real encoders:
  *
- *     seeds codec|log DIRECTORY
+ *     seeds codec|log|peer DIRECTORY
  */
 #include "log/log.h"
+#include "replication/manifest.h"
+#include "replication/raft_wire.h"
 #include "schemas/check.h"
 #include "schemas/codec.h"
 #include "tests/fuzz/fuzz_codec.h"
@@ -278,6 +280,84 @@ static void seeds_log(void)
     sim_deinit(&sim);
 }
 
+/* -- a peer ---------------------------------------------------------------------------------- */
+
+static void seed_raft(struct codec *codec, const char *name, const struct raft_message *message,
+                      unsigned count)
+{
+    const struct raft_server sender = {.id = 1, .address = (char[]){"a:1"}};
+    struct bytes built;
+    CHECK(raft_wire_build(codec, &sender, message, 0, count, &built) == 0);
+    seed_write(name, (const uint8_t *)"r", 1, built);
+}
+
+static void seeds_peer(void)
+{
+    struct codec *codec = codec_create();
+    struct raft_configuration members;
+    struct raft_buffer encoded;
+    raft_configuration_init(&members);
+    CHECK(raft_configuration_add(&members, 1, "a:1", RAFT_VOTER) == 0);
+    CHECK(raft_configuration_add(&members, 2, "b:2", RAFT_SPARE) == 0);
+    CHECK(raft_configuration_encode(&members, &encoded) == 0);
+    seed_write("members", (const uint8_t *)"m", 1, bytes_of(encoded.base, encoded.len));
+
+    struct raft_entry entries[2] = {
+        {.term = 1, .type = RAFT_CHANGE, .buf = encoded},
+        {.term = 2, .type = RAFT_COMMAND, .buf = {.base = (char[]){"12345678"}, .len = 8}},
+    };
+    seed_raft(
+        codec, "append",
+        &(struct raft_message){.type = RAFT_IO_APPEND_ENTRIES,
+                               .append_entries = {.term = 2, .entries = entries, .n_entries = 2}},
+        2);
+    seed_raft(codec, "appended",
+              &(struct raft_message){
+                  .type = RAFT_IO_APPEND_ENTRIES_RESULT,
+                  .append_entries_result = {.term = 2, .rejected = 3, .last_log_index = 4}},
+              0);
+    seed_raft(codec, "ask",
+              &(struct raft_message){.type = RAFT_IO_REQUEST_VOTE,
+                                     .request_vote = {.term = 3,
+                                                      .candidate_id = 1,
+                                                      .last_log_index = 2,
+                                                      .last_log_term = 2,
+                                                      .pre_vote = true}},
+              0);
+    seed_raft(codec, "vote",
+              &(struct raft_message){.type = RAFT_IO_REQUEST_VOTE_RESULT,
+                                     .request_vote_result = {.term = 3, .vote_granted = true}},
+              0);
+    seed_raft(
+        codec, "leave",
+        &(struct raft_message){.type = RAFT_IO_TIMEOUT_NOW,
+                               .timeout_now = {.term = 3, .last_log_index = 2, .last_log_term = 2}},
+        0);
+
+    struct manifest_file files[] = {{.name = "CURRENT", .size_bytes = 16, .crc32c = 1},
+                                    {.name = "000007.sst", .size_bytes = 1000, .crc32c = 2}};
+    const struct manifest manifest = {
+        .epoch = 1, .applied_index = 2, .file_count = 2, .files = files};
+    uint8_t bytes[256];
+    CHECK(manifest_bytes(&manifest) <= sizeof bytes);
+    manifest_encode(&manifest, bytes);
+    const struct bytes listed = bytes_of(bytes, manifest_bytes(&manifest));
+    seed_write("manifest", (const uint8_t *)"f", 1, listed);
+    seed_raft(
+        codec, "install",
+        &(struct raft_message){.type = RAFT_IO_INSTALL_SNAPSHOT,
+                               .install_snapshot = {.term = 3,
+                                                    .last_index = 2,
+                                                    .last_term = 2,
+                                                    .conf_index = 1,
+                                                    .conf = members,
+                                                    .data = {.base = bytes, .len = listed.size}}},
+        0);
+    raft_free(encoded.base);
+    raft_configuration_close(&members);
+    codec_destroy(codec);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "codec") == 0) {
@@ -286,8 +366,11 @@ int main(int argc, char **argv)
     } else if (argc == 3 && strcmp(argv[1], "log") == 0) {
         directory = argv[2];
         seeds_log();
+    } else if (argc == 3 && strcmp(argv[1], "peer") == 0) {
+        directory = argv[2];
+        seeds_peer();
     } else {
-        fprintf(stderr, "usage: seeds codec|log DIRECTORY\n");
+        fprintf(stderr, "usage: seeds codec|log|peer DIRECTORY\n");
         return 2;
     }
     return 0;

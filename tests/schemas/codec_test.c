@@ -181,6 +181,45 @@ static void test_what_c_cannot_hold_is_refused(void **state)
     codec_destroy(codec);
 }
 
+/* Claim: bytes that many parts of a message share are refused, so a message is never more work than it
+ * is long.
+ * Method: a command of records that lie in it once each; then all of them point at the first, which is as
+ * large as the others together. */
+static void test_shared_bytes_are_refused(void **state)
+{
+    (void)state;
+    enum { COUNT = 64, SIZE = 512 };
+    static uint8_t content[COUNT][SIZE];
+    struct bytes records[COUNT] = {bytes_of(content, sizeof content)};
+    for (uint32_t i = 1; i < COUNT; i++) {
+        records[i] = bytes_of(content[i], SIZE);
+    }
+    struct codec *codec = codec_create();
+    const struct command command = {.records = records, .record_count = COUNT};
+    struct bytes built;
+    struct command out;
+    assert_int_equal(codec_command_build(codec, &command, &built), 0);
+    assert_int_equal(codec_command_read(codec, built, &out), 0);
+    uint8_t *shared = malloc(built.size);
+    memcpy(shared, built.data, built.size);
+    const size_t first = (size_t)(out.records[0].data - 4 - built.data); /* its vector */
+    uint32_t moved = 0;
+    for (uint32_t i = 1; i < COUNT; i++) {
+        const size_t vector = (size_t)(out.records[i].data - 4 - built.data);
+        for (size_t at = 0; at + 4 <= vector; at += 4) { /* offsets point forward */
+            if (at < first && at + get_le32(built.data + at) == vector) {
+                put_le32(shared + at, (uint32_t)(first - at));
+                moved++;
+            }
+        }
+    }
+    assert_int_equal(moved, COUNT - 1);
+    assert_int_equal(codec_command_read(codec, bytes_of(shared, built.size), &out),
+                     STATUS_MALFORMED);
+    free(shared);
+    codec_destroy(codec);
+}
+
 /* Each row builds one full table; each is then cut at every length and flipped at every bit, and
  * the read must answer without harm (the sanitizers watch). */
 typedef int (*read_function)(struct codec *, struct bytes);
@@ -374,6 +413,7 @@ int main(void)
         cmocka_unit_test(test_unknown_kind_survives),
         cmocka_unit_test(test_batch_order_is_checked),
         cmocka_unit_test(test_what_c_cannot_hold_is_refused),
+        cmocka_unit_test(test_shared_bytes_are_refused),
         cmocka_unit_test(test_damage_is_answered),
         cmocka_unit_test(test_building_is_deterministic),
         cmocka_unit_test(test_tags_carry),

@@ -84,11 +84,14 @@ struct log_scan {
     bool ended;              /* a dead frame was met, and no seal before it */
     uint64_t ended_sequence; /* the segment that ended so */
     uint32_t ended_offset;
-    bool sealed;         /* the last segment with frames said that it is whole */
-    bool marked;         /* the last frame is a mark */
-    uint64_t torn_bytes; /* of the tail behind ended_offset */
-    uint32_t alive_end;  /* end of the last alive frame behind it; 0: none */
-    uint64_t bytes;      /* of whole frames */
+    bool sealed;            /* the last segment with frames said that it is whole */
+    bool marked;            /* the last frame is a mark */
+    uint64_t torn_bytes;    /* of the tail behind ended_offset */
+    uint32_t alive_end;     /* end of the last alive frame behind it; 0: none */
+    uint64_t last_sequence; /* of the last segment with frames; 0: there are none */
+    uint32_t last_batch;    /* its last batch begins here */
+    uint32_t last_end;      /* and ends here */
+    uint64_t bytes;         /* of whole frames */
     uint64_t truncations;
     const char *message;      /* of the damage */
     uint64_t damage_sequence; /* and its place */

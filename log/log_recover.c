@@ -4,7 +4,8 @@
  *   4. nothing wrong: the torn tail is zeroed, the last segments and the directory are synced
  *
  * Until step 4 nothing is written, so a refusal leaves everything as it was found. The syncs of
- * step 4 matter after a kill: frames the dead process wrote are seen, but nobody synced them.
+ * step 4 matter after a kill: frames the dead process wrote are seen, but nobody synced them; or
+ * somebody tried and failed, so the last batch and meta are written over themselves first.
  */
 #include "log/log_inner.h"
 
@@ -219,6 +220,9 @@ int log_scan_segment(struct log_scan *scan, struct segment_reader *reader,
             return status;
         }
         scan->bytes += frame.disk_bytes;
+        scan->last_sequence = sequence;
+        scan->last_batch = batch;
+        scan->last_end = frame.offset + frame.disk_bytes;
         out->used_bytes = frame.offset + frame.disk_bytes;
         out->marked_bytes = batch;
         if (scan->sealed) {
@@ -358,6 +362,30 @@ static int open_prepared(struct log *log)
     return 0;
 }
 
+/* Write the last batch over itself. If its sync failed, the kernel has marked the pages clean: they look
+ * written until the power goes, and to sync them again does nothing. All before it was durable when it
+ * was written. */
+static int open_rewrite(struct log *log, struct disk_file *file, uint32_t offset, uint32_t end)
+{
+    uint8_t *data = malloc(LIMIT_LOG_READ_BYTES);
+    int status = data == NULL ? -ENOMEM : 0;
+    while (status == 0 && offset < end) {
+        const uint32_t size =
+            end - offset < LIMIT_LOG_READ_BYTES ? end - offset : LIMIT_LOG_READ_BYTES;
+        size_t got = 0;
+        status = disk_read(log->disk, file, offset, data, size, &got);
+        if (status == 0 && got < size) {
+            status = -EIO; /* it was there a moment ago */
+        }
+        if (status == 0) {
+            status = disk_write(log->disk, file, offset, data, size);
+        }
+        offset += size;
+    }
+    free(data);
+    return status;
+}
+
 /* Open for writing what will be written, sync what a killed process may have left unsynced. */
 static int open_tail(struct log *log, struct log_recovery *recovery, const struct log_scan *scan)
 {
@@ -383,6 +411,9 @@ static int open_tail(struct log *log, struct log_recovery *recovery, const struc
             scan->alive_end > scan->ended_offset) {
             status = disk_zero(log->disk, segment->file, scan->ended_offset,
                                scan->alive_end - scan->ended_offset);
+        }
+        if (status == 0 && segment->sequence == scan->last_sequence) {
+            status = open_rewrite(log, segment->file, scan->last_batch, scan->last_end);
         }
         if (status == 0) {
             status = disk_sync(log->disk, segment->file);
@@ -488,10 +519,9 @@ int log_open(struct log *log, struct disk *disk, const struct log_options *optio
     if (status == 0) {
         status = open_prepared(log);
     }
-    if (status == 0 && out_recovery->meta_repaired) {
-        status = log_meta_write(log);
-    } else if (status == 0) {
-        status = disk_sync(disk, log->meta_file); /* the dead process may not have come to it */
+    if (status == 0) {
+        status =
+            log_meta_write(log); /* one copy may be damaged; or its sync failed: open_rewrite */
     }
     if (status == 0) {
         status = open_spare(log, &listing);

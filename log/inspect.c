@@ -128,9 +128,10 @@ static int inspect_look(struct inspect *inspect, const struct log_listing *listi
     return status;
 }
 
-static int inspect_attempt(struct inspect *inspect, struct disk *disk, const char *directory)
+static int inspect_attempt(struct inspect *inspect, struct disk *disk, const char *directory,
+                           enum inspect_depth depth)
 {
-    *inspect = (struct inspect){.disk = disk};
+    *inspect = (struct inspect){.disk = disk, .depth = depth};
     segment_reader_init(&inspect->reader, disk);
     extents_init(&inspect->extents);
     strcpy(inspect->directory, directory);
@@ -152,9 +153,10 @@ static int inspect_attempt(struct inspect *inspect, struct disk *disk, const cha
     return status;
 }
 
-int inspect_open(struct inspect *inspect, struct disk *disk, const char *directory)
+int inspect_open(struct inspect *inspect, struct disk *disk, const char *directory,
+                 enum inspect_depth depth)
 {
-    *inspect = (struct inspect){.disk = disk};
+    *inspect = (struct inspect){.disk = disk, .depth = depth};
     if (strlen(directory) + 64 > LIMIT_LOG_PATH_BYTES) {
         return -ENAMETOOLONG;
     }
@@ -162,7 +164,7 @@ int inspect_open(struct inspect *inspect, struct disk *disk, const char *directo
     char path[LIMIT_LOG_PATH_BYTES] = "";
     uint64_t offset = 0;
     for (int i = 0; i < ATTEMPTS && status == INSPECT_GONE; i++) {
-        status = inspect_attempt(inspect, disk, directory);
+        status = inspect_attempt(inspect, disk, directory, depth);
         if (status == 0 && inspect->damage_status == STATUS_CORRUPT &&
             (inspect->damage_offset != offset || strcmp(inspect->damage_path, path) != 0)) {
             /* A live owner may have written or reused a file under our eyes, so that we saw a piece
@@ -195,7 +197,7 @@ static int inspect_enter(struct inspect *inspect, const struct extent *extent)
     const int status = segment_reader_open(&inspect->reader, path, NULL, extent->sequence);
     inspect->cursor_sequence = 0;
     if (status == -ENOENT || status == STATUS_CORRUPT || status == STATUS_FOREIGN) {
-        return INSPECT_GONE; /* it was well when inspect_open read it: dropped or reused since */
+        return INSPECT_GONE; /* its header was well when inspect_open read it */
     }
     if (status == 0) {
         segment_reader_seek(&inspect->reader, extent->offset);
@@ -203,6 +205,21 @@ static int inspect_enter(struct inspect *inspect, const struct extent *extent)
         inspect->cursor_offset = extent->offset;
     }
     return status;
+}
+
+/* The frame that must be at an offset is not there. Dropped since, or damaged? No sequence is used
+ * twice and a dropped file loses its name first: while the name is there, what was read was it. */
+static int inspect_missing(struct inspect *inspect, const struct extent *extent, uint64_t offset)
+{
+    const int status = inspect_enter(inspect, extent);
+    inspect->cursor_sequence = 0;
+    if (status != 0) {
+        return status;
+    }
+    inspect->damage_status = 0;
+    damage_note_segment(inspect, STATUS_CORRUPT, extent->sequence, offset,
+                        "a durable frame is damaged");
+    return STATUS_CORRUPT;
 }
 
 int inspect_next(struct inspect *inspect, struct log_frame *out_frame)
@@ -219,14 +236,14 @@ int inspect_next(struct inspect *inspect, struct log_frame *out_frame)
     }
     for (;;) {
         struct segment_frame frame;
+        const uint32_t offset = inspect->reader.offset;
         const int answer = segment_reader_next(&inspect->reader, UINT32_MAX, &frame);
         if (answer < 0) {
             return answer;
         }
         if (answer == SEGMENT_DEAD ||
             (frame.type >= LOG_TYPE_OWNER && frame.index > inspect->cursor_index)) {
-            inspect->cursor_sequence = 0;
-            return INSPECT_GONE; /* inspect_open saw it alive: the file was reused since */
+            return inspect_missing(inspect, extent, offset);
         }
         if (frame.type < LOG_TYPE_OWNER || frame.index < inspect->cursor_index) {
             continue;

@@ -1,6 +1,6 @@
 /* Read a log's directory without owning it: live or dead, never written, no lock.
  *
- *     inspect_open      reads every segment once: what is there, what is void, what is damaged
+ *     inspect_open      looks at every segment once: what is there, what is void, what is damaged
  *     inspect_next      lends the frames that are not void, oldest first
  *     inspect_close
  *
@@ -25,8 +25,16 @@ struct inspect_segment {
     bool sealed;
 };
 
+/* How much inspect_open reads. */
+enum inspect_depth {
+    INSPECT_QUICK,  /* sealed segments tell what is in them, the tail is read: damage inside a
+                       sealed one is met by inspect_next */
+    INSPECT_VERIFY, /* every byte: what is damaged is known when inspect_open returns */
+};
+
 struct inspect {
     struct disk *disk;
+    enum inspect_depth depth;
     char directory[LIMIT_LOG_PATH_BYTES];
     uint8_t owner[SEGMENT_OWNER_BYTES];
     uint64_t index_first; /* of what is not void; index_next when there is nothing */
@@ -39,7 +47,8 @@ struct inspect {
     struct inspect_segment *segments;
     uint32_t segment_count;
 
-    int damage_status; /* 0; STATUS_CORRUPT or STATUS_FOREIGN: the first place where */
+    int damage_status; /* 0; STATUS_CORRUPT or STATUS_FOREIGN: the first place where, or the one
+                          that inspect_next met last */
     char damage_path[LIMIT_LOG_PATH_BYTES];
     uint64_t damage_offset;
     const char *damage_message; /* one sentence, lent for ever */
@@ -55,10 +64,12 @@ struct inspect {
  *
  *   disk       borrowed until inspect_close; need not take jobs
  *   directory  borrowed during the call
+ *   depth      how much of it is read now
  *   answers    0: read, also when damage was found (damage_status says so; what lies before the
  *              damage can be read); -ENOENT: not a log's directory; the failure of the disk
  */
-int inspect_open(struct inspect *inspect, struct disk *disk, const char *directory);
+int inspect_open(struct inspect *inspect, struct disk *disk, const char *directory,
+                 enum inspect_depth depth);
 /* Also allowed after an inspect_open that failed. */
 void inspect_close(struct inspect *inspect);
 
@@ -73,7 +84,8 @@ void inspect_seek(struct inspect *inspect, uint64_t index);
 /* Lend the next frame.
  *
  *   out_frame  lent until the next call
- *   answers    enum inspect_answer; STATUS_CORRUPT; the failure of the disk
+ *   answers    enum inspect_answer; STATUS_CORRUPT: the frame is damaged, damage_* say where, and
+ *              what lies behind it may be read after an inspect_seek; the failure of the disk
  */
 int inspect_next(struct inspect *inspect, struct log_frame *out_frame);
 

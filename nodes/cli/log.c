@@ -252,7 +252,8 @@ static int cat(struct inspect *inspect, struct output *output, uint64_t from, ui
         attempts = output->lines == lines ? attempts + 1 : 0;
         lines = output->lines;
         inspect_close(inspect);
-        answer = attempts == ATTEMPTS ? -EAGAIN : inspect_open(inspect, disk, directory);
+        answer =
+            attempts == ATTEMPTS ? -EAGAIN : inspect_open(inspect, disk, directory, inspect->depth);
         if (answer != 0) {
             break;
         }
@@ -264,7 +265,7 @@ static int cat(struct inspect *inspect, struct output *output, uint64_t from, ui
                     next, inspect->cursor_index - 1);
         }
     }
-    if (answer < 0) {
+    if (answer < 0 && answer != STATUS_CORRUPT) { /* which damage_write tells in more words */
         return failure_write(directory, answer);
     }
     const int code = damage_write(inspect);
@@ -458,8 +459,9 @@ static int run(enum what what, int argc, char **argv)
     struct inspect inspect;
     struct output output = {.json = strcmp(format, "json") == 0, .codec = codec_create()};
     int code;
+    const enum inspect_depth depth = what == VERIFY ? INSPECT_VERIFY : INSPECT_QUICK;
     const int status =
-        uv == NULL ? -ENOMEM : inspect_open(&inspect, disk_uv_disk(uv), arguments.items[0]);
+        uv == NULL ? -ENOMEM : inspect_open(&inspect, disk_uv_disk(uv), arguments.items[0], depth);
     if (status != 0) {
         code = failure_write(arguments.items[0], status);
     } else {

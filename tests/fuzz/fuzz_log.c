@@ -215,7 +215,7 @@ static void read_segment(struct world *world)
 static bool read_inspect(struct world *world, struct sight *out)
 {
     struct inspect inspect;
-    EXPECT(inspect_open(&inspect, &world->disk.disk, DIRECTORY) == 0);
+    EXPECT(inspect_open(&inspect, &world->disk.disk, DIRECTORY, INSPECT_VERIFY) == 0);
     const bool well = inspect.damage_status == 0;
     EXPECT(well || inspect.damage_message != NULL);
     *out = (struct sight){.first = inspect.index_first, .next = inspect.index_first};

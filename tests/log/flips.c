@@ -129,7 +129,7 @@ static void open_refuses(uint64_t offset, uint32_t place)
 static void inspect_refuses(uint64_t offset, uint32_t place)
 {
     struct inspect inspect;
-    EXPECT(inspect_open(&inspect, &disk.disk, DIRECTORY) == 0, place);
+    EXPECT(inspect_open(&inspect, &disk.disk, DIRECTORY, INSPECT_VERIFY) == 0, place);
     EXPECT(inspect.damage_status == STATUS_CORRUPT, place);
     EXPECT(inspect.damage_offset == offset, place);
     inspect_close(&inspect);
@@ -156,7 +156,7 @@ static void all_is_there(uint32_t place)
     struct inspect inspect;
     struct log_frame frame;
     uint32_t crc = 0;
-    EXPECT(inspect_open(&inspect, &disk.disk, DIRECTORY) == 0, place);
+    EXPECT(inspect_open(&inspect, &disk.disk, DIRECTORY, INSPECT_VERIFY) == 0, place);
     EXPECT(inspect.damage_status == 0, place);
     while (inspect_next(&inspect, &frame) == INSPECT_FRAME) {
         crc = crc_add(crc, &frame);

@@ -710,7 +710,7 @@ static void test_inspection_of_a_live_log(void **state)
         }
         struct inspect inspect;
         struct log_frame frame;
-        assert_int_equal(inspect_open(&inspect, &f.disk.disk, DIRECTORY), 0);
+        assert_int_equal(inspect_open(&inspect, &f.disk.disk, DIRECTORY, INSPECT_VERIFY), 0);
         assert_int_equal(inspect.damage_status, 0);
         assert_int_equal(inspect.index_next, i + 1);
         uint64_t next = inspect.index_first;
@@ -727,7 +727,7 @@ static void test_inspection_of_a_live_log(void **state)
     }
     fixture_close(&f);
     struct inspect inspect;
-    assert_int_equal(inspect_open(&inspect, &f.disk.disk, "/nothing"), -ENOENT);
+    assert_int_equal(inspect_open(&inspect, &f.disk.disk, "/nothing", INSPECT_VERIFY), -ENOENT);
     fixture_deinit(&f);
 }
 

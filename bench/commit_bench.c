@@ -299,7 +299,7 @@ static void on_tick(uv_timer_t *timer)
         replica_fetched(replica, 0);
     }
     if (++ticks % 100 == 0) {
-        log_tick(&bench_log);
+        log_tick(&bench_log, 0);
     }
     if (replica_role(replica) != REPLICA_LEADER) {
         led_since = 0;

@@ -72,6 +72,37 @@ int extents_add(struct extents *extents, uint64_t index, uint64_t sequence, uint
     return 0;
 }
 
+int extents_add_run(struct extents *extents, uint64_t index_next, uint64_t sequence,
+                    uint32_t offset, uint32_t offset_end)
+{
+    CHECK(extents->index_next != 0);
+    CHECK(index_next > extents->index_next);
+    const int status = extents_reserve(extents);
+    if (status != 0) {
+        return status;
+    }
+
+    extents->list[extents->count] = (struct extent){
+        .index_first = extents->index_next,
+        .index_next = index_next,
+        .sequence = sequence,
+        .offset = offset,
+        .offset_end = offset_end,
+    };
+    extents->count++;
+    extents->index_next = index_next;
+    return 0;
+}
+
+void extents_skip(struct extents *extents, uint64_t sequence, uint32_t offset, uint32_t disk_bytes)
+{
+    struct extent *last =
+        extents->count > extents->first ? &extents->list[extents->count - 1] : NULL;
+    if (last != NULL && last->sequence == sequence && last->offset_end == offset) {
+        last->offset_end = offset + disk_bytes;
+    }
+}
+
 void extents_truncate(struct extents *extents, uint64_t index)
 {
     CHECK(index > 0);
@@ -99,6 +130,11 @@ void extents_drop(struct extents *extents, uint64_t sequence)
     while (extents->count > extents->first && extents->list[extents->first].sequence <= sequence) {
         extents->first++;
     }
+}
+
+uint32_t extents_runs(const struct extents *extents)
+{
+    return extents->count - extents->first;
 }
 
 uint64_t extents_index_first(const struct extents *extents)

@@ -74,8 +74,8 @@ static int inspect_meta(struct inspect *inspect, const struct log_listing *listi
 /* One look at all segments. INSPECT_GONE: one went away between listing and opening it. */
 static int inspect_look(struct inspect *inspect, const struct log_listing *listing)
 {
-    struct log_scan scan = {0};
-    extents_init(&scan.extents);
+    struct log_scan scan;
+    log_scan_init(&scan, inspect->depth == INSPECT_QUICK);
     int status = inspect_meta(inspect, listing);
     const bool owned = status == 0 && inspect->damage_status == 0;
     for (uint32_t i = 0; status == 0 && i < listing->count; i++) {
@@ -113,7 +113,10 @@ static int inspect_look(struct inspect *inspect, const struct log_listing *listi
             break;
         }
     }
-    inspect->extents = scan.extents;
+    if (status == 0 && inspect->damage_status == 0 && log_scan_finish(&scan) != 0) {
+        damage_note_segment(inspect, STATUS_CORRUPT, scan.damage_sequence, scan.damage_offset,
+                            scan.message);
+    }
     inspect->truncations = scan.truncations;
     inspect->bytes_torn = scan.torn_bytes;
     inspect->index_next = scan.extents.index_next == 0 ? 1 : scan.extents.index_next;
@@ -125,6 +128,9 @@ static int inspect_look(struct inspect *inspect, const struct log_listing *listi
         inspect->frames += scan.extents.list[i].index_next - scan.extents.list[i].index_first;
     }
     inspect->cursor_index = inspect->index_first;
+    inspect->extents = scan.extents;
+    extents_init(&scan.extents);
+    log_scan_deinit(&scan);
     return status;
 }
 
@@ -146,7 +152,7 @@ static int inspect_attempt(struct inspect *inspect, struct disk *disk, const cha
         inspect->segments = calloc(listing.count + 1, sizeof *inspect->segments);
         status = inspect->segments == NULL ? -ENOMEM : inspect_look(inspect, &listing);
     }
-    free(listing.sequences);
+    log_listing_free(&listing);
     if (status != 0) {
         inspect_clear(inspect);
     }

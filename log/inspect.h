@@ -21,8 +21,11 @@ struct inspect_segment {
     uint64_t index_last;
     uint64_t frames; /* of owners, void ones too */
     uint64_t truncations;
-    uint64_t marked_bytes; /* up to here frames say themselves that they were durable */
+    uint64_t marked_bytes;  /* up to here frames say themselves that they were durable */
+    uint64_t time_first_ms; /* when it was begun, by its owner's clock, to a second; 0: not known */
+    uint64_t time_last_ms;  /* of its seal, or of the last mark so far; the same */
     bool sealed;
+    bool footed; /* it has a footer (log/footer.h) */
 };
 
 /* How much inspect_open reads. */

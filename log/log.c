@@ -80,14 +80,33 @@ static uint32_t log_encode(struct log *log, uint8_t type, uint64_t index, uint64
 
     const uint32_t offset = log->tail_offset;
     const struct segment_frame frame = {
-        .index = index, .term = term, .type = type, .batch = part->offset};
+        .index = index,
+        .term = term,
+        .type = type,
+        .batch = part->offset,
+        .offset = offset,
+        .disk_bytes = disk_bytes,
+    };
     segment_frame_encode(&frame, pieces, piece_count, log->tail_salt, log->tail_sequence,
                          batch->data + batch->size);
+    footer_add(&log->footer, &frame);
     batch->size += disk_bytes;
     part->size += disk_bytes;
     log->tail_offset += disk_bytes;
     log->flushed_frames++;
     return offset;
+}
+
+/* End the tail: what comes goes into the next segment. Its footer waits until it is durable. */
+static void log_seal(struct log *log)
+{
+    log_encode(log, LOG_TYPE_SEAL, log->extents.index_next, log->now_ms, NULL, 0, CONTROL_BYTES);
+    struct log_segment_file *tail = log_segment_find(log, log->tail_sequence);
+    CHECK(tail->footer == NULL);
+    tail->time_last_ms = log->now_ms;
+    if (log->tail_offset <= tail->end_bytes) {
+        tail->footer = footer_take(&log->footer, log->tail_salt);
+    }
 }
 
 /* Make the tail able to take a frame, rolling to the next segment where it must.
@@ -102,26 +121,29 @@ static bool log_place(struct log *log, uint64_t disk_bytes)
     }
     const struct log_segment_file *tail = log_segment_find(log, log->tail_sequence);
     if (tail != NULL && !log->tail_sealed &&
-        log->tail_offset + disk_bytes + CONTROL_BYTES <= tail->size_bytes) {
+        log->tail_offset + disk_bytes + CONTROL_BYTES <= tail->end_bytes) {
         return true;
     }
     const struct log_segment_file *next = log_segment_find(log, log->tail_sequence + 1);
+    log->wanting = next == NULL && log->waiting_head != NULL;
     if (next == NULL || batch->part_count == LIMIT_LOG_BATCH_PARTS) {
         return false;
     }
-    if (SEGMENT_HEADER_BYTES + disk_bytes + CONTROL_BYTES > next->size_bytes) {
+    if (SEGMENT_HEADER_BYTES + disk_bytes + CONTROL_BYTES > next->end_bytes) {
         log_fail(log, STATUS_TOO_LARGE); /* a file of former, smaller options */
         return false;
     }
 
     if (tail != NULL && !log->tail_sealed) {
-        log_encode(log, LOG_TYPE_SEAL, log->extents.index_next, 0, NULL, 0, CONTROL_BYTES);
+        log_seal(log);
     }
     CHECK(batch->part_count < LIMIT_LOG_BATCH_PARTS);
     log->tail_sequence++;
     log->tail_offset = SEGMENT_HEADER_BYTES;
     log->tail_salt = segment_salt(log->owner, log->tail_sequence);
     log->tail_sealed = false;
+    footer_start(&log->footer, log->tail_sequence, next->size_bytes - next->end_bytes,
+                 log->extents.index_next, log->now_ms);
     return true;
 }
 
@@ -282,7 +304,8 @@ static void log_close_sealed(struct log *log)
 {
     for (uint32_t i = 0; i < log->segment_count; i++) {
         struct log_segment_file *segment = &log->segments[i];
-        if (segment->sequence < log->durable_sequence && segment->file != NULL) {
+        if (segment->sequence < log->durable_sequence && segment->file != NULL &&
+            segment->footer == NULL) { /* which closes it when it is written */
             disk_close(log->disk, segment->file);
             segment->file = NULL;
         }
@@ -311,6 +334,7 @@ static void log_on_flushed(struct disk_job *job)
     if (part->sequence != log->durable_sequence) {
         log->durable_sequence = part->sequence;
         log->mark_offset = 0;
+        log->drop_check = true;
         log_close_sealed(log);
     }
     log->durable_offset = part->offset + part->size;
@@ -321,6 +345,7 @@ static void log_on_flushed(struct disk_job *job)
     log->truncations -= batch->truncations;
     if (log->truncations == 0) {
         log->truncate_floor = UINT64_MAX;
+        log->drop_check = log->drop_check || batch->truncations > 0;
     }
     log->readable_next =
         batch->index_next < log->truncate_floor ? batch->index_next : log->truncate_floor;
@@ -348,19 +373,22 @@ static void log_mark(struct log *log)
         return;
     }
     if (log_place(log, CONTROL_BYTES)) {
-        log_encode(log, LOG_TYPE_MARK, log->extents.index_next, 0, NULL, 0, CONTROL_BYTES);
+        const uint32_t offset = log_encode(log, LOG_TYPE_MARK, log->extents.index_next, log->now_ms,
+                                           NULL, 0, CONTROL_BYTES);
+        extents_skip(&log->extents, log->tail_sequence, offset, CONTROL_BYTES);
         log_filling(log)->index_next = log->extents.index_next;
         log->marking = true;
         log_flush(log);
     }
 }
 
-void log_tick(struct log *log)
+void log_tick(struct log *log, int64_t now_ms)
 {
     if (log->closing) {
         return;
     }
     log->prepare_retry = true; /* space may have come back */
+    log_space_tick(log, now_ms);
     if (log->tick_offset == log->durable_offset) {
         log_mark(log);
         if (!log->flushing) {
@@ -382,6 +410,7 @@ void log_free(struct log *log)
 {
     for (uint32_t i = 0; i < log->segment_count; i++) {
         disk_close(log->disk, log->segments[i].file);
+        free(log->segments[i].footer);
     }
     free(log->segments);
     disk_close(log->disk, log->prepare_file);
@@ -391,6 +420,7 @@ void log_free(struct log *log)
     free(log->batches[0].data);
     free(log->batches[1].data);
     extents_deinit(&log->extents);
+    footer_deinit(&log->footer);
     *log = (struct log){.status = STATUS_CLOSING};
 }
 
@@ -483,8 +513,8 @@ static void request_queue(struct log *log, struct log_request *request)
     log_pump(log);
 }
 
-/* Bytes that fit into segments that are there already, after all that waits. */
-static uint64_t log_room_bytes(struct log *log)
+/* Bytes that fit into the segments that are there already. */
+static uint64_t log_room_bytes(const struct log *log)
 {
     uint64_t room = 0;
     for (uint32_t i = log->segment_count; i > 0; i--) {
@@ -492,11 +522,32 @@ static uint64_t log_room_bytes(struct log *log)
         if (segment->sequence < log->tail_sequence) {
             break;
         }
-        room += segment->sequence > log->tail_sequence
-                    ? segment->size_bytes - SEGMENT_HEADER_BYTES - CONTROL_BYTES
-                    : segment->size_bytes - log->tail_offset;
+        const uint32_t start =
+            segment->sequence > log->tail_sequence ? SEGMENT_HEADER_BYTES : log->tail_offset;
+        room += segment->end_bytes > start + CONTROL_BYTES
+                    ? segment->end_bytes - start - CONTROL_BYTES
+                    : 0;
     }
-    return room > log->waiting_bytes ? room - log->waiting_bytes : 0;
+    return room;
+}
+
+/* Whether all that waits and so many bytes more find room, as far as is known. */
+static bool log_fits(const struct log *log, uint64_t total)
+{
+    if (log_over_limit(log)) {
+        return false;
+    }
+    const uint64_t wanted = log->waiting_bytes + total;
+    const uint64_t room = log_room_bytes(log);
+    if (wanted <= room || log->prepare_status != 0) {
+        return wanted <= room;
+    }
+    /* Frames may leave almost half of each new segment empty. */
+    const uint64_t usable =
+        (log->segment_bytes - log->footer_bytes - SEGMENT_HEADER_BYTES - CONTROL_BYTES) / 2;
+    const uint64_t more = (log->limit_bytes - log_disk_bytes(log)) / log->segment_bytes +
+                          (log->spare || log->preparing ? 1 : 0);
+    return wanted <= room + more * usable;
 }
 
 int log_append(struct log *log, struct log_request *request, const struct log_entry *entries,
@@ -514,7 +565,8 @@ int log_append(struct log *log, struct log_request *request, const struct log_en
         CHECK(entries[i].type >= LOG_TYPE_OWNER);
         const uint64_t size = entry_bytes(&entries[i]);
         if (size > LIMIT_FRAME_BYTES ||
-            segment_frame_bytes(size) + CONTROL_BYTES > log->segment_bytes - SEGMENT_HEADER_BYTES) {
+            segment_frame_bytes(size) + CONTROL_BYTES >
+                log->segment_bytes - log->footer_bytes - SEGMENT_HEADER_BYTES) {
             return STATUS_TOO_LARGE;
         }
         total += segment_frame_bytes(size);
@@ -522,8 +574,8 @@ int log_append(struct log *log, struct log_request *request, const struct log_en
     if (log->waiting_bytes > 0 && log->waiting_bytes + total > LIMIT_LOG_WAITING_BYTES) {
         return STATUS_FULL;
     }
-    if (log->prepare_status != 0 && total > log_room_bytes(log)) {
-        return log->prepare_status;
+    if (!log_fits(log, total)) {
+        return -ENOSPC;
     }
 
     request->kind = LOG_REQUEST_APPEND;

@@ -12,23 +12,33 @@
  *     log_cursor_*    reads durable frames, forward, in constant memory
  *     log_meta_*      up to LIMIT_LOG_META_BYTES of durable state beside the frames (term, vote)
  *     log_file_*      small named files, replaced as a whole (the manifest of a snapshot)
- *     log_tick        about once a second: marks an idle tail as durable, retries a full disk
+ *     log_tick        about once a second: the clock; marks an idle tail as durable, retries a full
+ *                     disk, drops what is too old
  *     log_close       -> callback; or log_forget after a crash of the simulation
  *
- * Files of a log: `meta`, `lock`, `SEQUENCE.seg` (log/segment.h has the format), `spare-*` and
- * `*.tmp` (mean nothing after a crash), and whatever log_file_put was asked to keep.
+ * Files of a log: `meta`, `lock`, `SEQUENCE.seg` (log/segment.h has the format), `spare` and
+ * `*.tmp` (mean nothing after a crash), and whatever log_file_put was asked to keep. Beside a sealed
+ * segment others may keep `SEQUENCE.keys`, an index of theirs: the log never reads it, and removes it
+ * with its segment.
  *
  * A failed write or sync makes the log *failed*: no frame is acknowledged any more, every waiting
  * and later request gets that status, log_status tells it. What a failed fdatasync left on the
  * platter is unknown, so the owner ends the process. A full disk is met before that: segments
  * are prepared (zeroed) ahead, so while no new one can be made, appends are refused with -ENOSPC,
  * unchanged, those accepted wait, and both go on when space returns.
+ *
+ * limit_bytes is met the same way: while another segment would exceed it and nothing may be dropped,
+ * what the segments there cannot take is refused with -ENOSPC (log_limited tells the two apart).
+ * What was accepted always gets room, and so do truncations and resets, in a segment beyond the limit
+ * if need be, and while there is one no append is let in: so the limit never blocks what would make
+ * room, and releasing, meta and small files need none.
  */
 #ifndef KELP_LOG_LOG_H
 #define KELP_LOG_LOG_H
 
 #include "log/disk.h"
 #include "log/extents.h"
+#include "log/footer.h"
 #include "log/segment.h"
 #include "schemas/limits.h"
 
@@ -90,7 +100,11 @@ struct log_options {
     uint8_t owner[SEGMENT_OWNER_BYTES]; /* who writes here; another one's directory is refused */
     uint32_t segment_bytes; /* of new segments: a multiple of 4096, SEGMENT_BYTES_MIN .. _MAX;
                                0: LIMIT_SEGMENT_BYTES */
-    uint64_t history_bytes; /* keep this much of what was released, for whoever asks why */
+    uint64_t history_bytes; /* keep this much of what was released, for whoever asks why ... */
+    uint64_t history_ms;    /* ... but nothing whose newest frame is older; 0: of any age. Whole
+                               segments go, and never the last one: see log_tick */
+    uint64_t limit_bytes;   /* of all files; history goes before it is met; 0: none. Less than
+                               LIMIT_LOG_SEGMENTS_MIN segments count as that many */
 };
 
 /* What log_open found. */
@@ -99,7 +113,8 @@ struct log_recovery {
     uint64_t index_first; /* oldest frame there is; index_next when there is none */
     uint64_t index_next;  /* index the next append receives */
     uint64_t term_last;   /* of frame index_next - 1; 0 when there is none */
-    uint64_t bytes;       /* of whole frames read */
+    uint64_t bytes;       /* of whole frames */
+    uint64_t bytes_read;  /* of them: the others are known by footers */
     uint32_t segments;    /* files with frames */
     uint64_t cut_bytes;   /* torn tail that was dropped; it was never acknowledged */
     uint64_t cut_offset;  /* where, when cut_bytes > 0 */
@@ -138,8 +153,18 @@ struct log {
     char directory[LIMIT_LOG_PATH_BYTES];
     uint8_t owner[SEGMENT_OWNER_BYTES];
     uint32_t segment_bytes;
+    uint32_t footer_bytes; /* kept free in new segments */
     uint64_t history_bytes;
-    int status; /* 0, or the failure that ended it */
+    uint64_t history_ms;
+    uint64_t limit_bytes; /* UINT64_MAX: none */
+    int status;           /* 0, or the failure that ended it */
+
+    uint64_t damage_sequence; /* of the segment where a cursor met damage; 0: none did */
+    uint64_t damage_offset;
+
+    uint64_t now_ms;      /* of the last tick, as told; 0: not yet */
+    uint64_t clock_ms;    /* what frames age by; 0: not known yet */
+    uint32_t clock_doubt; /* ticks since it jumped; 0: it did not */
 
     uint64_t index_next;     /* what the next append receives: all accepted requests are counted */
     uint64_t readable_next;  /* frames below are durable and not truncated */
@@ -154,9 +179,11 @@ struct log {
         *segments; /* all files in use, oldest first; the last ones may be empty */
     uint32_t segment_count;
     uint32_t segment_capacity;
-    uint64_t tail_sequence; /* where the next frame is encoded */
+    uint64_t segments_bytes; /* sum of their sizes */
+    uint64_t tail_sequence;  /* where the next frame is encoded */
     uint32_t tail_offset;
     uint32_t tail_salt;
+    struct footer footer;      /* of the tail, as far as it is encoded */
     bool tail_sealed;          /* found so by log_open: the next frame goes into the next segment */
     uint64_t durable_sequence; /* and how far that is durable */
     uint32_t durable_offset;
@@ -181,10 +208,14 @@ struct log {
     struct disk_file *prepare_file;
     uint8_t *prepare_header;
     uint64_t prepare_sequence;
-    bool spare; /* `spare` is there: a dropped segment kept for reuse */
+    uint64_t footer_sequence; /* of the segment whose footer the job writes */
+    bool drop_check;          /* something changed that may let the oldest segment go */
+    bool wanting;             /* what was accepted waits for the next segment */
+    bool spare;               /* `spare` is there: a dropped segment kept for reuse */
     bool dropping_to_spare;
     char path_a[LIMIT_LOG_PATH_BYTES]; /* of the background job */
     char path_b[LIMIT_LOG_PATH_BYTES];
+    char path_c[LIMIT_LOG_PATH_BYTES];
 
     struct disk_job wake_job;
     struct disk_step wake_step;
@@ -202,7 +233,9 @@ struct log {
     uint64_t flushed_frames;
 };
 
-/* Open or create a log and recover what a crash left. Synchronous; reads every segment.
+/* Open or create a log and recover what a crash left. Synchronous; reads the tail, and of the
+ * segments before it the footers, or all where there is none. Damage inside a segment that was not
+ * read is met by the cursor that comes to it, or by an INSPECT_VERIFY.
  *
  *   log          memory of the caller; its former content means nothing
  *   disk         borrowed until the log is closed or forgotten
@@ -260,10 +293,23 @@ uint64_t log_durable_next(const struct log *log);
 int log_status(const struct log *log);
 /* Bytes of the files of this log, spare ones included. */
 uint64_t log_disk_bytes(const struct log *log);
+/* Whether appends are refused because of limit_bytes (or LIMIT_LOG_RUNS), not because the disk is
+ * full. */
+bool log_limited(const struct log *log);
 
 /* The owner's heartbeat, about once a second. When nothing was appended since the last one, a mark
- * is written behind the last frame: rot in it is then told from a torn write. */
-void log_tick(struct log *log);
+ * is written behind the last frame: rot in it is then told from a torn write.
+ *
+ * What was released and is older than history_ms goes. A frame is as old as the seal of its segment,
+ * so all frames of a segment go at once, and those of the last one stay until it is full. The clock
+ * may jump, either way and also while the log was closed: then nothing ages before the new time held
+ * for LIMIT_LOG_CLOCK_TICKS, so a clock that is wrong for a moment costs no history. A segment that was
+ * sealed under a wrong clock is no younger than those after it. History may so stay longer than
+ * history_ms, never shorter, and history_bytes bounds it all the time.
+ *
+ *   now_ms     since 1970; 0 or less: not known
+ */
+void log_tick(struct log *log, int64_t now_ms);
 
 /* Flush what waits, mark the tail, close the files. After a failure the waiting requests get that
  * status. No request is accepted from here on.
@@ -335,6 +381,11 @@ void log_cursor_open(struct log_cursor *cursor, struct log *log, uint64_t index)
  *              the disk
  */
 int log_cursor_next(struct log_cursor *cursor, struct log_frame *out_frame);
+/* Where a cursor of this log met damage last.
+ *
+ *   answers    false: none did
+ */
+bool log_damage(const struct log *log, char out_path[LIMIT_LOG_PATH_BYTES], uint64_t *out_offset);
 /* Stand elsewhere. */
 void log_cursor_seek(struct log_cursor *cursor, uint64_t index);
 void log_cursor_close(struct log_cursor *cursor);

@@ -1,6 +1,5 @@
 #include "log/log_inner.h"
 
-#include "schemas/check.h"
 #include "schemas/status.h"
 
 void log_cursor_open(struct log_cursor *cursor, struct log *log, uint64_t index)
@@ -23,6 +22,24 @@ void log_cursor_close(struct log_cursor *cursor)
     *cursor = (struct log_cursor){0};
 }
 
+bool log_damage(const struct log *log, char out_path[LIMIT_LOG_PATH_BYTES], uint64_t *out_offset)
+{
+    if (log->damage_sequence == 0) {
+        return false;
+    }
+    log_segment_path(log->directory, log->damage_sequence, out_path);
+    *out_offset = log->damage_offset;
+    return true;
+}
+
+static int cursor_damaged(struct log_cursor *cursor, uint64_t sequence, uint64_t offset)
+{
+    cursor->placed = false;
+    cursor->log->damage_sequence = sequence;
+    cursor->log->damage_offset = offset;
+    return STATUS_CORRUPT;
+}
+
 /* Open the segment of an extent, unless the reader is in it already. */
 static int cursor_enter(struct log_cursor *cursor, const struct extent *extent)
 {
@@ -33,8 +50,11 @@ static int cursor_enter(struct log_cursor *cursor, const struct extent *extent)
         char path[LIMIT_LOG_PATH_BYTES];
         log_segment_path(cursor->log->directory, extent->sequence, path);
         const int status = segment_reader_open(reader, path, cursor->log->owner, extent->sequence);
+        if (status == -ENOENT || status == STATUS_FOREIGN || status == STATUS_CORRUPT) {
+            return cursor_damaged(cursor, extent->sequence, 0);
+        }
         if (status != 0) {
-            return status == -ENOENT || status == STATUS_FOREIGN ? STATUS_CORRUPT : status;
+            return status;
         }
         cursor->generation = cursor->log->generation;
     }
@@ -68,17 +88,20 @@ int log_cursor_next(struct log_cursor *cursor, struct log_frame *out_frame)
         extent->sequence == log->durable_sequence ? log->durable_offset : UINT32_MAX;
     for (;;) {
         struct segment_frame frame;
+        const uint32_t offset = cursor->reader.offset;
         const int answer = segment_reader_next(&cursor->reader, limit, &frame);
-        if (answer != SEGMENT_FRAME) {
+        if (answer < 0) {
             cursor->placed = false;
-            return answer < 0 ? answer : STATUS_CORRUPT;
+            return answer;
+        }
+        if (answer == SEGMENT_DEAD) {
+            return cursor_damaged(cursor, extent->sequence, offset);
         }
         if (frame.type < LOG_TYPE_OWNER || frame.index < cursor->index_next) {
             continue;
         }
         if (frame.index != cursor->index_next) {
-            cursor->placed = false;
-            return STATUS_CORRUPT;
+            return cursor_damaged(cursor, extent->sequence, offset);
         }
         *out_frame = (struct log_frame){
             .index = frame.index, .term = frame.term, .type = frame.type, .payload = frame.payload};

@@ -1,7 +1,10 @@
 /* log_open: what a crash left becomes a log again.
  *
- *   1. lock, list   2. meta: owner, content   3. every segment forward, in order (log_scan_segment)
- *   4. nothing wrong: the torn tail is zeroed, the last segments and the directory are synced
+ *   1. lock, list   2. meta: owner, content   3. every segment in order (log_scan_segment): its footer,
+ *   or else its frames   4. nothing wrong: the torn tail is zeroed, the last segments and the directory
+ *   are synced
+ *
+ * Footers that were missing are written in the background afterwards.
  *
  * Until step 4 nothing is written, so a refusal leaves everything as it was found. The syncs of
  * step 4 matter after a kill: frames the dead process wrote are seen, but nobody synced them; or
@@ -14,224 +17,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-
-/* -- what is there --------------------------------------------------------------------------- */
-
-static void listing_on_name(void *context, const char *name)
-{
-    struct log_listing *listing = context;
-    uint64_t sequence;
-    if (strcmp(name, "meta") == 0) {
-        listing->meta = true;
-    } else if (strcmp(name, "spare") == 0) {
-        listing->spare = true;
-    } else if (strcmp(name, "new.tmp") == 0) {
-        listing->leftover = true;
-    } else if (segment_name_parse(name, &sequence) && listing->status == 0) {
-        if (listing->count == listing->capacity) {
-            const uint32_t capacity = listing->capacity == 0 ? 64 : 2 * listing->capacity;
-            uint64_t *sequences = realloc(listing->sequences, capacity * sizeof *sequences);
-            if (sequences == NULL) {
-                listing->status = -ENOMEM;
-                return;
-            }
-            listing->sequences = sequences;
-            listing->capacity = capacity;
-        }
-        listing->sequences[listing->count] = sequence;
-        listing->count++;
-    }
-}
-
-static int sequence_compare(const void *a, const void *b)
-{
-    const uint64_t x = *(const uint64_t *)a;
-    const uint64_t y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
-int log_listing_read(struct log_listing *listing, struct disk *disk, const char *directory)
-{
-    *listing = (struct log_listing){0};
-    int status = disk_list(disk, directory, listing_on_name, listing);
-    if (status == 0) {
-        status = listing->status;
-    }
-    if (status != 0) {
-        free(listing->sequences);
-        listing->sequences = NULL;
-        return status;
-    }
-    if (listing->count > 0) {
-        qsort(listing->sequences, listing->count, sizeof *listing->sequences, sequence_compare);
-    }
-    return 0;
-}
-
-/* -- one pass -------------------------------------------------------------------------------- */
-
-static int scan_refuse(struct log_scan *scan, int status, uint64_t sequence, uint64_t offset,
-                       const char *message)
-{
-    scan->message = message;
-    scan->damage_sequence = sequence;
-    scan->damage_offset = offset;
-    return status;
-}
-
-/* Counting up from the highest index there may be never wraps to 0, which means none. */
-static bool index_fits(uint64_t index)
-{
-    return index > 0 && index < LOG_INDEX_MAX;
-}
-
-/* Take one alive frame into the view. */
-static int scan_frame(struct log_scan *scan, const struct segment_frame *frame, uint64_t sequence,
-                      struct inspect_segment *out)
-{
-    const uint64_t next = scan->extents.index_next;
-    scan->marked = false;
-    if (frame->type >= LOG_TYPE_OWNER) {
-        int status = STATUS_CORRUPT;
-        if (index_fits(frame->index)) {
-            status = extents_add(&scan->extents, frame->index, sequence, frame->offset,
-                                 frame->disk_bytes);
-        }
-        if (status == STATUS_CORRUPT) {
-            return scan_refuse(scan, status, sequence, frame->offset,
-                               "a frame does not have the index that must come next");
-        }
-        if (out->frames == 0) {
-            out->index_first = frame->index;
-        }
-        out->index_last = frame->index;
-        out->frames++;
-        return status;
-    }
-    switch ((enum log_type)frame->type) {
-    case LOG_TYPE_TRUNCATE:
-        if (!index_fits(frame->index) || (next != 0 && frame->index > next)) {
-            return scan_refuse(scan, STATUS_CORRUPT, sequence, frame->offset,
-                               "a truncation names a frame that was never there");
-        }
-        extents_truncate(&scan->extents, frame->index);
-        scan->truncations++;
-        out->truncations++;
-        return 0;
-    case LOG_TYPE_RESET:
-        if (!index_fits(frame->index)) {
-            return scan_refuse(scan, STATUS_CORRUPT, sequence, frame->offset,
-                               "a reset names no index");
-        }
-        extents_reset(&scan->extents, frame->index);
-        scan->truncations++;
-        out->truncations++;
-        return 0;
-    case LOG_TYPE_SEAL:
-    case LOG_TYPE_MARK:
-        if (!index_fits(frame->index) || (next != 0 && frame->index != next)) {
-            return scan_refuse(scan, STATUS_CORRUPT, sequence, frame->offset,
-                               "a mark does not have the index that must come next");
-        }
-        if (next == 0) { /* all before it was dropped: it alone says what comes next */
-            extents_reset(&scan->extents, frame->index);
-        }
-        scan->sealed = frame->type == LOG_TYPE_SEAL;
-        scan->marked = frame->type == LOG_TYPE_MARK;
-        return 0;
-    case LOG_TYPE_NONE:
-    case LOG_TYPE_OWNER:
-    case LOG_TYPE_BARRIER:
-    case LOG_TYPE_CHANGE:
-    case LOG_TYPE_DOWN:
-    case LOG_TYPE_UP:
-        break;
-    }
-    return scan_refuse(scan, STATUS_FOREIGN, sequence, frame->offset,
-                       "a frame of a newer format: an older program must not write here");
-}
-
-/* The first dead frame was met: torn, or rotten? */
-static int scan_end(struct log_scan *scan, struct segment_reader *reader)
-{
-    struct segment_tail tail;
-    const int status = segment_reader_examine(reader, &tail);
-    if (status != 0) {
-        return status;
-    }
-    if (tail.rotten) {
-        return scan_refuse(scan, STATUS_CORRUPT, reader->header.sequence, reader->offset,
-                           "a durable frame is damaged: a later one says that it was durable");
-    }
-    scan->ended = true;
-    scan->ended_sequence = reader->header.sequence;
-    scan->ended_offset = reader->offset;
-    scan->torn_bytes = tail.torn_end > reader->offset ? tail.torn_end - reader->offset : 0;
-    scan->alive_end = tail.alive_end;
-    return 0;
-}
-
-int log_scan_segment(struct log_scan *scan, struct segment_reader *reader,
-                     struct inspect_segment *out)
-{
-    const uint64_t sequence = reader->header.sequence;
-    *out = (struct inspect_segment){
-        .sequence = sequence,
-        .size_bytes = reader->header.size_bytes,
-        .used_bytes = SEGMENT_HEADER_BYTES,
-    };
-    if (scan->ended) {
-        struct segment_tail tail;
-        const int status = segment_reader_examine(reader, &tail);
-        if (status == 0 && tail.alive_end != 0) {
-            return scan_refuse(scan, STATUS_CORRUPT, scan->ended_sequence, scan->ended_offset,
-                               "a durable frame is damaged: there are frames in a later segment");
-        }
-        return status;
-    }
-    scan->sealed = false;
-    uint32_t batch = 0;
-    for (;;) {
-        struct segment_frame frame;
-        int status = segment_reader_next(reader, UINT32_MAX, &frame);
-        if (status < 0) {
-            return status;
-        }
-        if (status == SEGMENT_DEAD) {
-            return scan_end(scan, reader);
-        }
-        if (frame.flags != 0) {
-            return scan_refuse(scan, STATUS_FOREIGN, sequence, frame.offset,
-                               "a frame of a newer format: an older program must not write here");
-        }
-        if (frame.batch != batch && frame.batch != frame.offset) {
-            return scan_refuse(scan, STATUS_CORRUPT, sequence, frame.offset,
-                               "a frame belongs to no batch");
-        }
-        if (frame.type != LOG_TYPE_SEAL &&
-            frame.offset + frame.disk_bytes + SEGMENT_FRAME_HEADER_BYTES > out->size_bytes) {
-            /* log_place never writes one: no more frames could follow, here or in the next segment */
-            return scan_refuse(scan, STATUS_CORRUPT, sequence, frame.offset,
-                               "a frame leaves no room for the end of its segment");
-        }
-        batch = frame.batch;
-        status = scan_frame(scan, &frame, sequence, out);
-        if (status != 0) {
-            return status;
-        }
-        scan->bytes += frame.disk_bytes;
-        scan->last_sequence = sequence;
-        scan->last_batch = batch;
-        scan->last_end = frame.offset + frame.disk_bytes;
-        out->used_bytes = frame.offset + frame.disk_bytes;
-        out->marked_bytes = batch;
-        if (scan->sealed) {
-            out->sealed = true;
-            out->marked_bytes = out->used_bytes; /* the next segment proves it, if it has frames */
-            return 0;
-        }
-    }
-}
 
 /* -- log_open -------------------------------------------------------------------------------- */
 
@@ -325,7 +110,15 @@ static int open_segments(struct log *log, struct log_recovery *recovery, struct 
         }
         if (status == 0) {
             recovery->segments += found.used_bytes > SEGMENT_HEADER_BYTES;
-            status = log_segment_add(log, sequence, (uint32_t)found.size_bytes, NULL);
+            status = log_segment_add(log, sequence, (uint32_t)found.size_bytes,
+                                     reader.header.footer_bytes, NULL);
+        }
+        if (status == 0 && found.sealed) {
+            struct log_segment_file *segment = log_segment_find(log, sequence);
+            segment->time_last_ms = found.time_last_ms;
+            if (!found.footed && found.used_bytes <= segment->end_bytes) {
+                segment->footer = footer_take(&scan->footer, reader.salt);
+            }
         }
         if (status == 0 && found.used_bytes > SEGMENT_HEADER_BYTES) {
             log->tail_sequence = sequence;
@@ -334,16 +127,23 @@ static int open_segments(struct log *log, struct log_recovery *recovery, struct 
         }
     }
     segment_reader_deinit(&reader);
+    if (status == 0 && log_scan_finish(scan) != 0) {
+        status = refuse_segment(recovery, log, scan->damage_sequence, scan->damage_offset,
+                                scan->message, STATUS_CORRUPT);
+    }
     return status;
 }
 
-/* Remove segments that were prepared under other options: a frame that is allowed now may not fit
- * them. They are empty. The last goes first, so that a crash leaves no hole. */
+/* Remove segments that were prepared under other options or by a former version: a frame that is
+ * allowed now may not fit them. They are empty. The last goes first, so that a crash leaves no hole.
+ */
 static int open_prepared(struct log *log)
 {
     uint32_t kept = 0;
-    while (kept < log->segment_count && (log->segments[kept].sequence <= log->tail_sequence ||
-                                         log->segments[kept].size_bytes == log->segment_bytes)) {
+    while (kept < log->segment_count &&
+           (log->segments[kept].sequence <= log->tail_sequence ||
+            (log->segments[kept].size_bytes == log->segment_bytes &&
+             log->segments[kept].end_bytes == log->segment_bytes - log->footer_bytes))) {
         kept++;
     }
     while (log->segment_count > kept) {
@@ -358,6 +158,7 @@ static int open_prepared(struct log *log)
         }
         disk_close(log->disk, log->segments[log->segment_count - 1].file);
         log->segment_count--;
+        log->segments_bytes -= log->segments[log->segment_count].size_bytes;
     }
     return 0;
 }
@@ -458,6 +259,25 @@ static int open_spare(struct log *log, const struct log_listing *listing)
     return status;
 }
 
+/* Remove what others kept beside segments that are gone: the owner died between the two. What was
+ * not whole yet is left to whoever may be writing it, unless its segment is gone too. */
+static int open_companions(struct log *log, const struct log_listing *listing)
+{
+    for (uint32_t i = 0; i < listing->companion_count; i++) {
+        const struct log_companion *companion = &listing->companions[i];
+        if (log_segment_find(log, companion->sequence) != NULL) {
+            continue;
+        }
+        char path[LIMIT_LOG_PATH_BYTES];
+        log_companion_path(log->directory, companion->sequence, companion->whole, path);
+        const int status = disk_unlink(log->disk, path);
+        if (status != 0) {
+            return status;
+        }
+    }
+    return 0;
+}
+
 /* The term of the newest frame. */
 static int open_term(struct log *log, struct log_recovery *recovery)
 {
@@ -485,14 +305,21 @@ int log_open(struct log *log, struct disk *disk, const struct log_options *optio
         .disk = disk,
         .segment_bytes = options->segment_bytes == 0 ? LIMIT_SEGMENT_BYTES : options->segment_bytes,
         .history_bytes = options->history_bytes,
+        .history_ms = options->history_ms,
+        .limit_bytes = options->limit_bytes == 0 ? UINT64_MAX : options->limit_bytes,
         .truncate_floor = UINT64_MAX,
+        .drop_check = true,
     };
     CHECK(log->segment_bytes % 4096 == 0);
     CHECK(log->segment_bytes >= SEGMENT_BYTES_MIN && log->segment_bytes <= SEGMENT_BYTES_MAX);
     memcpy(log->owner, options->owner, sizeof log->owner);
+    log->footer_bytes = footer_bytes(log->segment_bytes);
+    if (log->limit_bytes < LIMIT_LOG_SEGMENTS_MIN * (uint64_t)log->segment_bytes) {
+        log->limit_bytes = LIMIT_LOG_SEGMENTS_MIN * (uint64_t)log->segment_bytes;
+    }
     struct log_listing listing = {0};
-    struct log_scan scan = {0};
-    extents_init(&scan.extents);
+    struct log_scan scan;
+    log_scan_init(&scan, true);
 
     int status;
     if (strlen(options->directory) + 64 > sizeof log->directory) { /* 64: the longest file name */
@@ -526,12 +353,18 @@ int log_open(struct log *log, struct disk *disk, const struct log_options *optio
     if (status == 0) {
         status = open_spare(log, &listing);
     }
+    if (status == 0) {
+        status = open_companions(log, &listing);
+    }
     if (status != 0) {
         goto out;
     }
 
     log->extents = scan.extents;
     extents_init(&scan.extents);
+    log->footer = scan.footer;
+    footer_init(&scan.footer);
+    log->clock_ms = scan.time_ms;
     if (log->extents.index_next == 0) {
         extents_reset(&log->extents, 1);
     }
@@ -546,10 +379,11 @@ int log_open(struct log *log, struct disk *disk, const struct log_options *optio
     out_recovery->index_first = log_index_first(log);
     out_recovery->index_next = log->index_next;
     out_recovery->bytes = scan.bytes;
+    out_recovery->bytes_read = scan.bytes_read;
     status = open_term(log, out_recovery);
 out:
-    free(listing.sequences);
-    extents_deinit(&scan.extents);
+    log_listing_free(&listing);
+    log_scan_deinit(&scan);
     if (status != 0) {
         if (out_recovery->message == NULL) {
             out_recovery->message = status_text(status);

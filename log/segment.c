@@ -25,6 +25,7 @@ void segment_header_encode(const struct segment_header *header,
     memcpy(out_block + 16, header->owner, SEGMENT_OWNER_BYTES);
     put_le64(out_block + 32, header->sequence);
     put_le64(out_block + 40, header->size_bytes);
+    put_le32(out_block + 48, header->footer_bytes);
     put_le32(out_block + 12, header_crc(out_block));
 }
 
@@ -40,7 +41,10 @@ int segment_header_decode(const uint8_t block[SEGMENT_HEADER_BYTES],
     memcpy(out_header->owner, block + 16, SEGMENT_OWNER_BYTES);
     out_header->sequence = get_le64(block + 32);
     out_header->size_bytes = get_le64(block + 40);
-    if (out_header->size_bytes < SEGMENT_BYTES_MIN || out_header->size_bytes > SEGMENT_BYTES_MAX) {
+    out_header->footer_bytes = get_le32(block + 48);
+    if (out_header->size_bytes < SEGMENT_BYTES_MIN || out_header->size_bytes > SEGMENT_BYTES_MAX ||
+        out_header->footer_bytes > out_header->size_bytes / 2 ||
+        (out_header->footer_bytes != 0 && out_header->footer_bytes < SEGMENT_FOOTER_BYTES_MIN)) {
         return STATUS_CORRUPT;
     }
     return 0;
@@ -173,7 +177,7 @@ int segment_reader_open(struct segment_reader *reader, const char *path, const u
     }
     uint32_t there;
     reader->header.size_bytes = SEGMENT_BYTES_MAX; /* until the header says it */
-    status = reader_fill(reader, 0, SEGMENT_HEADER_BYTES, UINT32_MAX, &there);
+    status = reader_fill(reader, 0, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES, &there);
     if (status != 0) {
         return status;
     }
@@ -196,7 +200,6 @@ int segment_reader_open(struct segment_reader *reader, const char *path, const u
     if (owner != NULL && memcmp(owner, header.owner, SEGMENT_OWNER_BYTES) != 0) {
         return STATUS_FOREIGN;
     }
-    reader->buffer_size = 0; /* what was read ahead may not have been durable: `limit` rules */
     reader->header = header;
     reader->salt = segment_salt(header.owner, sequence);
     reader->offset = SEGMENT_HEADER_BYTES;

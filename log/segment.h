@@ -11,7 +11,9 @@
  *     32   u64   sequence: segments of a log are numbered 1, 2, 3 ...; the file is SEQUENCE.seg,
  *                as 16 hexadecimal digits, and no number is ever used twice
  *     40   u64   size of the file in bytes
- *     48   ...   zeros up to SEGMENT_HEADER_BYTES
+ *     48   u32   bytes at its end that are kept free of frames, for a footer (log/footer.h); 0 in
+ *                files of former versions
+ *     52   ...   zeros up to SEGMENT_HEADER_BYTES
  *
  * (The name has no first index because the file exists before it is known which frame will open
  * it: rolling then costs no rename and no directory sync on the hot path.)
@@ -21,7 +23,7 @@
  *      0   u32   crc32c, seeded with segment_salt(owner, sequence), of bytes 4 .. 32 + size
  *      4   u32   payload size in bytes
  *      8   u64   index; of a SEAL or MARK: what the next frame will have
- *     16   u64   term
+ *     16   u64   term; of a SEAL or MARK: when it was written, ms since 1970, 0 when not known
  *     24   u8    type, enum log_type; 0 is no frame
  *     25   u8    flags, 0 for now; a reader that meets one it does not know refuses the file
  *     26   u16   low bits of the segment's sequence: with the salt, a frame of a reused or foreign
@@ -60,12 +62,14 @@
 #define SEGMENT_FRAME_HEADER_BYTES 32u
 #define SEGMENT_BYTES_MIN          (16u * 1024u)
 #define SEGMENT_BYTES_MAX          (1024u * 1024u * 1024u)
-#define SEGMENT_NAME_BYTES         24u /* "0123456789abcdef.seg" and its terminator, rounded up */
+#define SEGMENT_FOOTER_BYTES_MIN   512u /* one that is kept room for */
+#define SEGMENT_NAME_BYTES         24u  /* "0123456789abcdef.seg" and its terminator, rounded up */
 
 struct segment_header {
     uint8_t owner[SEGMENT_OWNER_BYTES];
     uint64_t sequence;
     uint64_t size_bytes;
+    uint32_t footer_bytes;
 };
 
 struct segment_frame {

@@ -59,6 +59,8 @@ struct settings {
     uint64_t election_ms;
     uint64_t raft_heartbeat_ms;
     uint64_t history_bytes;
+    uint64_t history_ms;
+    uint64_t limit_bytes;
     uint64_t reserve_bytes;
     enum logger_level log_level;
     enum logger_format log_format;
@@ -98,6 +100,10 @@ static const struct config_key keys[] = {
      "how often the leader says that it is alive"},
     {"log.history", CONFIG_SIZE, AT(history_bytes), "1GiB", 0, INT64_MAX, NULL,
      "log kept for whoever asks why, beyond what is needed"},
+    {"log.historyAge", CONFIG_DURATION, AT(history_ms), "0", 0, INT64_MAX, NULL,
+     "age from which log that is not needed goes even if log.history has room; 0: any age"},
+    {"log.limit", CONFIG_SIZE, AT(limit_bytes), "4GiB", 0, INT64_MAX, NULL,
+     "size of the log at which writes are refused until the state is flushed; 0: none"},
     {"disk.reserve", CONFIG_SIZE, AT(reserve_bytes), "64MiB", 1 << 20, INT64_MAX, NULL,
      "free space below which larger writes are refused; below a quarter of it, all are"},
     {"logging.level", CONFIG_CHOICE, AT(log_level), "info", 0, 0, LOGGER_LEVEL_CHOICES,
@@ -136,6 +142,7 @@ struct cloudcore {
     struct disk_uv *disk;
     struct log log;
     bool log_opened;
+    bool log_limited; /* and that was said */
     struct store *store;
     struct cloud_core *core;
     struct api *api;
@@ -413,7 +420,13 @@ static void on_second(uv_timer_t *timer)
         return;
     }
     look_at_space(c);
-    log_tick(&c->log);
+    log_tick(&c->log, program_wall_ms());
+    if (log_limited(&c->log) != c->log_limited) {
+        c->log_limited = !c->log_limited;
+        logger_warn(c->log_limited ? "log_limit_reached" : "log_limit_left",
+                    "bytes=%" PRIu64 " limit_bytes=%" PRIu64, log_disk_bytes(&c->log),
+                    c->settings.limit_bytes);
+    }
     if (c->api != NULL) {
         api_tick(c->api);
     }
@@ -563,7 +576,9 @@ static int open_state(struct cloudcore *c)
     }
     snprintf(path, sizeof path, "%s/log", data);
     struct log_options options = {.directory = path,
-                                  .history_bytes = c->settings.history_bytes};
+                                  .history_bytes = c->settings.history_bytes,
+                                  .history_ms = c->settings.history_ms,
+                                  .limit_bytes = c->settings.limit_bytes};
     tag_owner("cloudcore", c->name, options.owner);
     struct log_recovery recovery;
     int status = log_open(&c->log, disk_uv_disk(c->disk), &options, &recovery);
@@ -648,6 +663,14 @@ static int open_core(struct cloudcore *c)
     };
     char reason[256];
     status = cloud_core_open(&config, &objects, &ops, c->store, &c->log, now(), &c->core, reason);
+    char path[LIMIT_LOG_PATH_BYTES];
+    uint64_t offset;
+    if (status == STATUS_CORRUPT && log_damage(&c->log, path, &offset)) {
+        return program_refuse(&program, "cannot start on %s: %s is damaged at offset %" PRIu64 ": %s\n"
+                      "  `kelp log verify %s/log` shows all of it; rebuild this replica from the others "
+                      "rather than mend it", c->settings.data, path, offset, reason,
+                      c->settings.data);
+    }
     if (status != 0) {
         return program_refuse(&program, "cannot start on %s: %s: %s", c->settings.data, status_text(status), reason);
     }

@@ -64,6 +64,8 @@ struct settings {
     int64_t max_pods;
     uint64_t backoff_ms;
     uint64_t history_bytes;
+    uint64_t history_ms;
+    uint64_t limit_bytes;
     struct config_list dns_servers;
     enum logger_level log_level;
     enum logger_format log_format;
@@ -102,6 +104,10 @@ static const struct config_key keys[] = {
      "longest wait between attempts to connect"},
     {"log.history", CONFIG_SIZE, AT(history_bytes), "64MiB", 0, INT64_MAX, NULL,
      "log kept for whoever asks why, beyond what is needed"},
+    {"log.historyAge", CONFIG_DURATION, AT(history_ms), "0", 0, INT64_MAX, NULL,
+     "age from which log that is not needed goes even if log.history has room; 0: any age"},
+    {"log.limit", CONFIG_SIZE, AT(limit_bytes), "1GiB", 0, INT64_MAX, NULL,
+     "size of the log at which records are refused until the state is flushed; 0: none"},
     {"logging.level", CONFIG_CHOICE, AT(log_level), "info", 0, 0, LOGGER_LEVEL_CHOICES,
      "least important lines that are written"},
     {"logging.format", CONFIG_CHOICE, AT(log_format), "text", 0, 0, LOGGER_FORMAT_CHOICES,
@@ -548,7 +554,10 @@ static int open_state(struct edgecore *e)
         return program_refuse(&program, "cannot make the data directory %s: %s", data, status_text(made));
     }
     snprintf(path, sizeof path, "%s/log", data);
-    struct log_options options = {.directory = path, .history_bytes = e->settings.history_bytes};
+    struct log_options options = {.directory = path,
+                                  .history_bytes = e->settings.history_bytes,
+                                  .history_ms = e->settings.history_ms,
+                                  .limit_bytes = e->settings.limit_bytes};
     tag_owner("edge", e->node, options.owner);
     struct log_recovery recovery;
     int status = log_open(&e->log, disk_uv_disk(e->disk), &options, &recovery);
@@ -651,10 +660,17 @@ static int open_core(struct edgecore *e)
     };
     char reason[256];
     const int status = edge_core_open(&config, &ops, e->store, &e->log, now(), &e->core, reason);
+    char path[LIMIT_LOG_PATH_BYTES];
+    uint64_t offset;
+    if (status == STATUS_CORRUPT && log_damage(&e->log, path, &offset)) {
+        return program_refuse(&program, "cannot start on %s: %s is damaged at offset %" PRIu64 ": %s\n"
+                      "  `kelp log verify %s/log` shows all of it. Pods keep running. To start over, "
+                      "move %s away: the cloud sends everything again", e->settings.data, path,
+                      offset, reason, e->settings.data, e->settings.data);
+    }
     if (status != 0) {
         return program_refuse(&program, "cannot start on %s: %s: %s", e->settings.data, status_text(status), reason);
     }
-    char path[1024];
     snprintf(path, sizeof path, "%s/control", e->settings.data);
     const char *control = e->settings.control[0] == 0 ? path : e->settings.control;
     const int listening = control_open(&e->control, &e->loop, control, on_report, e);

@@ -255,6 +255,17 @@ static_assert(LIMIT_LOG_BATCH_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest frame
 #define LIMIT_LOG_STRIDE_BYTES  (256u * 1024u)
 /* Buffer of one reader; grows for a larger frame. */
 #define LIMIT_LOG_READ_BYTES    (64u * 1024u)
+/* Runs of frames one log keeps in memory, 32 bytes each: 32 MiB, for 256 GiB of log without
+ * truncations. At three quarters of it history goes; at it nothing is appended before more may go. */
+#define LIMIT_LOG_RUNS          (1024u * 1024u)
+/* The least log_options.limit_bytes there is, in segments: the tail, the next, one to release, one that
+ * is kept for truncations and resets. */
+#define LIMIT_LOG_SEGMENTS_MIN  4u
+/* A log does not believe a clock that moved further than this between two ticks, or back ... */
+#define LIMIT_LOG_CLOCK_JUMP_MS 60000u
+/* ... before it held for so many ticks, an hour: a machine without a clock has asked the network by
+ * then, and a typing error was noticed. */
+#define LIMIT_LOG_CLOCK_TICKS   3600u
 /* Steps of one background job: zero, header, sync, rename, directory; or files to drop. */
 #define LIMIT_LOG_BACKGROUND_STEPS 8u
 

@@ -644,7 +644,13 @@ uint64_t edge_core_run(struct edge_core *core, struct pods_time now)
     }
     if (now.mono_ms >= core->log_tick_ms) {
         core->log_tick_ms = now.mono_ms + 1000;
-        log_tick(core->log);
+        log_tick(core->log, now.wall_ms);
+        if (log_limited(core->log) != core->log_limited) {
+            core->log_limited = !core->log_limited;
+            edge_core_log(core, LOGGER_WARN,
+                          core->log_limited ? "log_limit_reached" : "log_limit_left", "bytes=%llu",
+                          (unsigned long long)log_disk_bytes(core->log));
+        }
     }
     next = core_earlier(next, core->log_tick_ms);
     next = core_earlier(next, core_flush(core));

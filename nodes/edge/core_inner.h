@@ -49,6 +49,7 @@ struct edge_core {
     bool flushing;
     uint64_t pods_due_ms;
     uint64_t log_tick_ms;
+    bool log_limited; /* and that was said */
     uint64_t digest_alarms;
 
     uint8_t *node_status; /* body recorded last, with times as they were */

@@ -234,9 +234,9 @@ static void seeds_log(void)
     CHECK(log_truncate(&written, &request, 3) == 0);
     run();
     append(2, 0);
-    log_tick(&written);
+    log_tick(&written, 0);
     run();
-    log_tick(&written);
+    log_tick(&written, 0);
     run();
     struct bytes frames = frames_of(1, &file);
     const uint8_t plain = 1;

@@ -32,6 +32,8 @@ struct counts {
     uint64_t opens_cut;
     uint64_t tails_cut;
     uint64_t frames_acked;
+    uint64_t footers_read;
+    uint64_t footers_missing;
 };
 
 static struct workload w;
@@ -57,6 +59,8 @@ static bool life_open(void)
         .owner = {1, 2, 3},
         .segment_bytes = sim_chance(&w.sim, 900000) ? 16384 : 20480,
         .history_bytes = sim_below(&w.sim, 3) * 16384,
+        .history_ms = sim_below(&w.sim, 3) * 5,
+        .limit_bytes = sim_chance(&w.sim, 200000) ? 1 + sim_below(&w.sim, 200000) : 0,
     };
     struct log_recovery recovery;
     if (sim_chance(&w.sim, 150000)) {
@@ -134,6 +138,8 @@ static void run_seed(uint64_t seed)
     workload_deinit(&w);
     counts->runs++;
     counts->frames_acked = w.frames_acked;
+    counts->footers_read = w.footers_read;
+    counts->footers_missing = w.footers_missing;
 }
 
 /* Every `stride`th seed from `seed` on, until there were `cuts`, or the time is over. */
@@ -198,13 +204,16 @@ int main(int argc, char **argv)
         sum.opens_cut += all[i].opens_cut;
         sum.tails_cut += all[i].tails_cut;
         sum.frames_acked += all[i].frames_acked;
+        sum.footers_read += all[i].footers_read;
+        sum.footers_missing += all[i].footers_missing;
     }
     printf(
         "cuts: seeds %llu..%llu: %llu cuts, %llu of them in recovery; %llu torn tails, %llu frames "
-        "acknowledged, %s\n",
+        "acknowledged, %s; of sealed segments %llu had their footer, %llu had lost it\n",
         (unsigned long long)seed, (unsigned long long)(seed + sum.runs - 1),
         (unsigned long long)sum.cuts, (unsigned long long)sum.opens_cut,
         (unsigned long long)sum.tails_cut, (unsigned long long)sum.frames_acked,
-        well ? "0 lost" : "BROKEN");
+        well ? "0 lost" : "BROKEN", (unsigned long long)sum.footers_read,
+        (unsigned long long)sum.footers_missing);
     return well ? 0 : 1;
 }

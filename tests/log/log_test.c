@@ -1,9 +1,8 @@
 #include "log/crc32c.h"
 #include "log/inspect.h"
-#include "log/log.h"
 #include "schemas/check.h"
 #include "schemas/status.h"
-#include "tests/sim/disk_sim.h"
+#include "tests/log/fixture.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,117 +11,10 @@
 
 #include <cmocka.h>
 
-#define DIRECTORY "/log"
-
-struct fixture {
-    struct sim sim;
-    struct disk_sim disk;
-    struct log log;
-    struct log_options options;
-    struct log_recovery recovery;
-    uint32_t called; /* callbacks so far, and how the last one ended */
-    int status;
-    bool closed;
-};
-
-/* One append of one frame with a text. */
-struct note {
-    struct log_request request;
-    struct log_entry entry;
-    struct bytes piece;
-    struct fixture *fixture;
-    uint32_t order; /* of the callback, from 1; 0: not yet */
-};
-
-static void note_on_done(struct log_request *request, int status)
-{
-    struct note *note = request->context;
-    note->fixture->called++;
-    note->fixture->status = status;
-    note->order = note->fixture->called;
-}
-
-static int note_append(struct fixture *f, struct note *note, uint64_t term, const void *data,
-                       size_t size)
-{
-    note->fixture = f;
-    note->order = 0;
-    note->piece = bytes_of(data, size);
-    note->entry = (struct log_entry){
-        .term = term, .type = LOG_TYPE_COMMAND, .piece_count = 1, .pieces = &note->piece};
-    note->request.callback = note_on_done;
-    note->request.context = note;
-    return log_append(&f->log, &note->request, &note->entry, 1);
-}
-
-static void fixture_init(struct fixture *f)
-{
-    *f = (struct fixture){0};
-    sim_init(&f->sim, 1);
-    disk_sim_init(&f->disk, &f->sim);
-    f->options = (struct log_options){
-        .directory = DIRECTORY, .owner = {0xaa, 0xbb}, .segment_bytes = SEGMENT_BYTES_MIN};
-}
-
-static int fixture_open(struct fixture *f)
-{
-    return log_open(&f->log, &f->disk.disk, &f->options, &f->recovery);
-}
-
-static void fixture_run(struct fixture *f)
-{
-    while (sim_step(&f->sim)) {
-    }
-}
-
-/* Append one frame and wait until it is durable. */
-static int fixture_append(struct fixture *f, uint64_t term, const void *data, size_t size)
-{
-    struct note note;
-    const int status = note_append(f, &note, term, data, size);
-    if (status != 0) {
-        return status;
-    }
-    while (note.order == 0 && sim_step(&f->sim)) {
-    }
-    assert_int_not_equal(note.order, 0);
-    return f->status;
-}
-
-static void on_closed(void *context)
-{
-    struct fixture *f = context;
-    f->closed = true;
-}
-
-static void fixture_close(struct fixture *f)
-{
-    f->closed = false;
-    log_close(&f->log, on_closed, f);
-    while (!f->closed && sim_step(&f->sim)) {
-    }
-    assert_true(f->closed);
-    assert_null(f->disk.files); /* every file was given back */
-}
-
-static void fixture_crash(struct fixture *f, enum disk_sim_crash how)
-{
-    disk_sim_crash(&f->disk, how);
-    log_forget(&f->log);
-}
-
-static void fixture_deinit(struct fixture *f)
-{
-    disk_sim_deinit(&f->disk);
-    sim_deinit(&f->sim);
-}
-
-static void segment_path(uint64_t sequence, char out_path[64])
-{
-    char name[SEGMENT_NAME_BYTES];
-    segment_name_format(sequence, name);
-    snprintf(out_path, 64, "%s/%s", DIRECTORY, name);
-}
+/* Payload that fills a segment of the least size, with its seal. */
+#define LARGEST                                                                                    \
+    (SEGMENT_BYTES_MIN - footer_bytes(SEGMENT_BYTES_MIN) - SEGMENT_HEADER_BYTES -                  \
+     2 * SEGMENT_FRAME_HEADER_BYTES)
 
 /* -- tests ----------------------------------------------------------------------------------- */
 
@@ -212,7 +104,7 @@ static void test_every_cut_keeps_the_whole_frames(void **state)
         }
         fixture_crash(&f, DISK_SIM_POWER_KEEP);
         char path[64];
-        segment_path(1, path);
+        fixture_segment_path(1, path);
         for (uint32_t i = cut; i < end; i++) {
             disk_sim_flip(&f.disk, path, i, 0xff);
         }
@@ -269,10 +161,14 @@ static void test_rot_is_refused_with_its_place(void **state)
     }
     fixture_crash(&f, DISK_SIM_KILL);
     char path[64];
+    for (uint64_t sequence = 1; sequence <= 2; sequence++) { /* without footers all is read */
+        fixture_segment_path(sequence, path);
+        disk_sim_flip(&f.disk, path, SEGMENT_BYTES_MIN - footer_bytes(SEGMENT_BYTES_MIN), 1);
+    }
     for (uint64_t sequence = 1; sequence <= 2; sequence++) {
         for (uint32_t frame = 0; frame < 11; frame++) {
             const uint32_t place = SEGMENT_HEADER_BYTES + frame * 1032;
-            segment_path(sequence, path);
+            fixture_segment_path(sequence, path);
             disk_sim_flip(&f.disk, path, place + 100, 0x10);
             assert_int_equal(fixture_open(&f), STATUS_CORRUPT);
             assert_string_equal(f.recovery.path, path);
@@ -319,7 +215,7 @@ static void test_a_later_segment_proves_the_one_before(void **state)
     fixture_crash(&f, DISK_SIM_POWER_DROP);
 
     char path[64];
-    segment_path(1, path);
+    fixture_segment_path(1, path);
     const uint32_t place = SEGMENT_HEADER_BYTES + (uint32_t)segment_frame_bytes(5);
     disk_sim_flip(&f.disk, path, place + 500, 1);
     assert_int_equal(fixture_open(&f), STATUS_CORRUPT);
@@ -372,7 +268,7 @@ static void test_reset_starts_elsewhere(void **state)
 {
     (void)state;
     struct fixture f;
-    static uint8_t payload[3000];
+    static uint8_t payload[2900];
     fixture_init(&f);
     f.options.history_bytes = UINT64_MAX; /* history does not survive a reset */
     assert_int_equal(fixture_open(&f), 0);
@@ -400,7 +296,7 @@ static void test_release_keeps_the_history_and_no_more(void **state)
 {
     (void)state;
     struct fixture f;
-    static uint8_t payload[3000];
+    static uint8_t payload[2900];
     fixture_init(&f);
     f.options.history_bytes = 3 * SEGMENT_BYTES_MIN;
     assert_int_equal(fixture_open(&f), 0);
@@ -435,15 +331,12 @@ static void test_a_mark_alone_tells_the_next_index(void **state)
     fixture_init(&f);
     assert_int_equal(fixture_open(&f), 0);
     for (uint32_t i = 0; i < 3; i++) { /* each fills its segment: the mark must roll */
-        assert_int_equal(fixture_append(&f, 1, payload,
-                                        SEGMENT_BYTES_MIN - SEGMENT_HEADER_BYTES -
-                                            2 * SEGMENT_FRAME_HEADER_BYTES),
-                         0);
+        assert_int_equal(fixture_append(&f, 1, payload, LARGEST), 0);
         fixture_run(&f);
     }
-    log_tick(&f.log);
+    log_tick(&f.log, 0);
     fixture_run(&f);
-    log_tick(&f.log);
+    log_tick(&f.log, 0);
     fixture_run(&f);
     assert_int_equal(f.log.durable_sequence, 4);
     log_release(&f.log, 4);
@@ -535,22 +428,19 @@ static void test_bounds_are_answers(void **state)
     static uint8_t payload[SEGMENT_BYTES_MIN];
     assert_int_equal(fixture_append(&f, 1, payload, SEGMENT_BYTES_MIN - SEGMENT_HEADER_BYTES),
                      STATUS_TOO_LARGE);
-    assert_int_equal(
-        fixture_append(&f, 1, payload,
-                       SEGMENT_BYTES_MIN - SEGMENT_HEADER_BYTES - 2 * SEGMENT_FRAME_HEADER_BYTES),
-        0);
+    assert_int_equal(fixture_append(&f, 1, payload, LARGEST), 0);
     assert_int_equal(log_index_next(&f.log), 2);
     f.log.waiting_bytes = LIMIT_LOG_WAITING_BYTES - 30000; /* as if so much were under way */
     struct note notes[3];
-    assert_int_equal(note_append(&f, &notes[0], 1, payload, 12000), 0);
-    assert_int_equal(note_append(&f, &notes[1], 1, payload, 12000), 0);
-    assert_int_equal(note_append(&f, &notes[2], 1, payload, 12000), STATUS_FULL);
+    assert_int_equal(note_append(&f, &notes[0], 1, payload, 11000), 0);
+    assert_int_equal(note_append(&f, &notes[1], 1, payload, 11000), 0);
+    assert_int_equal(note_append(&f, &notes[2], 1, payload, 11000), STATUS_FULL);
     assert_int_equal(log_index_next(&f.log), 4);
     fixture_run(&f);
     assert_int_equal(log_durable_next(&f.log), 4);
     assert_int_equal(f.log.waiting_bytes, LIMIT_LOG_WAITING_BYTES - 30000);
     f.log.waiting_bytes = 0;
-    assert_int_equal(note_append(&f, &notes[2], 1, payload, 12000), 0);
+    assert_int_equal(note_append(&f, &notes[2], 1, payload, 11000), 0);
     fixture_run(&f);
     assert_int_equal(f.called, 4);
     fixture_close(&f);
@@ -563,7 +453,7 @@ static void test_full_disk_refuses_and_recovers(void **state)
 {
     (void)state;
     struct fixture f;
-    static uint8_t payload[3000];
+    static uint8_t payload[2900];
     fixture_init(&f);
     assert_int_equal(fixture_open(&f), 0);
     fixture_run(&f);
@@ -580,12 +470,12 @@ static void test_full_disk_refuses_and_recovers(void **state)
     assert_int_equal(log_status(&f.log), 0);
     assert_int_equal(log_durable_next(&f.log), 1 + accepted);
     assert_int_equal(log_meta_put(&f.log, bytes_text("term")), 0); /* in place: needs no space */
-    log_tick(&f.log);
+    log_tick(&f.log, 0);
     fixture_run(&f);
     assert_int_equal(fixture_append(&f, 1, payload, sizeof payload), -ENOSPC);
 
     f.disk.capacity_bytes = UINT64_MAX;
-    log_tick(&f.log);
+    log_tick(&f.log, 0);
     fixture_run(&f);
     assert_int_equal(fixture_append(&f, 1, payload, sizeof payload), 0);
     fixture_close(&f);
@@ -674,20 +564,20 @@ static void test_idle_tail_is_marked(void **state)
     assert_int_equal(fixture_open(&f), 0);
     assert_int_equal(fixture_append(&f, 1, "last", 4), 0);
     for (uint32_t i = 0; i < 5; i++) {
-        log_tick(&f.log);
+        log_tick(&f.log, 0);
         fixture_run(&f);
     }
     assert_int_equal(f.log.flushes, 2);
     fixture_crash(&f, DISK_SIM_POWER_DROP);
     char path[64];
-    segment_path(1, path);
+    fixture_segment_path(1, path);
     disk_sim_flip(&f.disk, path, SEGMENT_HEADER_BYTES + 33, 1);
     assert_int_equal(fixture_open(&f), STATUS_CORRUPT);
     disk_sim_flip(&f.disk, path, SEGMENT_HEADER_BYTES + 33, 1);
     assert_int_equal(fixture_open(&f), 0);
     assert_int_equal(f.recovery.index_next, 2);
     for (uint32_t i = 0; i < 3; i++) { /* a restart alone writes nothing more */
-        log_tick(&f.log);
+        log_tick(&f.log, 0);
         fixture_run(&f);
     }
     assert_int_equal(f.log.flushes, 0);

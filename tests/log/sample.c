@@ -92,7 +92,7 @@ int main(int argc, char **argv)
     const struct bytes batch = batch_record(codec);
     const struct bytes up = object_record(codec, "/pods/default/\"web\"", TIME_MS + 5000);
     const struct bytes garbage = bytes_text("no flatbuffer");
-    static const uint8_t zeros[12000];
+    static const uint8_t zeros[11000];
     const struct bytes large = bytes_of(zeros, sizeof zeros);
     const struct log_entry entries[] = {
         {.term = 1, .type = LOG_TYPE_CHANGE},

@@ -59,6 +59,8 @@ struct workload {
     struct log_cursor cursor; /* reads what is written; open from workload_settle on */
     const char *again;        /* the command that repeats the run, but for the seed */
     uint64_t frames_acked;    /* counts */
+    uint64_t footers_read;    /* of sealed segments after recovery */
+    uint64_t footers_missing; /* the same */
     uint32_t uniform_bytes;   /* not 0: all payloads have this size, so that debris of a torn batch
                                    lies exactly where new frames will end */
     bool settled;             /* the cursor is open */
@@ -71,6 +73,7 @@ struct workload {
     uint32_t micro_count;
     uint32_t micro_acked;
     uint64_t released;
+    int64_t clock_ms;    /* of log_tick, ahead of the simulation's time; it jumps */
     uint64_t meta_asked; /* base has what was acknowledged */
     uint64_t file_asked;
 };

@@ -361,7 +361,7 @@ static bool fake_pod_fits(const struct backend_row *pod, const struct backend_ro
 static void cloud_on_tick(void *context)
 {
     struct cloud *cloud = context;
-    log_tick(&cloud->log);
+    log_tick(&cloud->log, 0);
     (void)cloud_core_run(cloud->core, cloud_now(cloud->world));
     sim_after(&cloud->world->sim, TICK_US, cloud->life, cloud_on_tick, cloud);
 }

@@ -588,7 +588,7 @@ static void test_a_full_disk_is_not_the_end(void **state)
     assert_int_equal(f.fatal_status, 0);
     f.disk.capacity_bytes = UINT64_MAX;
     for (int i = 0; i < 5; i++) {
-        log_tick(&f.log);
+        log_tick(&f.log, 0);
         run_for(&f, 100);
     }
     assert_int_equal(f.done, accepted);

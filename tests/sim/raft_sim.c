@@ -548,7 +548,7 @@ static void node_log_tick(void *context)
 {
     struct node *node = context;
     sim_after(&sim, SECOND, node->life, node_log_tick, node);
-    log_tick(&node->log);
+    log_tick(&node->log, (int64_t)(sim.now_us / MS));
 }
 
 static void node_boot(struct node *node)

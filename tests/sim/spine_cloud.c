@@ -323,7 +323,7 @@ static void cloud_watch(struct cloud *cloud)
 uint64_t cloud_turn(struct cloud *cloud)
 {
     struct world *world = cloud->process.world;
-    log_tick(&cloud->process.log);
+    log_tick(&cloud->process.log, world_cloud_now(world).wall_ms);
     const uint64_t next_ms = cloud_core_run(cloud->core, world_cloud_now(world));
     cloud_watch(cloud);
     check_digest(cloud);

@@ -7,7 +7,8 @@
  *   5. run until SIGTERM or SIGINT: say bye, flush, leave
  *
  * What can fail: any of 1 to 4 ends the process with one line that says what to do; a real I/O error or a
- * damaged log later on ends it too, since going on would promise what is not kept.
+ * damaged log later on ends it too, since going on would promise what is not kept. It leaves a note
+ * (fault.h), and a start that finds one does none of 2 to 4: it says why, until `kelp resolve`.
  *
  * Exit codes: 0 left in order, 1 could not start, 2 usage, 71 a fatal error while running.
  */
@@ -25,6 +26,7 @@
 #include "log/disk_uv.h"
 #include "log/log.h"
 #include "nodes/cloud/api.h"
+#include "nodes/cloud/api_readonly.h"
 #include "nodes/cloud/api_server.h"
 #include "nodes/cloud/core.h"
 #include "nodes/cloud/hub.h"
@@ -34,6 +36,7 @@
 #include "nodes/control.h"
 #include "nodes/logger.h"
 #include "nodes/program.h"
+#include "nodes/readonly.h"
 #include "nodes/tag_tls.h"
 #include "schemas/check.h"
 #include "schemas/limits.h"
@@ -161,6 +164,7 @@ struct cloudcore {
     uv_signal_t signals[2];
     char cluster[64]; /* as the core knows it: the key of tags */
     enum cloud_core_space space;
+    struct readonly readonly;
     bool stopping;
     bool left; /* the core is idle and the log is closing */
     uint64_t leave_ms; /* stopping: no later than this, connections are no longer waited for */
@@ -221,10 +225,11 @@ static struct tag on_tag(void *context, struct bytes key, struct bytes content)
 
 __attribute__((noreturn)) static void on_fatal(void *context, int status, const char *message)
 {
-    (void)context;
-    logger_error("cloudcore_failed", "status=%d cause=%s reason=%s", status, status_text(status),
-                 message);
-    _exit(PROGRAM_EXIT_FATAL); /* raft_close may free twice, and nothing unsaved is worth more than a clean end */
+    const struct cloudcore *c = context;
+    const int log_failed = log_status(&c->log);
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", c->settings.data, log_failed != 0 ? "log" : "state");
+    program_fail(&program, c->settings.data, message, path, log_failed != 0 ? log_failed : status);
 }
 
 /* -- work that blocks, in libuv's pool -------------------------------------------------------- */
@@ -586,6 +591,7 @@ static int open_state(struct cloudcore *c)
         return program_refuse(&program, "%s is in use by another cloudcore", data);
     }
     if (status != 0) {
+        program_note(&program, data, "the log cannot be opened", path, status);
         return program_refuse(&program, "the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
                       "  `kelp log verify %s` shows the damage; rebuild this replica from the others "
                       "rather than mend it", path, status_text(status),
@@ -611,6 +617,9 @@ static int open_state(struct cloudcore *c)
     };
     status = store_rocks_open(&store_options, &c->store);
     if (status != 0) {
+        if (strstr(store_error(c->store), "IO error") != NULL) {
+            program_note(&program, data, "the state cannot be opened", path, status);
+        }
         return program_refuse(&program, "the state in %s cannot be opened: %s: %s", path, status_text(status),
                       store_error(c->store));
     }
@@ -713,6 +722,17 @@ static int listen_all(struct cloudcore *c)
     return 0;
 }
 
+/* The disk has failed: the API says so, nothing else is listened to. Edges go to the other replicas. */
+static int run_readonly(struct cloudcore *c)
+{
+    char reason[LINK_REASON_BYTES];
+    if (api_readonly_open(&c->loop, c->api_context, c->settings.api_listen.host,
+                          c->settings.api_listen.port, c->readonly.reason, reason) != 0) {
+        return program_refuse(&program, "api.listen: %s", reason);
+    }
+    return readonly_run(&c->readonly);
+}
+
 /* As many files as this process may have: each edge, watch and client is one. */
 static void raise_file_limit(void)
 {
@@ -762,8 +782,16 @@ int main(int argc, char **argv)
     raise_file_limit();
     snprintf(c->name, sizeof c->name, "cloudcore-%" PRIi64, c->settings.replica);
     CHECK(uv_loop_init(&c->loop) == 0);
+    c->readonly = (struct readonly){.loop = &c->loop,
+                                    .program = program.name,
+                                    .name = c->name,
+                                    .data = c->settings.data,
+                                    .control = c->settings.control};
     int failed = read_group(c);
     failed = failed ? failed : open_contexts(c);
+    if (!failed && readonly_find(&c->readonly)) {
+        return run_readonly(c);
+    }
     failed = failed ? failed : open_state(c);
     failed = failed ? failed : open_core(c);
     failed = failed ? failed : listen_all(c);

@@ -8,7 +8,8 @@
  *   5. run until SIGTERM or SIGINT: say bye, flush, leave; containers keep running
  *
  * What can fail: 1 and 2 end the process with one line that says what to do. The runtime, the link and the
- * clock may come and go: the core waits for them. A real I/O error or a damaged log ends the process.
+ * clock may come and go: the core waits for them. A real I/O error or a damaged log ends the process and
+ * leaves a note (fault.h); a start that finds one does none of 2 to 4: it says why, until `kelp resolve`.
  *
  * Exit codes: 0 left in order, 1 could not start, 2 usage, 71 a fatal error while running.
  */
@@ -34,6 +35,7 @@
 #include "nodes/logger.h"
 #include "nodes/net/identity_tls.h"
 #include "nodes/program.h"
+#include "nodes/readonly.h"
 #include "nodes/tag_tls.h"
 #include "schemas/check.h"
 #include "schemas/limits.h"
@@ -311,10 +313,11 @@ static void on_flush_store(void *context)
 
 __attribute__((noreturn)) static void on_fatal(void *context, int status, const char *message)
 {
-    (void)context;
-    logger_error("edgecore_failed", "status=%d cause=%s reason=%s", status, status_text(status),
-                 message);
-    _exit(PROGRAM_EXIT_FATAL);
+    const struct edgecore *e = context;
+    const int log_failed = log_status(&e->log);
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", e->settings.data, log_failed != 0 ? "log" : "state");
+    program_fail(&program, e->settings.data, message, path, log_failed != 0 ? log_failed : status);
 }
 
 static void on_node_timer(uv_timer_t *timer);
@@ -569,6 +572,7 @@ static int open_state(struct edgecore *e)
                       recovery.message == NULL ? "another owner" : recovery.message);
     }
     if (status != 0) {
+        program_note(&program, data, "the log cannot be opened", path, status);
         return program_refuse(&program, "the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
                       "  `kelp log verify %s` shows the damage. Pods keep running. To start over, move "
                       "%s away: the cloud sends everything again", path, status_text(status),
@@ -587,6 +591,9 @@ static int open_state(struct edgecore *e)
     };
     status = store_rocks_open(&store_options, &e->store);
     if (status != 0) {
+        if (strstr(store_error(e->store), "IO error") != NULL) {
+            program_note(&program, data, "the state cannot be opened", path, status);
+        }
         return program_refuse(&program, "the state in %s cannot be opened: %s: %s", path, status_text(status),
                       store_error(e->store));
     }
@@ -717,6 +724,14 @@ int main(int argc, char **argv)
     logger_set(e->settings.log_level, e->settings.log_format, NULL);
     CHECK(uv_loop_init(&e->loop) == 0);
     int failed = open_identity(e);
+    struct readonly readonly = {.loop = &e->loop,
+                                .program = program.name,
+                                .name = e->node,
+                                .data = e->settings.data,
+                                .control = e->settings.control};
+    if (!failed && readonly_find(&readonly)) {
+        return readonly_run(&readonly); /* containers keep running, nobody is connected to */
+    }
     failed = failed ? failed : open_state(e);
     failed = failed ? failed : open_world(e);
     failed = failed ? failed : open_core(e);

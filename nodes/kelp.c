@@ -1,6 +1,7 @@
 /* kelp: the command line of whoever is on call. Picks the command; each is a file in nodes/cli/. */
 #include "nodes/cli/log.h"
 #include "nodes/cli/pki.h"
+#include "nodes/cli/resolve.h"
 #include "nodes/cli/status.h"
 #include "nodes/options.h"
 
@@ -14,6 +15,7 @@ static const struct {
 } commands[] = {
     {"log", cli_log, "look into the log of a cloudcore or an edgecore"},
     {"pki", cli_pki, "make certificates and a kubeconfig"},
+    {"resolve", cli_resolve, "say that the disk of a cloudcore or edgecore is mended, after an I/O error"},
     {"status", cli_status, "ask a cloudcore or edgecore on this machine how it is"},
 };
 

@@ -3,9 +3,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <uv.h>
 
+#include "nodes/fault.h"
 #include "nodes/options.h"
+#include "schemas/status.h"
 
 /* print_more of options.h knows no context; a process runs one program. */
 static const struct config_table *program_table;
@@ -69,6 +72,36 @@ int program_begin(const struct program *program, int argc, char **argv, void *se
     }
     umask(0077);
     return PROGRAM_RUN;
+}
+
+void program_note(const struct program *program, const char *data, const char *operation,
+                  const char *path, int status)
+{
+    if (status_is_fault(status) && status != STATUS_CORRUPT) {
+        (void)fault_write(data, program->name, operation, path, status, program_wall_ms());
+    }
+}
+
+void program_fail(const struct program *program, const char *data, const char *operation,
+                  const char *path, int status)
+{
+    char event[64];
+    snprintf(event, sizeof event, "%s_failed", program->name);
+    if (!status_is_fault(status)) {
+        logger_error(event, "status=%d cause=%s path=%s reason=%s", status, status_text(status),
+                     path, operation);
+        _exit(PROGRAM_EXIT_FATAL);
+    }
+    const int noted = fault_write(data, program->name, operation, path, status, program_wall_ms());
+    logger_error(
+        event,
+        "status=%d cause=%s path=%s noted=%s reason=%s; %s, run `kelp resolve --yes %s`, then "
+        "restart %s",
+        status, status_text(status), path, noted == 0 ? "yes" : "no", operation,
+        noted == 0 ? "starts are read-only until it is resolved: mend the disk"
+                   : "not even a note of it could be left, so no start will know: mend the disk",
+        data, program->name);
+    _exit(PROGRAM_EXIT_FATAL); /* no destructors: nothing unsaved is worth more than a clean end */
 }
 
 uint64_t program_mono_ms(void)

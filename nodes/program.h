@@ -28,6 +28,20 @@ int program_begin(const struct program *program, int argc, char **argv, void *se
 __attribute__((format(printf, 2, 3))) int program_refuse(const struct program *program,
                                                          const char *format, ...);
 
+/* The disk failed while the program started: leave the note that makes the next start read-only
+ * (fault.h). Nothing is noted for a status that is no failure of the disk, nor for STATUS_CORRUPT: damage
+ * that a start finds is found by each start, and told with its place.
+ *
+ *   data       the data directory
+ *   operation  what could not be done
+ *   path       to what */
+void program_note(const struct program *program, const char *data, const char *operation,
+                  const char *path, int status);
+/* End the process: something failed while running that nobody can mend from inside. One line says what,
+ * where and what to do; a failure of the disk is noted, STATUS_CORRUPT too. Parameters as above. */
+__attribute__((noreturn)) void program_fail(const struct program *program, const char *data,
+                                            const char *operation, const char *path, int status);
+
 /* Milliseconds: of a clock that never goes back, and since 1970. */
 uint64_t program_mono_ms(void);
 int64_t program_wall_ms(void);

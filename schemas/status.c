@@ -37,3 +37,25 @@ const char *status_text(int status)
         return status < 0 && status > -4000 ? strerror(-status) : "unknown status";
     }
 }
+
+bool status_is_fault(int status)
+{
+    switch (-status) {
+    case ENOSPC:
+    case EDQUOT:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+    case EAGAIN:
+    case EINTR:
+    case ECANCELED:
+    case EACCES:
+    case EPERM:
+    case ENOENT:
+    case EEXIST:
+    case ENAMETOOLONG:
+        return false;
+    default:
+        return status == STATUS_CORRUPT || (status < 0 && status > -4000);
+    }
+}

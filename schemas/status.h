@@ -11,6 +11,7 @@
 #define KELP_SCHEMAS_STATUS_H
 
 #include <errno.h>
+#include <stdbool.h>
 
 /* libuv's own codes reach down to -4095; ours start below them. */
 #define STATUS_OK          0
@@ -29,5 +30,10 @@
 
 /* A short English sentence for a zero or negative status, without a full stop. Lent for ever. */
 const char *status_text(int status);
+
+/* Whether a negative status says that the disk itself failed, or holds what was never written: from
+ * then on nothing that was not durable before may be believed. Not so when something ran out that
+ * comes back (space, memory, files), or was forbidden, and not of our own codes but STATUS_CORRUPT. */
+bool status_is_fault(int status);
 
 #endif

@@ -73,6 +73,14 @@ int store_rocks_open(const struct store_options *options, struct store **out);
  *   answers   STATUS_OK, also when there was none; -errno */
 int store_rocks_destroy(const char *directory);
 
+/* Read every row of a store that nobody has open, checksums included. Nothing is written.
+ *
+ *   out_rows, out_position  untouched unless STATUS_OK
+ *   reason    256 bytes, receives RocksDB's words when not STATUS_OK
+ *   answers   STATUS_OK; -ENOENT: no such directory; STATUS_CORRUPT, -EIO and other negatives */
+int store_rocks_verify(const char *directory, uint64_t *out_rows, uint64_t *out_position,
+                       char *reason);
+
 /* End all reading first: snapshots released, iterators closed (CHECKed). An open batch is dropped.
  * What was committed is flushed when the disk lets us. NULL is ignored. */
 void store_close(struct store *store);

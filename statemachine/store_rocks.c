@@ -779,3 +779,50 @@ int store_rocks_open(const struct store_options *options, struct store **out)
     atomic_store(&self->store.position_flushed, position);
     return STATUS_OK;
 }
+
+int store_rocks_verify(const char *directory, uint64_t *out_rows, uint64_t *out_position,
+                       char *reason)
+{
+    struct stat found;
+    if (stat(directory, &found) != 0) {
+        const int status = -errno;
+        snprintf(reason, 256, "%s: %s", directory, strerror(errno));
+        return status;
+    }
+    /* An open store without a writer: what reads and tells errors is the same. */
+    struct store_rocks *self = calloc(1, sizeof *self);
+    CHECK(self != NULL);
+    struct store *store = &self->store;
+    store_init(store, &store_rocks_body);
+    store_rocks_options(self, &store_rocks_numbers[STORE_CLOUD]);
+    rocksdb_options_set_create_if_missing(self->options, 0);
+    rocksdb_readoptions_set_fill_cache(self->read_options, 0);
+    char *error = NULL;
+    uint64_t rows = 0;
+    uint64_t position = 0;
+    self->db = rocksdb_open_for_read_only(self->options, directory, 0, &error);
+    int status = store_rocks_status(store, "open", error);
+    if (status == STATUS_OK) {
+        status = store_rocks_position_read(store, self->db, self->read_options, &position);
+    } else {
+        self->db = NULL;
+    }
+    if (status == STATUS_OK) {
+        rocksdb_iterator_t *iterator = rocksdb_create_iterator(self->db, self->read_options);
+        for (rocksdb_iter_seek_to_first(iterator); rocksdb_iter_valid(iterator);
+             rocksdb_iter_next(iterator)) {
+            rows++;
+        }
+        rocksdb_iter_get_error(iterator, &error);
+        rocksdb_iter_destroy(iterator);
+        status = store_rocks_status(store, "read", error);
+    }
+    if (status == STATUS_OK) {
+        *out_rows = rows;
+        *out_position = position;
+    } else {
+        snprintf(reason, 256, "%s", store_error(store));
+    }
+    store_rocks_close(store);
+    return status;
+}

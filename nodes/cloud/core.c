@@ -30,6 +30,16 @@ void core_fatal(struct cloud_core *core, int status, const char *message)
     }
 }
 
+int core_read(struct cloud_core *core, int status)
+{
+    if (status_is_fault(status)) {
+        char message[300];
+        snprintf(message, sizeof message, "the state cannot be read: %s", store_error(core->store));
+        core_fatal(core, status, message);
+    }
+    return status;
+}
+
 /* -- applying ---------------------------------------------------------------------------------- */
 
 static void core_on_applied(struct cloud_core *core, const struct machine_applied *applied)
@@ -215,15 +225,23 @@ static int core_hook_checkpoint_make(void *context, struct manifest *out)
     if (status == 0) {
         out->applied_index = store_flushed_position(core->store);
     }
+    core->checkpoint_status = status;
     return status;
 }
 
 static void core_hook_checkpoint_end(void *context, int status)
 {
     struct cloud_core *core = context;
-    if (status != 0) {
-        core_log(core, LOGGER_WARN, "checkpoint_failed", "status=%d reason=%s", status,
-                 status_text(status));
+    const int made = core->checkpoint_status;
+    core->checkpoint_status = 0;
+    if (status != 0 && status_is_fault(made)) {
+        char message[300];
+        snprintf(message, sizeof message, "the state cannot be written: %s",
+                 store_error(core->store));
+        core_fatal(core, made, message);
+    } else if (status != 0) {
+        core_log(core, LOGGER_WARN, "checkpoint_failed", "status=%d reason=%s",
+                 made != 0 ? made : status, status_text(made != 0 ? made : status));
     }
 }
 

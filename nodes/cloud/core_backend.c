@@ -83,7 +83,7 @@ static int core_backend_view_open(void *owner, struct backend_view **out_view,
     CHECK(view != NULL);
     struct machine_meta meta;
     view->reader = store_snapshot(core->store);
-    const int status = machine_meta_get(view->reader, &meta);
+    const int status = core_read(core, machine_meta_get(view->reader, &meta));
     if (status != 0) {
         store_snapshot_release(view->reader);
         free(view);
@@ -114,9 +114,8 @@ static int core_backend_view_get(void *owner, struct backend_view *view, struct 
                                  struct backend_row *out)
 {
     struct object_row row;
-    (void)owner;
     store_reader_reset(view->reader);
-    const int status = object_get(view->reader, key, &row);
+    const int status = core_read(owner, object_get(view->reader, key, &row));
     if (status == STATUS_OK) {
         core_backend_row(&row, out);
     }
@@ -126,7 +125,6 @@ static int core_backend_view_get(void *owner, struct backend_view *view, struct 
 static int core_backend_view_next(void *owner, struct backend_view *view, struct bytes prefix,
                                   struct bytes after, struct backend_row *out)
 {
-    (void)owner;
     if (prefix.size > sizeof view->prefix || after.size > sizeof view->last) {
         return BACKEND_NONE;
     }
@@ -145,7 +143,7 @@ static int core_backend_view_next(void *owner, struct backend_view *view, struct
         view->cursor_open = true;
     }
     struct object_row row;
-    const int status = object_cursor_next(&view->cursor, &row);
+    const int status = core_read(owner, object_cursor_next(&view->cursor, &row));
     if (status != STATUS_OK) {
         core_backend_view_reset(view);
         return status == OBJECT_NONE ? BACKEND_NONE : status;
@@ -166,9 +164,8 @@ static int core_backend_view_event(void *owner, struct backend_view *view, uint6
                                    struct backend_event *out)
 {
     struct event_row row;
-    (void)owner;
     store_reader_reset(view->reader);
-    const int status = event_next(view->reader, after, &row);
+    const int status = core_read(owner, event_next(view->reader, after, &row));
     if (status == STATUS_OK) {
         core_backend_event(&row, out);
     }
@@ -202,8 +199,8 @@ static int core_backend_changes(void *owner, uint64_t after, uint32_t max,
     struct cloud_core *core = owner;
     struct core_changes changes = {.on_change = on_change, .context = context};
     struct store_reader *reader = core_reader(core);
-    const int status = change_read(reader, after, max, CORE_CHANGES_BYTES, core_backend_on_change,
-                                   &changes, out_reached);
+    const int status = core_read(core, change_read(reader, after, max, CORE_CHANGES_BYTES,
+                                                   core_backend_on_change, &changes, out_reached));
     store_reader_reset(reader);
     if (status == CHANGE_AHEAD) {
         return BACKEND_AHEAD;

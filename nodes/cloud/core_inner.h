@@ -71,6 +71,7 @@ struct cloud_core {
     bool closing; /* nobody outside is called any more */
     bool replica_closed;
     uint32_t works; /* with the pool */
+    int checkpoint_status; /* of the last checkpoint_make: the pool's until checkpoint_end */
 
     /* applying */
     struct core_entry *entries_head;
@@ -138,6 +139,8 @@ __attribute__((format(printf, 4, 5))) void core_log(struct cloud_core *core,
 /* What is read on the loop now; reset by whoever uses it. */
 struct store_reader *core_reader(struct cloud_core *core);
 void core_fatal(struct cloud_core *core, int status, const char *message);
+/* The answer of reading the state, passed on; when the disk failed we end. */
+int core_read(struct cloud_core *core, int status);
 
 /* core_session.c */
 void core_sessions_init(struct cloud_core *core);

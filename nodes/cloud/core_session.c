@@ -99,7 +99,7 @@ static int core_door_node_find(void *context, const char *node, struct session_n
     struct cloud_core *core = context;
     struct node_row *row = &core->node_row;
     struct store_reader *reader = core_reader(core);
-    const int status = node_get(reader, node, row);
+    const int status = core_read(core, node_get(reader, node, row));
     store_reader_reset(reader);
     if (status != STATUS_OK) {
         return status == NODE_NONE ? SESSION_NODE_NONE : status;
@@ -137,7 +137,7 @@ static int core_door_read(void *context, const char *node, uint64_t stream, uint
     const int answer = delivery_read(core_reader(core), core->codec_read, node, stream, after,
                                      max_bytes, out, out_last);
     if (answer < 0) {
-        return answer;
+        return core_read(core, answer);
     }
     switch ((enum delivery_answer)answer) {
     case DELIVERY_BATCH:
@@ -168,7 +168,8 @@ static int core_door_snapshot_open(void *context, const char *node, uint64_t id,
     struct cloud_core *core = context;
     struct core_snapshot *s = calloc(1, sizeof *s);
     CHECK(s != NULL);
-    const int status = delivery_snapshot_open(&s->snapshot, core->store, node, id);
+    const int status =
+        core_read(core, delivery_snapshot_open(&s->snapshot, core->store, node, id));
     if (status != STATUS_OK) {
         free(s);
         return status == NODE_NONE ? STATUS_CLOSING : status;
@@ -186,7 +187,8 @@ static int core_door_snapshot_next(void *context, const char *node, uint64_t id,
     struct core_snapshot *s = core_snapshot_find(core, node, id);
     CHECK(s != NULL);
     codec_reset(core->codec_read);
-    return delivery_snapshot_next(&s->snapshot, core->codec_read, max_bytes, out, out_end);
+    return core_read(core, delivery_snapshot_next(&s->snapshot, core->codec_read, max_bytes, out,
+                                                  out_end));
 }
 
 static void core_door_snapshot_close(void *context, const char *node, uint64_t id)

@@ -237,7 +237,12 @@ static void core_hub_hello(void *context, struct hello *out)
 static int core_hub_up_read(void *context, uint64_t after, size_t max_bytes, struct codec *codec,
                             struct batch *out)
 {
-    return edge_up_read(((struct edge_core *)context)->machine, after, max_bytes, codec, out);
+    struct edge_core *core = context;
+    const int status = edge_up_read(core->machine, after, max_bytes, codec, out);
+    if (status_is_fault(status)) {
+        edge_core_fatal(core, status, store_error(core->store));
+    }
+    return status;
 }
 
 static int core_hub_append(void *context, struct bytes record, struct hub_mark mark)
@@ -582,6 +587,13 @@ void edge_core_flushed(struct edge_core *core, int status)
 {
     CHECK(core->flushing);
     core->flushing = false;
+    if (status_is_fault(status)) {
+        char message[300];
+        snprintf(message, sizeof message, "the state cannot be written: %s",
+                 store_error(core->store));
+        edge_core_fatal(core, status, message);
+        return;
+    }
     if (status != 0) {
         edge_core_log(core, LOGGER_WARN, "store_not_flushed", "status=%d reason=%s", status,
                  store_error(core->store));

@@ -19,7 +19,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -37,6 +36,7 @@
 #include "nodes/logger.h"
 #include "nodes/program.h"
 #include "nodes/readonly.h"
+#include "nodes/space.h"
 #include "nodes/tag_tls.h"
 #include "schemas/check.h"
 #include "schemas/limits.h"
@@ -108,7 +108,8 @@ static const struct config_key keys[] = {
     {"log.limit", CONFIG_SIZE, AT(limit_bytes), "4GiB", 0, INT64_MAX, NULL,
      "size of the log at which writes are refused until the state is flushed; 0: none"},
     {"disk.reserve", CONFIG_SIZE, AT(reserve_bytes), "64MiB", 1 << 20, INT64_MAX, NULL,
-     "free space below which larger writes are refused; below a quarter of it, all are"},
+     "free space below which larger writes are refused, below a quarter of it all; as much again is held in "
+     "a file, for the work that frees space"},
     {"logging.level", CONFIG_CHOICE, AT(log_level), "info", 0, 0, LOGGER_LEVEL_CHOICES,
      "least important lines that are written"},
     {"logging.format", CONFIG_CHOICE, AT(log_format), "text", 0, 0, LOGGER_FORMAT_CHOICES,
@@ -163,7 +164,7 @@ struct cloudcore {
     uv_prepare_t prepare; /* once per turn, before the loop waits */
     uv_signal_t signals[2];
     char cluster[64]; /* as the core knows it: the key of tags */
-    enum cloud_core_space space;
+    struct space space;
     struct readonly readonly;
     bool stopping;
     bool left; /* the core is idle and the log is closing */
@@ -396,25 +397,18 @@ static void on_prepare(uv_prepare_t *prepare)
     leave_when_idle(c);
 }
 
-/* Running out of space is met before it happens: an append that fails would cost the leadership. */
-static void look_at_space(struct cloudcore *c)
+static void set_space(struct cloudcore *c)
 {
-    static const char *const names[] = {"plenty", "low", "none"};
-    struct statvfs about;
-    if (statvfs(c->settings.data, &about) != 0) {
-        return; /* a disk that cannot be asked tells it by failing */
-    }
-    const uint64_t free_bytes = (uint64_t)about.f_bavail * about.f_frsize;
-    const enum cloud_core_space space =
-        free_bytes < c->settings.reserve_bytes / 4 ? CLOUD_CORE_SPACE_NONE
-        : free_bytes < c->settings.reserve_bytes   ? CLOUD_CORE_SPACE_LOW
-                                                   : CLOUD_CORE_SPACE_PLENTY;
-    if (space != c->space) {
-        logger_line(space == CLOUD_CORE_SPACE_PLENTY ? LOGGER_INFO : LOGGER_ERROR, "disk_space_changed",
-                    "space=%s free_bytes=%" PRIu64 " reserve_bytes=%" PRIu64 " data=%s",
-                    names[space], free_bytes, c->settings.reserve_bytes, c->settings.data);
-        c->space = space;
-        cloud_core_set_space(c->core, space);
+    switch (c->space.level) {
+    case SPACE_PLENTY:
+        cloud_core_set_space(c->core, CLOUD_CORE_SPACE_PLENTY);
+        break;
+    case SPACE_LOW:
+        cloud_core_set_space(c->core, CLOUD_CORE_SPACE_LOW);
+        break;
+    case SPACE_NONE:
+        cloud_core_set_space(c->core, CLOUD_CORE_SPACE_NONE);
+        break;
     }
 }
 
@@ -424,7 +418,9 @@ static void on_second(uv_timer_t *timer)
     if (c->left) {
         return;
     }
-    look_at_space(c);
+    if (space_look(&c->space)) {
+        set_space(c);
+    }
     log_tick(&c->log, program_wall_ms());
     if (log_limited(&c->log) != c->log_limited) {
         c->log_limited = !c->log_limited;
@@ -484,10 +480,12 @@ static size_t on_report(void *owner, char *buffer, size_t size)
         "{\"program\":\"cloudcore\",\"version\":\"%s\",\"name\":\"%s\",\"replica\":%" PRIi64
         ",\"cluster\":\"%s\",\"leader\":%" PRIu64 ",\"leads\":%s,\"applied\":%" PRIu64
         ",\"resourceVersion\":%" PRIu64 ",\"sessions\":%u,\"sessionsActive\":%u,\"proposals\":%u"
-        ",\"logFirst\":%" PRIu64 ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64 "}\n",
+        ",\"logFirst\":%" PRIu64 ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64
+        ",\"space\":\"%s\"}\n",
         KELP_VERSION, c->name, c->settings.replica, r.cluster, r.leader, r.leads ? "true" : "false",
         r.applied, r.version, r.sessions, r.sessions_active, r.proposals,
-        log_index_first(&c->log), log_index_next(&c->log), log_disk_bytes(&c->log));
+        log_index_first(&c->log), log_index_next(&c->log), log_disk_bytes(&c->log),
+        space_text(c->space.level));
     return written < 0 ? 0 : (size_t)written < size ? (size_t)written : size - 1;
 }
 
@@ -579,6 +577,7 @@ static int open_state(struct cloudcore *c)
     if (made != 0) {
         return program_refuse(&program, "cannot make the data directory %s: %s", data, status_text(made));
     }
+    space_open(&c->space, data, c->settings.reserve_bytes);
     snprintf(path, sizeof path, "%s/log", data);
     struct log_options options = {.directory = path,
                                   .history_bytes = c->settings.history_bytes,
@@ -684,6 +683,7 @@ static int open_core(struct cloudcore *c)
         return program_refuse(&program, "cannot start on %s: %s: %s", c->settings.data, status_text(status), reason);
     }
     snprintf(c->cluster, sizeof c->cluster, "%s", cloud_core_report(c->core).cluster);
+    set_space(c);
     c->api = api_open(cloud_core_backend(c->core));
     c->namespaces = namespaces_open(c->api, cloud_core_backend(c->core));
     return 0;

@@ -36,6 +36,7 @@
 #include "nodes/net/identity_tls.h"
 #include "nodes/program.h"
 #include "nodes/readonly.h"
+#include "nodes/space.h"
 #include "nodes/tag_tls.h"
 #include "schemas/check.h"
 #include "schemas/limits.h"
@@ -68,6 +69,7 @@ struct settings {
     uint64_t history_bytes;
     uint64_t history_ms;
     uint64_t limit_bytes;
+    uint64_t reserve_bytes;
     struct config_list dns_servers;
     enum logger_level log_level;
     enum logger_format log_format;
@@ -110,6 +112,9 @@ static const struct config_key keys[] = {
      "age from which log that is not needed goes even if log.history has room; 0: any age"},
     {"log.limit", CONFIG_SIZE, AT(limit_bytes), "1GiB", 0, INT64_MAX, NULL,
      "size of the log at which records are refused until the state is flushed; 0: none"},
+    {"disk.reserve", CONFIG_SIZE, AT(reserve_bytes), "32MiB", 1 << 20, INT64_MAX, NULL,
+     "free space below which nothing new is taken from the cloud and no container is created, below a quarter "
+     "of it nothing is recorded; as much again is held in a file, for the work that frees space"},
     {"logging.level", CONFIG_CHOICE, AT(log_level), "info", 0, 0, LOGGER_LEVEL_CHOICES,
      "least important lines that are written"},
     {"logging.format", CONFIG_CHOICE, AT(log_format), "text", 0, 0, LOGGER_FORMAT_CHOICES,
@@ -144,6 +149,7 @@ struct edgecore {
     struct edge_core *core;
     struct driver_cri *runtime;
     struct node *self;
+    struct space space;
     bool runtime_known;
     bool runtime_unready;
     char runtime_name[64];
@@ -156,6 +162,7 @@ struct edgecore {
     int flush_status;
     uv_timer_t core_timer;
     uv_timer_t node_timer;
+    uv_timer_t second_timer;
     uint32_t first_looks;
     uv_timer_t stop_timer;
     uv_prepare_t prepare;
@@ -471,6 +478,22 @@ static void on_node_timer(uv_timer_t *timer)
     edge_core_node_status(e->core, node_look(e->self, &report.pods, now()), now());
 }
 
+static void set_space(struct edgecore *e)
+{
+    const bool is_short = e->space.level != SPACE_PLENTY;
+    edge_core_set_space(e->core, e->space.level, now());
+    node_set_disk_short(e->self, is_short);
+}
+
+static void on_second_timer(uv_timer_t *timer)
+{
+    struct edgecore *e = timer->data;
+    if (!e->left && space_look(&e->space)) {
+        set_space(e);
+        uv_timer_start(&e->node_timer, on_node_timer, 0, NODE_STATUS_MS);
+    }
+}
+
 static void on_stop_timer(uv_timer_t *timer)
 {
     (void)timer;
@@ -508,11 +531,12 @@ static size_t on_report(void *owner, char *buffer, size_t size)
         ",\"downPosition\":%" PRIu64 ",\"upStream\":%" PRIu64 ",\"upLast\":%" PRIu64
         ",\"upAcked\":%" PRIu64 ",\"digest\":\"%016" PRIx64 "%016" PRIx64 "\""
         ",\"digestAlarms\":%" PRIu64 ",\"podsWanted\":%zu,\"podsRunning\":%zu"
-        ",\"logFirst\":%" PRIu64 ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64 "}\n",
+        ",\"logFirst\":%" PRIu64 ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64
+        ",\"space\":\"%s\"}\n",
         KELP_VERSION, e->node, r.cluster, r.link_up ? "true" : "false", r.applied, r.down_stream,
         r.down_position, r.up_stream, r.up_last, r.up_acked, r.digest.high, r.digest.low,
         r.digest_alarms, r.pods.wanted, r.pods.running, log_index_first(&e->log),
-        log_index_next(&e->log), log_disk_bytes(&e->log));
+        log_index_next(&e->log), log_disk_bytes(&e->log), space_text(e->space.level));
     return written < 0 ? 0 : (size_t)written < size ? (size_t)written : size - 1;
 }
 
@@ -556,6 +580,7 @@ static int open_state(struct edgecore *e)
     if (made != 0) {
         return program_refuse(&program, "cannot make the data directory %s: %s", data, status_text(made));
     }
+    space_open(&e->space, data, e->settings.reserve_bytes);
     snprintf(path, sizeof path, "%s/log", data);
     struct log_options options = {.directory = path,
                                   .history_bytes = e->settings.history_bytes,
@@ -678,6 +703,7 @@ static int open_core(struct edgecore *e)
     if (status != 0) {
         return program_refuse(&program, "cannot start on %s: %s: %s", e->settings.data, status_text(status), reason);
     }
+    set_space(e);
     snprintf(path, sizeof path, "%s/control", e->settings.data);
     const char *control = e->settings.control[0] == 0 ? path : e->settings.control;
     const int listening = control_open(&e->control, &e->loop, control, on_report, e);
@@ -692,10 +718,13 @@ static int start_loop(struct edgecore *e)
 {
     uv_timer_init(&e->loop, &e->core_timer);
     uv_timer_init(&e->loop, &e->node_timer);
+    uv_timer_init(&e->loop, &e->second_timer);
     uv_timer_init(&e->loop, &e->stop_timer);
     uv_prepare_init(&e->loop, &e->prepare);
     e->node_timer.data = e;
+    e->second_timer.data = e;
     e->prepare.data = e;
+    uv_timer_start(&e->second_timer, on_second_timer, 1000, 1000);
     uv_timer_start(&e->node_timer, on_node_timer, 0, NODE_STATUS_MS);
     uv_prepare_start(&e->prepare, on_prepare);
     static const int numbers[] = {SIGTERM, SIGINT};

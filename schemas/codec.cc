@@ -923,7 +923,8 @@ BUILD(peer_hello, {
     CHECK(v->member_count <= LIMIT_REPLICAS);
     const auto members = v->member_count == 0 ? Offset<Vector<uint64_t>>{}
                                               : b.CreateVector(v->members, v->member_count);
-    return finish(c, fb::CreatePeerHello(b, v->version, cluster, v->replica, address, members),
+    return finish(c, fb::CreatePeerHello(b, v->version, cluster, v->replica, address, members,
+                                        v->space),
                   out);
 })
 
@@ -933,6 +934,7 @@ READ(peer_hello, PeerHello, {
     v.replica = t->replica();
     v.address = r.text(t->address());
     v.members = r.numbers(t->members(), &v.member_count, LIMIT_REPLICAS);
+    v.space = t->space();
 })
 
 BUILD(raft_wire, {

@@ -509,6 +509,7 @@ struct peer_hello {
     const char *address;
     const uint64_t *members; /* the replicas it was configured to found the cluster with */
     uint32_t member_count;   /* at most LIMIT_REPLICAS */
+    uint8_t space;           /* of its disk: 0 plenty, 1 low, 2 none */
 };
 int codec_peer_hello_build(struct codec *codec, const struct peer_hello *h, struct bytes *out);
 int codec_peer_hello_read(struct codec *codec, struct bytes bytes, struct peer_hello *out);

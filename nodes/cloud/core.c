@@ -531,7 +531,14 @@ static uint64_t core_earlier(uint64_t a, uint64_t b)
 
 void cloud_core_set_space(struct cloud_core *core, enum cloud_core_space space)
 {
+    if (core->space == space) {
+        return;
+    }
     core->space = space;
+    core->handover_ms = 0;
+    if (!core->stopping && !core->ended) {
+        core_greet_all(core);
+    }
 }
 
 uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now)

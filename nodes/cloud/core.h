@@ -151,7 +151,7 @@ void cloud_core_session_closed(struct cloud_core *core, uint64_t session,
 /* How much room the disk of log and state has; the caller looks about once a second. */
 enum cloud_core_space {
     CLOUD_CORE_SPACE_PLENTY, /* at first */
-    CLOUD_CORE_SPACE_LOW,    /* while we lead, only commands up to LIMIT_RESERVED_COMMAND_BYTES are
+    CLOUD_CORE_SPACE_LOW,    /* the others are told, and one that has plenty is made leader. While we lead, only commands up to LIMIT_RESERVED_COMMAND_BYTES are
                                 proposed: deletions make room, acknowledgements and verdicts go on */
     CLOUD_CORE_SPACE_NONE,   /* while we lead, nothing is proposed: what is left of the log's prepared
                                 segments is for elections and for linearizable reads */

@@ -4,7 +4,8 @@
  * cluster; between two it is not, and certificates of one authority do not tell them apart: a data
  * directory put back from another installation, two groups founded with different lists of members.
  * So the first frame of each link says of which cluster its sender is, and with which members it
- * founds. Who is of another one is not heard until it greets again, and says so on each link.
+ * founds. Who is of another one is not heard until it greets again, and says so on each link. It also says
+ * how much room its disk has, and again when that changes: a leader that runs short hands over to who has.
  */
 #include "nodes/cloud/core_inner.h"
 
@@ -24,6 +25,7 @@ void core_greet(struct cloud_core *core, uint64_t replica)
         .address = "", /* raft's configuration has it */
         .members = core->members,
         .member_count = core->config.peer_count,
+        .space = (uint8_t)core->space,
     };
     struct codec *codec = core->codec_build;
     struct bytes body;
@@ -35,16 +37,20 @@ void core_greet(struct cloud_core *core, uint64_t replica)
     }
 }
 
-void core_greeting_run(struct cloud_core *core)
+void core_greet_all(struct cloud_core *core)
 {
-    if (core->greeted_cluster || core->machine.meta.cluster[0] == '\0') {
-        return;
-    }
-    core->greeted_cluster = true;
     for (uint32_t i = 0; i < core->config.peer_count; i++) {
         if (core->members[i] != core->config.replica) {
             core_greet(core, core->members[i]);
         }
+    }
+}
+
+void core_greeting_run(struct cloud_core *core)
+{
+    if (!core->greeted_cluster && core->machine.meta.cluster[0] != '\0') {
+        core->greeted_cluster = true;
+        core_greet_all(core);
     }
 }
 
@@ -100,6 +106,11 @@ int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes b
         both ? strcmp(ours, hello.cluster) == 0 : greeting_same_members(core, &hello);
 
     greeting_forgive(core, replica);
+    for (uint32_t i = 0; i < core->config.peer_count; i++) {
+        if (core->members[i] == replica) {
+            core->roomy[i] = same && hello.space == CLOUD_CORE_SPACE_PLENTY;
+        }
+    }
     if (!same && core->foreign_count < LIMIT_REPLICAS) {
         core->foreign[core->foreign_count] = replica;
         core->foreign_count++;

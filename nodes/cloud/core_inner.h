@@ -18,6 +18,7 @@
 #define CORE_TICK_MS       20u   /* raft's clock */
 #define CORE_SESSION_MS    100u  /* deadlines of sessions */
 #define CORE_LEADER_RETRY_MS 1000u
+#define CORE_HANDOVER_MS   10000u /* between two attempts to hand leadership over: one may meet a dead peer */
 
 /* A committed entry that could not be applied at once. */
 struct core_entry {
@@ -94,12 +95,15 @@ struct cloud_core {
     bool lead_asked;
     uint64_t lead_retry_ms;
     bool init_pending;
+    uint64_t handover_ms;   /* short of space: no attempt to hand leadership over before */
+    uint32_t handover_next; /* where to look for the next member to try */
     uint64_t tick_ms;
 
     /* greetings */
     uint64_t members[LIMIT_REPLICAS]; /* config.peer_count of them; config.peers is gone by now */
     uint64_t foreign[LIMIT_REPLICAS]; /* replicas whose greeting was of another cluster */
     uint32_t foreign_count;
+    bool roomy[LIMIT_REPLICAS]; /* of members: the last greeting said that its disk has room */
     bool greeted_cluster; /* everybody was told which cluster we are of */
 
     /* sessions */
@@ -163,6 +167,8 @@ void core_report(struct cloud_core *core, const struct session *session, bool op
 /* core_greeting.c */
 /* Tell a replica who we are; best effort, like every frame between cloudcores. */
 void core_greet(struct cloud_core *core, uint64_t replica);
+/* Tell all: the room on our disk has changed. */
+void core_greet_all(struct cloud_core *core);
 /* Tell all, once the cluster has its name. */
 void core_greeting_run(struct cloud_core *core);
 /* What a replica said. STATUS_OK; STATUS_MALFORMED; STATUS_IDENTITY: it says to be another one */

@@ -571,6 +571,30 @@ static void core_on_lead_ready(void *context, int status)
     }
 }
 
+/* Short of space we refuse what others could take: let one lead whose disk has room. None has: nothing is
+ * gained by moving, so leadership never goes round in circles. Answers when to try again. */
+static uint64_t core_hand_over(struct cloud_core *core)
+{
+    const uint64_t now_ms = core->now.mono_ms;
+    if (core->space == CLOUD_CORE_SPACE_PLENTY || now_ms < core->handover_ms) {
+        return core->space == CLOUD_CORE_SPACE_PLENTY ? UINT64_MAX : core->handover_ms;
+    }
+    core->handover_ms = now_ms + CORE_HANDOVER_MS;
+    for (uint32_t i = 0; i < core->config.peer_count; i++) {
+        const uint32_t place = (core->handover_next + i) % core->config.peer_count;
+        if (core->members[place] == core->config.replica || !core->roomy[place]) {
+            continue;
+        }
+        core->handover_next = place + 1;
+        const int status = replica_transfer(core->replica, core->members[place]);
+        core_log(core, LOGGER_WARN, "leadership_handed_over",
+                 "to=%llu status=%d reason=the disk of this replica is almost full",
+                 (unsigned long long)core->members[place], status);
+        break;
+    }
+    return core->handover_ms;
+}
+
 uint64_t core_leader_run(struct cloud_core *core)
 {
     const uint64_t now_ms = core->now.mono_ms;
@@ -590,7 +614,9 @@ uint64_t core_leader_run(struct cloud_core *core)
         core_found(core);
     }
     bool more = core_watch(core);
-    const uint64_t again = liveness_run(&core->liveness, now_ms);
+    uint64_t again = core_hand_over(core);
+    next = again < next ? again : next;
+    again = liveness_run(&core->liveness, now_ms);
     more = (core->stalled == NULL && scheduler_run(core->scheduler)) || more;
     next = again < next ? again : next;
     return more && core->stalled == NULL ? now_ms : next;

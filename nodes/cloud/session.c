@@ -570,6 +570,7 @@ static void session_on_ack(struct session *session, const struct ack *ack, uint6
     case FEED_ACK_REFUSED:
         session_log(session, true, "down_batch_refused", "position=%llu",
                     (unsigned long long)ack->position);
+        session->down_moved_ms = now_ms; /* it is there, and cannot take it now: a full disk */
         break;
     case FEED_ACK_PROGRESS:
         session->down_moved_ms = now_ms;

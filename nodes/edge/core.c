@@ -87,6 +87,9 @@ int edge_core_append_fact(struct edge_core *core, uint16_t kind, const char *key
                             struct bytes body)
 {
     struct bytes record;
+    if (core->space == SPACE_NONE && kind != RECORD_UP_ACK) {
+        return -ENOSPC;
+    }
     const int status = codec_record_build(core->codec_build,
                                           &(struct record){
                                               .kind = kind,
@@ -581,6 +584,13 @@ void edge_core_event(struct edge_core *core, const struct edge_event *event, str
 {
     core->now = now;
     edge_core_record_event(core, event);
+}
+
+void edge_core_set_space(struct edge_core *core, enum space_level space, struct pods_time now)
+{
+    core->now = now;
+    core->space = space;
+    hub_hold(&core->hub, space != SPACE_PLENTY, now.mono_ms);
 }
 
 void edge_core_flushed(struct edge_core *core, int status)

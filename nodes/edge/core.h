@@ -18,6 +18,7 @@
 #include "log/log.h"
 #include "nodes/edge/pods.h"
 #include "nodes/logger.h"
+#include "nodes/space.h"
 #include "schemas/codec.h"
 
 struct store;
@@ -105,6 +106,11 @@ void edge_core_node_status(struct edge_core *core, const struct node_status *sta
                            struct pods_time now);
 /* For people: an event of the node itself. */
 void edge_core_event(struct edge_core *core, const struct edge_event *event, struct pods_time now);
+
+/* Room on the disk, as the caller found it; plenty at first. LOW: nothing new is taken from the cloud and no
+ * container is created, what happens here is still recorded. NONE: not that either, but for what the cloud
+ * acknowledges. */
+void edge_core_set_space(struct edge_core *core, enum space_level space, struct pods_time now);
 
 /* The store_flush that was asked for is done, with its answer. */
 void edge_core_flushed(struct edge_core *core, int status);

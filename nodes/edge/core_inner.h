@@ -35,6 +35,7 @@ struct edge_core {
     bool started; /* the state knows who we are: link and pods are at work */
     bool stopping;
     bool ended;
+    enum space_level space;
 
     struct core_append *appends_head; /* oldest first */
     struct core_append *appends_tail;

@@ -169,6 +169,9 @@ static int core_pods_record_attempt(void *context, const char *namespace, const 
 {
     struct edge_core *core = context;
     const struct edge_meta *meta = edge_machine_meta(core->machine);
+    if (core->space != SPACE_PLENTY) {
+        return -ENOSPC; /* asked again: containers that run go on */
+    }
     if (hub_catches_up(&core->hub, meta->down_stream, meta->down_position, core->now.mono_ms)) {
         return STATUS_FULL; /* asked again: by then its config maps are those of the cloud */
     }

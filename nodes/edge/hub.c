@@ -253,6 +253,7 @@ static int hub_on_welcome(struct hub *hub, const struct welcome *welcome, uint64
     hub->ping_ms = now_ms + hub->heartbeat_ms;
     hub->ack_pending = false;
     hub->down_retry_ms = 0;
+    hub->snapshot_dropped = false;
     hub->up_told = 0;
     hub->up_moved_ms = now_ms;
     hub->tip_stream = welcome->down_stream;
@@ -328,7 +329,10 @@ static int hub_on_batch(struct hub *hub, struct bytes body, uint64_t now_ms)
     case FEED_TAKE:
         break;
     }
-    if (hub_append(hub, RECORD_DOWN_BATCH, body, batch.stream, batch.last) != 0) {
+    if (hub->held) {
+        hub->down.position = before;
+        hub->down_retry_ms = now_ms + HUB_HELD_MS;
+    } else if (hub_append(hub, RECORD_DOWN_BATCH, body, batch.stream, batch.last) != 0) {
         hub->down.position = before;
         hub->down_retry_ms = now_ms + HUB_RETRY_MS;
     }
@@ -341,6 +345,10 @@ static int hub_on_snapshot(struct hub *hub, struct bytes body)
     const int status = codec_snapshot_read(hub->in, body, &snapshot);
     if (status != 0) {
         return status;
+    }
+    if (hub->held || hub->snapshot_dropped) {
+        hub->snapshot_dropped = true;
+        return 0;
     }
     if (feed_receiver_take_snapshot(&hub->down, &snapshot) != FEED_TAKE) {
         return STATUS_FOREIGN;
@@ -453,6 +461,22 @@ void hub_want_snapshot(struct hub *hub, uint64_t now_ms)
         hub->snapshot_wanted_ms = now_ms;
         hub->hold_ms = hold_ms;
         hub_close(hub, "snapshot_wanted", "our wishes differ from the cloud's");
+    }
+}
+
+void hub_hold(struct hub *hub, bool hold, uint64_t now_ms)
+{
+    if (hub->held == hold) {
+        return;
+    }
+    hub->held = hold;
+    if (hold || hub->state != HUB_ACTIVE) {
+        return;
+    }
+    if (hub->snapshot_dropped) {
+        hub_close(hub, "snapshot_wanted", "there was no room for the one that came");
+    } else if (hub->down_retry_ms > now_ms) {
+        hub->down_retry_ms = now_ms;
     }
 }
 

@@ -27,6 +27,7 @@
                                     back-off while the next one is wanted soon after, that is: */
 #define HUB_SNAPSHOT_AGAIN_MS 600000u
 #define HUB_STALL_MS       60000u /* what was shipped must be acknowledged: elections take a while */
+#define HUB_HELD_MS        45000u /* the same while there is no room: shorter than what the cloud takes for a stall */
 #define HUB_RETRY_MS       500u /* before a batch that the log did not take is asked for again */
 
 /* What became durable and applied, told back by hub_on_settled. */
@@ -95,6 +96,8 @@ struct hub {
     struct feed_sender up;
     bool ack_pending;
     struct ack ack;
+    bool held;              /* no room for what comes down: it is asked for again later */
+    bool snapshot_dropped;  /* and a snapshot came meanwhile: it begins again */
     uint64_t down_retry_ms; /* > 0: the log was full; nothing is taken until then */
     uint64_t up_moved_ms;   /* mono: when the cloud last acknowledged, or had nothing to */
     uint64_t up_told;       /* newest position passed to up_acked */
@@ -127,6 +130,9 @@ void hub_on_facts(struct hub *hub, uint64_t now_ms);
 void hub_on_settled(struct hub *hub, struct hub_mark mark, uint64_t now_ms);
 /* The wishes are not those of the cloud: begin again, asking for a snapshot. */
 void hub_want_snapshot(struct hub *hub, uint64_t now_ms);
+/* There is no room for what comes down (true), or there is again: batches are dropped and asked for again
+ * every HUB_HELD_MS, the link and what goes up go on. */
+void hub_hold(struct hub *hub, bool hold, uint64_t now_ms);
 /* Say bye; no further attempts. */
 void hub_stop(struct hub *hub, uint64_t now_ms);
 

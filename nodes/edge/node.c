@@ -17,6 +17,7 @@
 #define NODE_INFO        10u
 
 struct node {
+    bool disk_short;
     bool runtime_unready;
     char runtime_why[256];
     struct node_options options;
@@ -208,10 +209,12 @@ static void node_look_conditions(struct node *node, const struct pods_report *po
                          now.mono_ms - pods->listed_mono_ms < NODE_RUNTIME_MS;
     node_condition(node, 0, "MemoryPressure", CONDITION_FALSE, "KubeletHasSufficientMemory",
                    "the node has sufficient memory available", now.wall_ms);
-    node_condition(node, 1, "DiskPressure", disk_full ? CONDITION_TRUE : CONDITION_FALSE,
-                   disk_full ? "KubeletHasDiskPressure" : "KubeletHasNoDiskPressure",
-                   disk_full ? "the file system of the volumes is almost full"
-                             : "the node has no disk pressure",
+    const bool pressed = disk_full || node->disk_short;
+    node_condition(node, 1, "DiskPressure", pressed ? CONDITION_TRUE : CONDITION_FALSE,
+                   pressed ? "KubeletHasDiskPressure" : "KubeletHasNoDiskPressure",
+                   node->disk_short ? "the file system of edgecore's data is almost full: new containers wait"
+                   : disk_full      ? "the file system of the volumes is almost full"
+                                    : "the node has no disk pressure",
                    now.wall_ms);
     node_condition(node, 2, "PIDPressure", CONDITION_FALSE, "KubeletHasSufficientPID",
                    "the node has sufficient PID available", now.wall_ms);
@@ -228,6 +231,11 @@ void node_set_ready(struct node *node, bool ready, const char *why)
 {
     node->runtime_unready = !ready;
     snprintf(node->runtime_why, sizeof node->runtime_why, "%s", why);
+}
+
+void node_set_disk_short(struct node *node, bool is_short)
+{
+    node->disk_short = is_short;
 }
 
 const struct node_status *node_look(struct node *node, const struct pods_report *pods,

@@ -41,6 +41,9 @@ void node_set_runtime(struct node *node, const char *name, const char *version);
  * `why` (copied; "" when there is nothing wrong). Ready until told otherwise. */
 void node_set_ready(struct node *node, bool ready, const char *why);
 
+/* There is no room for what the cloud sends: shown as DiskPressure, until told otherwise. */
+void node_set_disk_short(struct node *node, bool is_short);
+
 /* The node as it is now. Lent until the next call. */
 const struct node_status *node_look(struct node *node, const struct pods_report *pods,
                                     struct pods_time now);

@@ -66,7 +66,8 @@ struct pods_door {
     void (*log_remove)(void *context, const char *uid, const char *namespace, const char *name,
                        const char *container, uint32_t attempt);
     /* RECORD_POD_ATTEMPT: pods_attempt_recorded when it is applied. Repeated after
-     * POD_RECORD_RETRY_MS without that; the same number again means the same. */
+     * POD_RECORD_RETRY_MS without that; the same number again means the same.
+     * -ENOSPC: no room for another container, which the pod shows; other failures: again soon. */
     int (*record_attempt)(void *context, const char *namespace, const char *name,
                           const struct pod_attempt *attempt);
     /* RECORD_POD_STATUS: different from the one before. */

@@ -12,6 +12,9 @@
 #define PODS_NEVER      UINT64_MAX
 #define PODS_TOLD       24u /* different events of one pod that are remembered */
 
+/* Shown while the door answers -ENOSPC. */
+#define POD_NO_SPACE_TEXT "the disk of the node is almost full: no container is created before there is room"
+
 /* Something that fails is tried again after POD_RETRY_MS, doubling to POD_RETRY_MAX_MS. */
 struct pods_retry {
     uint64_t at_ms;
@@ -128,6 +131,7 @@ struct pod_entry {
     enum pods_removal removal;
     struct pods_retry removal_retry;
     char waits_for[PODS_TEXT_BYTES]; /* a reference that is missing */
+    bool no_space; /* the last attempt that was asked for had no room */
     struct pods_told events[PODS_TOLD]; /* the last told, so that the same again is counted */
     int64_t started_ms;
     unsigned calls;

@@ -47,6 +47,8 @@ static void status_missing(const struct pod_entry *pod, const struct pods_contai
         status_wait(out, "CreateContainerConfigError", refusal->text);
     } else if (container->reason[0] != 0) {
         status_wait(out, container->reason, container->message);
+    } else if (pod->no_space) {
+        status_wait(out, "DiskPressure", POD_NO_SPACE_TEXT);
     } else if (!container->spec->init && pod->spec.init_count > 0 && !pods_is_initialized(pod)) {
         status_wait(out, "PodInitializing", "");
     } else {
@@ -68,8 +70,10 @@ static void status_ended(const struct pods *pods, const struct pod_entry *pod,
                     arena_print(arena, "back-off restarting failed container=%s pod=%s_%s(%s)",
                                 container->name, pod->name, pod->namespace, pod->uid));
         status_last(pods, out, run, arena);
-    } else if (again && container->reason[0] != 0) {
-        status_wait(out, container->reason, container->message);
+    } else if (again && (container->reason[0] != 0 || pod->no_space)) {
+        const bool told = container->reason[0] != 0;
+        status_wait(out, told ? container->reason : "DiskPressure",
+                    told ? container->message : POD_NO_SPACE_TEXT);
         status_last(pods, out, run, arena);
     } else {
         out->state = CONTAINER_TERMINATED;

@@ -119,6 +119,10 @@ static bool step_attempt(struct pods *pods, struct pod_entry *pod, struct pods_s
     };
     const int status =
         pods->door->record_attempt(pods->door->context, pod->namespace, pod->name, &attempt);
+    pod->no_space = status == -ENOSPC;
+    if (pod->no_space) {
+        pods_event(pods, pod, container, "Warning", "DiskPressure", now, POD_NO_SPACE_TEXT);
+    }
     slot->asked_until_ms = now.mono_ms + (status == 0 ? POD_RECORD_RETRY_MS : POD_RETRY_MS);
     pods_wake_at(pod, slot->asked_until_ms);
     return false;

@@ -121,6 +121,33 @@ static void test_a_late_wish_adopts(void **state)
     assert_int_equal(rig_container(&rig, "p", "a")->state, CONTAINER_RUNNING);
 }
 
+/* Claim: without room for another container a pod that is new and one whose container has ended wait and say
+ * DiskPressure, what runs goes on, few events are told; and all is started once there is room. */
+static void test_no_room_is_told_and_waited_out(void **state)
+{
+    (void)state;
+    rig_desire(&rig, "p", rig_json("p", "Always", TWO));
+    rig_run(&rig, 3000);
+    rig.no_room = true;
+    rig_desire(&rig, "new", rig_json("new", "Always", TWO));
+    assert_true(runtime_sim_kill(&rig.runtime, "p", "a", 1));
+    const unsigned events = rig.events;
+    rig_run(&rig, 120000);
+    assert_string_equal(rig_container(&rig, "new", "a")->reason, "DiskPressure");
+    assert_string_equal(rig_container(&rig, "p", "a")->reason, "DiskPressure");
+    assert_int_equal(rig_container(&rig, "p", "b")->state, CONTAINER_RUNNING);
+    assert_int_equal(runtime_sim_running(&rig.runtime, "new"), 0);
+    assert_int_equal(runtime_sim_running(&rig.runtime, "p"), 1);
+    assert_true(rig.events > events);
+    assert_true(rig.events < events + 20);
+
+    rig.no_room = false;
+    rig_run(&rig, 5000);
+    assert_int_equal(runtime_sim_running(&rig.runtime, "new"), 2);
+    assert_int_equal(runtime_sim_running(&rig.runtime, "p"), 2);
+    assert_int_equal(rig_container(&rig, "new", "a")->state, CONTAINER_RUNNING);
+}
+
 /* Claim: wherever the agent dies while a pod starts, each container starts once.
  * Method: a crash after every millisecond of the start, not a sample. */
 static void test_a_crash_at_any_moment_of_a_start(void **state)
@@ -710,6 +737,7 @@ int main(void)
         TEST(test_a_pod_starts),
         TEST(test_restart_of_the_agent_adopts),
         TEST(test_a_late_wish_adopts),
+        TEST(test_no_room_is_told_and_waited_out),
         TEST(test_a_crash_at_any_moment_of_a_start),
         TEST(test_crash_loop_backs_off),
         TEST(test_crash_loop_outlives_the_agent),

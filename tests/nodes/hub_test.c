@@ -256,6 +256,58 @@ static void test_down_batches_are_acknowledged_when_settled(void **state)
     rig_deinit(&rig);
 }
 
+/* Claim: without room nothing that comes down reaches the log, pings and what goes up go on, the cloud is asked
+ * again before it would take us for stalled, and at once when there is room; a snapshot that was dropped begins
+ * anew. Method: a batch held over two rounds, then a snapshot. */
+static void test_no_room_holds_what_comes_down(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig);
+    rig_activate(&rig);
+    hub_hold(&rig.hub, true, 5);
+    uint64_t now_ms = 10;
+    for (int i = 0; i < 2; i++) {
+        rig_say_batch(&rig, 15, 17, "edge-1", 5, now_ms);
+        assert_int_equal(rig.appends, 0);
+        rig.said = WIRE_NONE;
+        bool pinged = false;
+        const uint64_t until_ms = now_ms + HUB_HELD_MS;
+        for (; now_ms < until_ms; now_ms += 500) {
+            rig.hub.heard_ms = now_ms; /* the cloud answers pings */
+            rig.hub.up_moved_ms = now_ms;
+            (void)hub_tick(&rig.hub, now_ms);
+            pinged = pinged || rig.said == WIRE_PING;
+            assert_true(rig.said != WIRE_ACK);
+        }
+        assert_true(pinged);
+        rig.hub.ping_ms = UINT64_MAX;
+        (void)hub_tick(&rig.hub, until_ms);
+        assert_true(rig_said_ack(&rig).refused);
+        rig.hub.ping_ms = now_ms;
+    }
+    rig_say_batch(&rig, 15, 17, "edge-1", 5, now_ms);
+    hub_hold(&rig.hub, false, now_ms);
+    rig.hub.ping_ms = UINT64_MAX;
+    (void)hub_tick(&rig.hub, now_ms);
+    assert_int_equal(rig_said_ack(&rig).position, 15);
+    rig_say_batch(&rig, 15, 17, "edge-1", 5, now_ms);
+    assert_int_equal(rig.appends, 1);
+
+    hub_hold(&rig.hub, true, now_ms);
+    struct bytes body;
+    const struct snapshot begin = {
+        .stream = 5, .position = 20, .id = FEED_SNAPSHOT_BIT | 1, .step = SNAPSHOT_BEGIN};
+    codec_reset(rig.codec);
+    assert_int_equal(codec_snapshot_build(rig.codec, &begin, &body), 0);
+    rig_frame(&rig, WIRE_SNAPSHOT, body, now_ms);
+    assert_int_equal(rig.hub.state, HUB_ACTIVE);
+    assert_int_equal(rig.appends, 1);
+    hub_hold(&rig.hub, false, now_ms);
+    assert_int_equal(rig.hub.state, HUB_CLOSING);
+    rig_deinit(&rig);
+}
+
 /* Claim: a Welcome that does not fit our Hello, batches of another node or stream, frames out of place and
  * torn ones end the connection and reach neither log nor state. */
 static void test_a_wrong_cloud_is_left(void **state)
@@ -485,6 +537,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_down_batches_are_acknowledged_when_settled),
+        cmocka_unit_test(test_no_room_holds_what_comes_down),
         cmocka_unit_test(test_a_wrong_cloud_is_left),
         cmocka_unit_test(test_attempts_are_paced),
         cmocka_unit_test(test_snapshots_are_paced),

@@ -164,6 +164,9 @@ static int door_attempt(void *context, const char *namespace, const char *name,
     if (rig->records_refused) {
         return STATUS_FULL;
     }
+    if (rig->no_room) {
+        return -ENOSPC;
+    }
     struct rig_record *record = rig_record(rig, attempt->uid, 'a');
     snprintf(record->container, sizeof record->container, "%s", attempt->container);
     record->attempt = attempt->attempt;

@@ -48,6 +48,7 @@ struct rig {
     uint64_t life;
     uint64_t record_us; /* until a record is durable */
     bool records_refused;
+    bool no_room; /* for attempts */
     bool late; /* rig_start passes no wishes and does not begin */
     struct rig_record *records; /* not durable yet */
     unsigned files_written, files_removed, logs_removed, events;

@@ -121,6 +121,7 @@ static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
 #define LIMIT_EDGE_EVENT_BYTES   (4u * 1024u * 1024u)
 /* Records of a newer release's kinds, until this one is upgraded. */
 #define LIMIT_EDGE_UNKNOWN       4096u
+#define LIMIT_EDGE_UNKNOWN_BYTES (16u * 1024u * 1024u)
 
 /* One event of an edge, kept for `kubectl describe`: a message of Kubernetes is at most 1 KiB. */
 #define LIMIT_EVENT_BYTES       (16u * 1024u)

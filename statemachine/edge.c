@@ -201,10 +201,12 @@ static struct bytes edge_unknown_key(struct edge_key16 *key, uint64_t index, uin
 }
 
 /* One row is gone from UNKNOWN. */
-static void edge_unknown_count_out(struct edge_machine *machine, struct bytes key)
+static void edge_unknown_count_out(struct edge_machine *machine, struct bytes key, size_t size)
 {
     CHECK(machine->meta.unknown_count > 0);
+    CHECK(machine->meta.unknown_bytes >= size);
     machine->meta.unknown_count--;
+    machine->meta.unknown_bytes -= size;
     if (get_be64(key.data + 8) != 0) {
         CHECK(machine->meta.unknown_down > 0);
         machine->meta.unknown_down--;
@@ -215,25 +217,32 @@ int edge_unknown_keep(struct edge_machine *machine, uint64_t index, uint64_t pla
                       struct bytes record)
 {
     struct edge_meta *meta = &machine->meta;
-    if (meta->unknown_count >= machine->limits.unknown) { /* the oldest gives way */
+    const struct edge_limits *limits = &machine->limits;
+    int status = STATUS_OK;
+    if (meta->unknown_count >= limits->unknown ||
+        meta->unknown_bytes + record.size > limits->unknown_bytes) { /* the oldest give way */
         struct store_iterator *iterator =
             store_iterate(store_live(machine->store), EDGE_TABLE_UNKNOWN, (struct bytes){0});
-        if (store_iterator_first(iterator)) {
+        for (bool on = store_iterator_first(iterator);
+             on && (meta->unknown_count >= limits->unknown ||
+                    meta->unknown_bytes + record.size > limits->unknown_bytes);
+             on = store_iterator_next(iterator)) {
             const struct bytes oldest = store_iterator_key(iterator);
-            edge_unknown_count_out(machine, oldest);
+            edge_unknown_count_out(machine, oldest, store_iterator_value(iterator).size);
             meta->unknown_dropped++;
             store_remove(machine->store, EDGE_TABLE_UNKNOWN, oldest);
         }
-        const int status = store_iterator_status(iterator);
+        status = store_iterator_status(iterator);
         store_iterator_close(iterator);
-        if (status != STATUS_OK) {
-            return status;
-        }
+    }
+    if (status != STATUS_OK) {
+        return status;
     }
 
     struct edge_key16 key;
     store_put(machine->store, EDGE_TABLE_UNKNOWN, edge_unknown_key(&key, index, place), record);
     meta->unknown_count++;
+    meta->unknown_bytes += record.size;
     meta->unknown_down += place != 0;
     return STATUS_OK;
 }
@@ -245,7 +254,7 @@ int edge_unknown_forget_down(struct edge_machine *machine, uint64_t before_index
     for (bool on = store_iterator_first(iterator); on; on = store_iterator_next(iterator)) {
         const struct bytes key = store_iterator_key(iterator);
         if (get_be64(key.data) < before_index && get_be64(key.data + 8) != 0) {
-            edge_unknown_count_out(machine, key);
+            edge_unknown_count_out(machine, key, store_iterator_value(iterator).size);
             store_remove(machine->store, EDGE_TABLE_UNKNOWN, key);
         }
     }
@@ -448,7 +457,7 @@ static int edge_unknown_fold(struct edge_machine *machine)
                 return status;
             }
             machine->index = cursor.index;
-            edge_unknown_count_out(machine, key);
+            edge_unknown_count_out(machine, key, bytes.size);
             store_remove(machine->store, EDGE_TABLE_UNKNOWN, key);
             struct edge_applied applied = {0};
             machine->applied = &applied;
@@ -471,6 +480,20 @@ static int edge_unknown_fold(struct edge_machine *machine)
     return status == STORE_NONE ? STATUS_OK : status;
 }
 
+/* Not in the row of META, which older releases read: summed when opened. */
+static int edge_unknown_measure(struct edge_machine *machine)
+{
+    struct store_iterator *iterator =
+        store_iterate(store_live(machine->store), EDGE_TABLE_UNKNOWN, (struct bytes){0});
+    machine->meta.unknown_bytes = 0;
+    for (bool on = store_iterator_first(iterator); on; on = store_iterator_next(iterator)) {
+        machine->meta.unknown_bytes += store_iterator_value(iterator).size;
+    }
+    const int status = store_iterator_status(iterator);
+    store_iterator_close(iterator);
+    return status;
+}
+
 /* -- life -------------------------------------------------------------------------------------------- */
 
 int edge_machine_open(struct store *store, const struct edge_limits *limits,
@@ -487,10 +510,14 @@ int edge_machine_open(struct store *store, const struct edge_limits *limits,
                                            .events = LIMIT_EDGE_EVENTS,
                                            .event_bytes = LIMIT_EDGE_EVENT_BYTES,
                                            .unknown = LIMIT_EDGE_UNKNOWN,
+                                           .unknown_bytes = LIMIT_EDGE_UNKNOWN_BYTES,
                                        };
     machine->codec = codec_create();
     int status = edge_meta_read(machine);
     store_reader_reset(store_live(store));
+    if (status == STATUS_OK && machine->meta.unknown_count > 0) {
+        status = edge_unknown_measure(machine);
+    }
     if (status == STATUS_OK && machine->meta.unknown_count > 0) {
         struct edge_applied applied = {0};
         store_begin(store);

@@ -68,6 +68,7 @@ struct edge_limits {
     uint32_t events;       /* unread EDGE_EVENTs */
     uint64_t event_bytes;
     uint32_t unknown;       /* records of unknown kinds */
+    uint64_t unknown_bytes; /* their bytes; one record that is larger alone is kept */
     uint16_t kind_withheld; /* 0; a kind to be treated as unknown */
 };
 
@@ -110,6 +111,7 @@ struct edge_meta {
     uint32_t unknown_count;
     uint32_t unknown_down; /* of them: came down, so digests cannot be compared */
     uint64_t unknown_dropped;
+    uint64_t unknown_bytes; /* of those that are kept; not written, summed when opened */
 
     uint64_t refused_count; /* records refused, all reasons, since this state began */
     uint64_t malformed_count;

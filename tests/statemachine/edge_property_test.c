@@ -720,7 +720,8 @@ static struct world *world_create(uint64_t seed)
                                          .object_bytes = 1u << 24,
                                          .events = EVENTS_KEPT,
                                          .event_bytes = 1u << 20,
-                                         .unknown = 100};
+                                         .unknown = 100,
+                                         .unknown_bytes = 1u << 20};
     world->sim = store_sim_create();
     world->codec = codec_create();
     world->cloud.stream = 100;

@@ -49,7 +49,8 @@ static struct rig *rig_create(void)
                                        .object_bytes = 1u << 20,
                                        .events = 4,
                                        .event_bytes = 1u << 16,
-                                       .unknown = 3};
+                                       .unknown = 3,
+                                       .unknown_bytes = 4096};
     rig->sim = store_sim_create();
     rig->codec = codec_create();
     rig_open(rig);
@@ -629,6 +630,36 @@ static void test_unknown_kinds_are_kept_and_folded_later(void **state)
     rig_destroy(rig);
 }
 
+/* Claim: records of unknown kinds are bounded by their bytes too, the oldest give way, and the sum is the same
+ * after a restart. Method: large ones against a bound of two of them, then one that is larger than all. */
+static void test_unknown_kinds_are_bounded_by_bytes(void **state)
+{
+    (void)state;
+    static char text[6000];
+    struct rig *rig = rig_welcome();
+    memset(text, 'x', sizeof text - 1);
+    const struct bytes body = bytes_of(text, 1900);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_int_equal(rig_apply(rig, record_of(rig, 999, "k", body)), EDGE_KEPT_UNKNOWN);
+        assert_true(meta(rig)->unknown_bytes <= rig->limits.unknown_bytes);
+    }
+    assert_int_equal(meta(rig)->unknown_count, 2);
+    assert_int_equal(meta(rig)->unknown_dropped, 3);
+    const uint64_t bytes = meta(rig)->unknown_bytes;
+    assert_true(bytes > 2 * body.size);
+    rig_close(rig);
+    rig_open(rig);
+    assert_int_equal(meta(rig)->unknown_bytes, bytes);
+
+    assert_int_equal(rig_apply(rig, record_of(rig, 999, "k", bytes_of(text, sizeof text))),
+                     EDGE_KEPT_UNKNOWN);
+    assert_int_equal(meta(rig)->unknown_count, 1); /* for itself alone */
+    assert_int_equal(rig_apply(rig, record_of(rig, 999, "k", body)), EDGE_KEPT_UNKNOWN);
+    assert_int_equal(meta(rig)->unknown_count, 1);
+    assert_true(meta(rig)->unknown_bytes <= rig->limits.unknown_bytes);
+    rig_destroy(rig);
+}
+
 /* Claim: what is not well-formed is refused and counted, at the record, in it, and in a batch; the
  * rest of the batch is taken. Kinds that have no place here are refused. Bounds are kept. */
 static void test_bad_records_are_refused(void **state)
@@ -705,6 +736,7 @@ int main(void)
         cmocka_unit_test(test_attempts_rise),
         cmocka_unit_test(test_facts_go_up),
         cmocka_unit_test(test_unknown_kinds_are_kept_and_folded_later),
+        cmocka_unit_test(test_unknown_kinds_are_bounded_by_bytes),
         cmocka_unit_test(test_bad_records_are_refused),
         cmocka_unit_test(test_failed_commit_leaves_the_state),
     };

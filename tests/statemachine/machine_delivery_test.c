@@ -280,6 +280,82 @@ static void test_a_node_too_far_behind_gets_a_snapshot(void **state)
     assert_int_equal(reader.row_count, 60);
 }
 
+struct size {
+    uint64_t rows;
+    uint64_t bytes;
+};
+
+/* Of the rows of one table. */
+static struct size size_of(unsigned table)
+{
+    struct size size = {0};
+    struct store_iterator *iterator = store_iterate(fixture_live(f), table, (struct bytes){0});
+    for (bool on = store_iterator_first(iterator); on; on = store_iterator_next(iterator)) {
+        size.rows++;
+        size.bytes += store_iterator_key(iterator).size + store_iterator_value(iterator).size;
+    }
+    store_iterator_close(iterator);
+    return size;
+}
+
+/* Claim: a node that never returns costs no more than its bound, however long its pods come, change and go,
+ * and so does the process that proposes all of that; the node that does return after all gets a snapshot and
+ * ends with the digest of the cloud (reader_drain). Method: ten thousand pods with a config map each, bounds of
+ * a few rows, every table counted as it goes. */
+static void test_a_node_that_never_returns_is_bounded(void **state)
+{
+    (void)state;
+    enum { ROWS_MAX = 64, ROUNDS = 10000, LOOK = 37 };
+    const uint64_t window = LIMIT_PROPOSALS;
+    expect(f, ACCEPTED, record_setting(f, "down_rows_max", ROWS_MAX));
+    expect(f, ACCEPTED, record_setting(f, "change_history_bytes", 0));
+    expect(f, ACCEPTED, record_setting(f, "origin_window", (int64_t)window));
+    struct reader reader = {.node = "edge"};
+    const struct object stays = object_pod("stays", "stays", "edge");
+    put(&stays);
+    reader_drain(f, &reader, 1 << 20);
+    expect(f, ACCEPTED, record_session(f, "edge", "n1", 5, 0));
+    uint64_t before = 0;
+    for (unsigned table = 0; table <= TABLE_EVENT; table++) {
+        before += table == TABLE_ORIGIN ? 0 : size_of(table).bytes;
+    }
+
+    struct object map = object_configmap("c", "c1", "{}");
+    put(&map);
+    uint64_t most = 0;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "p%u", i);
+        const struct object pod = pod_with_c(name, name, "edge");
+        put(&pod);
+        map.json = bytes_text(i % 2 == 0 ? "{\"v\":0}" : "{\"v\":1}");
+        put(&map);
+        drop(&pod);
+        assert_true(node_of("edge").down_count <= ROWS_MAX + 1);
+        if (i % LOOK != 0) {
+            continue;
+        }
+        uint64_t bytes = 0;
+        for (unsigned table = 0; table <= TABLE_EVENT; table++) {
+            const struct size size = size_of(table);
+            bytes += table == TABLE_ORIGIN ? 0 : size.bytes;
+            assert_true(table != TABLE_DOWN || size.rows <= ROWS_MAX + 1);
+            assert_true(table != TABLE_DOWN_KEY || size.rows <= ROWS_MAX + 1);
+            assert_true(table != TABLE_ORIGIN || size.rows <= window + 1);
+            assert_true((table != TABLE_HELD && table != TABLE_BOUND) || size.rows <= 3);
+            assert_true(table != TABLE_REF || size.rows == 0);
+        }
+        most = most < bytes ? bytes : most;
+    }
+    /* The config map, and for each row that waits: header, two keys and a number; names are short here. */
+    assert_true(most < before + 1024 + (ROWS_MAX + 1) * 160);
+    assert_true(node_of("edge").down_tip > 3 * ROUNDS);
+    assert_int_equal(reader.snapshots, 1);
+    reader_drain(f, &reader, 1 << 20);
+    assert_int_equal(reader.snapshots, 2);
+    assert_int_equal(reader.row_count, 1);
+}
+
 static void test_a_node_deleted_and_added_again_starts_clean(void **state)
 {
     (void)state;
@@ -578,6 +654,7 @@ int main(void)
         CASE(test_batches_of_any_size_join),
         CASE(test_an_ack_is_fenced_and_lets_rows_go),
         CASE(test_a_node_too_far_behind_gets_a_snapshot),
+        CASE(test_a_node_that_never_returns_is_bounded),
         CASE(test_a_node_deleted_and_added_again_starts_clean),
         CASE(test_a_pod_waits_for_its_end),
         CASE(test_a_node_writes_its_own_facts_only),

@@ -281,6 +281,20 @@ int segment_reader_next(struct segment_reader *reader, uint32_t limit,
     return answer;
 }
 
+/* From an offset whose frame header is in the buffer, the first one that could be a header, or the
+ * last that is in the buffer as a whole. Almost everything it passes is zeros. */
+static uint32_t reader_skip(const struct segment_reader *reader, uint32_t offset)
+{
+    const uint32_t end = reader->buffer_offset + reader->buffer_size;
+    const uint8_t *header = reader->buffer + (offset - reader->buffer_offset);
+    while (offset + 8 + SEGMENT_FRAME_HEADER_BYTES <= end &&
+           !header_plausible(reader, header, offset)) {
+        offset += 8;
+        header += 8;
+    }
+    return offset;
+}
+
 int segment_reader_examine(struct segment_reader *reader, struct segment_tail *out_tail)
 {
     *out_tail = (struct segment_tail){0};
@@ -295,8 +309,9 @@ int segment_reader_examine(struct segment_reader *reader, struct segment_tail *o
         if (there < SEGMENT_FRAME_HEADER_BYTES) {
             break;
         }
+        offset = reader_skip(reader, offset);
         if (!header_plausible(reader, reader->buffer + (offset - reader->buffer_offset), offset)) {
-            continue; /* almost all: zeros */
+            continue;
         }
         if (offset == dead) {
             const uint8_t *header = reader->buffer + (offset - reader->buffer_offset);

@@ -278,8 +278,8 @@ static void space_on_dropped(struct disk_job *job)
 static bool space_is_old(const struct log *log)
 {
     const uint64_t time_ms = log->segments[0].time_last_ms;
-    return log->history_ms != 0 && log->clock_doubt == 0 && time_ms != 0 &&
-           log->clock_ms > time_ms && log->clock_ms - time_ms > log->history_ms;
+    return log->history_ms != 0 && time_ms != 0 && log->clock_ms > time_ms &&
+           log->clock_ms - time_ms > log->history_ms;
 }
 
 /* Whether history has to go because the log comes near a limit. */

@@ -323,6 +323,42 @@ static void test_a_limit_never_blocks_what_makes_room(void **state)
     fixture_deinit(&f);
 }
 
+/* Claim: memory is bounded whatever is appended: truncations that cut a run each let history go at
+ * three quarters of LIMIT_LOG_RUNS, and with nothing to let go appends are refused at all of it. */
+static void test_runs_are_bounded(void **state)
+{
+    (void)state;
+    static struct note notes[2000];
+    static struct log_request cuts[2000];
+    struct fixture f;
+    fixture_init(&f);
+    f.options.segment_bytes = 4 * 1024 * 1024;
+    f.options.history_bytes = UINT64_MAX;
+    assert_int_equal(fixture_open(&f), 0);
+    fixture_run(&f);
+    int status = 0;
+    while (status == 0) {
+        for (uint32_t i = 0; i < 2000 && status == 0; i++) {
+            status = note_append(&f, &notes[i], 1, payload, 1);
+            if (status == 0) {
+                assert_int_equal(log_truncate(&f.log, &cuts[i], log_index_next(&f.log)), 0);
+            }
+        }
+        fixture_run(&f);
+    }
+    assert_int_equal(status, -ENOSPC);
+    assert_true(log_limited(&f.log));
+    assert_true(extents_runs(&f.log.extents) >= LIMIT_LOG_RUNS);
+    assert_true(extents_runs(&f.log.extents) < LIMIT_LOG_RUNS + 4000);
+    log_release(&f.log, log_index_next(&f.log));
+    fixture_run(&f);
+    assert_true(extents_runs(&f.log.extents) <= LIMIT_LOG_RUNS / 4 * 3);
+    assert_true(extents_runs(&f.log.extents) > LIMIT_LOG_RUNS / 2); /* and no more than it must */
+    assert_int_equal(fixture_append(&f, 1, payload, 1), 0);
+    fixture_crash(&f, DISK_SIM_KILL);
+    fixture_deinit(&f);
+}
+
 /* Claim: what was accepted becomes durable at the limit, also what does not fit where it was
  * expected to, and a close does not wait for room. */
 static void test_what_was_accepted_gets_room(void **state)
@@ -368,6 +404,7 @@ int main(void)
         cmocka_unit_test(test_companions_go_with_their_segment),
         cmocka_unit_test(test_a_limit_refuses_and_recovers),
         cmocka_unit_test(test_a_limit_never_blocks_what_makes_room),
+        cmocka_unit_test(test_runs_are_bounded),
         cmocka_unit_test(test_what_was_accepted_gets_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

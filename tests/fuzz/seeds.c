@@ -1,6 +1,7 @@
-/* Makes what the kept corpora of fuzz_codec, fuzz_log and fuzz_peer began with, by the real encoders:
+/* Makes what the kept corpora of fuzz_codec, fuzz_log, fuzz_peer and fuzz_session
+ * began with, by the real encoders:
  *
- *     seeds codec|log|peer DIRECTORY
+ *     seeds codec|log|peer|session DIRECTORY
  */
 #include "log/log.h"
 #include "replication/manifest.h"
@@ -358,6 +359,71 @@ static void seeds_peer(void)
     codec_destroy(codec);
 }
 
+/* -- a session ------------------------------------------------------------------------------- */
+
+static uint8_t talk[4096];
+static size_t talk_size;
+
+static void talk_add(struct codec *codec, uint16_t kind, struct bytes body)
+{
+    struct bytes frame;
+    CHECK(codec_frame_build(codec, kind, body, &frame) == 0);
+    CHECK(talk_size + 2 + frame.size <= sizeof talk);
+    talk[talk_size] = (uint8_t)frame.size;
+    talk[talk_size + 1] = (uint8_t)(frame.size >> 8);
+    memcpy(talk + talk_size + 2, frame.data, frame.size);
+    talk_size += 2 + frame.size;
+}
+
+static void seeds_session(void)
+{
+    struct codec *codec = codec_create();
+    const struct gap gap = {.first = 1, .last = 2};
+    const struct ping ping = {.time_ms = 1, .position = 2};
+    const struct ack ack = {.stream = 5, .position = 20};
+    const struct bye bye = {.code = BYE_SHUTDOWN, .reason = "r"};
+    struct record record = {.kind = RECORD_GAP, .key = "k", .origin = "edge-1", .sequence = 4};
+    struct bytes bytes;
+    CHECK(codec_gap_build(codec, &gap, &record.body) == 0);
+    CHECK(codec_record_build(codec, &record, &bytes) == 0);
+    const struct sequenced sequenced = {.sequence = 4, .record = bytes};
+    const struct batch batch = {.node = "edge-1",
+                                .stream = 7,
+                                .previous = 3,
+                                .last = 4,
+                                .tip = 4,
+                                .records = &sequenced,
+                                .record_count = 1};
+    struct hello hello = {.version = WIRE_VERSION,
+                          .node = "edge-1",
+                          .cluster = "c",
+                          .down_stream = 5,
+                          .down_position = 15,
+                          .up_stream = 7,
+                          .up_first = 3,
+                          .up_last = 4,
+                          .software = "v"};
+    for (uint8_t flags = 0; flags < 16; flags = (uint8_t)(flags * 2 + (flags == 0))) {
+        char name[16];
+        snprintf(name, sizeof name, "flags-%u", flags);
+        talk[0] = flags;
+        talk_size = 1;
+        CHECK(codec_hello_build(codec, &hello, &bytes) == 0);
+        talk_add(codec, WIRE_HELLO, bytes);
+        CHECK(codec_ping_build(codec, &ping, &bytes) == 0);
+        talk_add(codec, WIRE_PING, bytes);
+        CHECK(codec_batch_build(codec, &batch, &bytes) == 0);
+        talk_add(codec, WIRE_APPEND, bytes);
+        CHECK(codec_ack_build(codec, &ack, &bytes) == 0);
+        talk_add(codec, WIRE_ACK, bytes);
+        CHECK(codec_bye_build(codec, &bye, &bytes) == 0);
+        talk_add(codec, WIRE_BYE, bytes);
+        seed_write(name, talk, talk_size, (struct bytes){0});
+        hello.down_position = 0; /* the others need a snapshot */
+    }
+    codec_destroy(codec);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "codec") == 0) {
@@ -369,8 +435,11 @@ int main(int argc, char **argv)
     } else if (argc == 3 && strcmp(argv[1], "peer") == 0) {
         directory = argv[2];
         seeds_peer();
+    } else if (argc == 3 && strcmp(argv[1], "session") == 0) {
+        directory = argv[2];
+        seeds_session();
     } else {
-        fprintf(stderr, "usage: seeds codec|log|peer DIRECTORY\n");
+        fprintf(stderr, "usage: seeds codec|log|peer|session DIRECTORY\n");
         return 2;
     }
     return 0;

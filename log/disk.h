@@ -1,14 +1,17 @@
 /* The seam between the log and a disk.
  *
- * Two implementations keep this contract: `disk_uv.c` (a Linux file system; jobs run in libuv's
- * pool) and `tests/sim/disk_sim.c` (deterministic; drops, keeps, tears and reorders what was not
- * synced). The log is the same code on both.
+ * Two implementations keep this contract: `disk_uv.c` (a Linux file system; a lane is a thread) and
+ * `tests/sim/disk_sim.c` (deterministic; drops, keeps, tears and reorders what was not synced). The
+ * log is the same code on both.
  *
  * There are two ways in. Synchronous calls are for start-up and for rare work (term and vote). The
  * hot path has one asynchronous primitive, the job: an ordered list of steps, done one after the
  * other away from the loop. A job belongs to a lane; the jobs of one lane are carried out and
  * called back in the order of their submission, lanes run beside each other. The log flushes in
  * one lane and prepares and drops files in the other, so that zeroing a file delays no flush.
+ *
+ * What is submitted behind a job rests on it: when one fails, those of its lane that were submitted
+ * before its callback are not tried and end with its status.
  *
  * What survives a crash: bytes written are safe once `sync` of that file succeeded; a name that
  * was created, renamed or unlinked is safe once `sync_directory` succeeded. Before that any 512
@@ -62,8 +65,9 @@ struct disk_job {
     uint32_t step_count;     /* at least 1 */
     enum disk_lane lane;
     void (*callback)(struct disk_job *job); /* from the loop, exactly once, never inside submit */
-    int status;            /* for the callback: 0, or the failure of step `step_failed` */
-    uint32_t step_failed;  /* meaningful when status is not 0 */
+    int status;            /* for the callback: 0, or the failure of step `step_failed`, or of a job
+                              before it in its lane */
+    uint32_t step_failed;  /* meaningful when status is not 0 and the job was tried */
     struct disk_job *next; /* the disk's own while the job is with it */
 };
 

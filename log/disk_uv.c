@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -17,16 +18,28 @@ struct disk_file {
     int descriptor;
 };
 
-struct lane {
-    struct disk_uv *uv;
-    uv_work_t work; /* of the head; one job of a lane is in the pool at a time */
+struct disk_queue {
     struct disk_job *head;
     struct disk_job *tail;
+};
+
+struct lane {
+    struct disk_uv *uv;
+    uv_thread_t thread;
+    uv_mutex_t mutex; /* over what follows, to leaving */
+    uv_cond_t called; /* something to do, or to leave */
+    struct disk_queue todo;
+    struct disk_queue done;
+    int failure; /* of a job whose callback is still to come; nothing is tried until then */
+    bool leaving;
 };
 
 struct disk_uv {
     struct disk disk;
     uv_loop_t *loop;
+    uv_async_t async; /* of all lanes; keeps the loop alive while jobs are under way */
+    uint32_t jobs;    /* with the lanes, or not called back yet; the loop's own */
+    uint32_t lane_count;
     struct lane lanes[DISK_LANES];
 };
 
@@ -34,7 +47,8 @@ static uint8_t zeros[ZERO_BYTES]; /* never written: the pages are the kernel's o
 
 static int posix_sync_directory(struct disk *disk, const char *path);
 
-/* The parent is synced also when the directory is there: whoever made it may have died in between. */
+/* The parent is synced also when the directory is there: whoever made it may have died in
+ * between. */
 static int posix_make_directory(struct disk *disk, const char *path)
 {
     const bool made = mkdir(path, 0700) == 0;
@@ -54,7 +68,8 @@ static int posix_make_directory(struct disk *disk, const char *path)
     }
     const int status = posix_sync_directory(disk, parent);
     free(parent);
-    return !made && status == -EACCES ? 0 : status; /* made for us, by somebody who may read there */
+    return !made && status == -EACCES ? 0
+                                      : status; /* made for us, by somebody who may read there */
 }
 
 static int file_new(int descriptor, struct disk_file **out_file)
@@ -161,6 +176,21 @@ static int posix_read(struct disk *disk, struct disk_file *file, uint64_t offset
     return 0;
 }
 
+/* Why so: microseconds to make a batch durable, 10th percentile of 400 in the best of three runs,
+ * on ext4 on a virtual disk, all ways taking turns:
+ *
+ *                                       160 B   10 KiB   80 KiB   1 MiB
+ *     zeroed, pwrite + fdatasync           94      103      152     719
+ *     zeroed, pwritev2 RWF_DSYNC           94      107      150     669
+ *     zeroed, O_DIRECT + O_DSYNC           88       94      136     572
+ *     only reserved, pwrite + fdatasync    87      154      232     882
+ *     grown, pwrite + fdatasync           129      153      231     907
+ *
+ * RWF_DSYNC saves a system call, which is not seen. O_DIRECT gains 6 to 20 %, but writes whole
+ * blocks: the last one again with every batch, over frames that are durable, or padded, 4 KiB for a
+ * record of 128 bytes; and what was just written is no longer in the page cache for those who ship
+ * it. A dropped segment taken again is as good as a zeroed one and saves writing all twice: 46,000
+ * records of 16 KiB a second instead of 29,000. */
 static int posix_write(struct disk *disk, struct disk_file *file, uint64_t offset,
                        const uint8_t *data, size_t size)
 {
@@ -238,36 +268,102 @@ static int posix_sync_directory(struct disk *disk, const char *path)
     return status;
 }
 
-/* In the pool: touches the job and its files only. */
-static void lane_on_work(uv_work_t *work)
+/* -- lanes ----------------------------------------------------------------------------------- */
+
+static void queue_push(struct disk_queue *queue, struct disk_job *job)
 {
-    struct lane *lane = CONTAINER_OF(work, struct lane, work);
-    struct disk_job *job = lane->head;
-    for (uint32_t i = 0; i < job->step_count && job->status == 0; i++) {
-        job->status = disk_step_run(&lane->uv->disk, &job->steps[i]);
-        job->step_failed = i;
+    job->next = NULL;
+    if (queue->head == NULL) {
+        queue->head = job;
+    } else {
+        queue->tail->next = job;
     }
+    queue->tail = job;
 }
 
-static void lane_start(struct lane *lane);
-
-static void lane_on_done(uv_work_t *work, int status)
+static struct disk_job *queue_pop(struct disk_queue *queue)
 {
-    CHECK(status == 0); /* nobody cancels */
-    struct lane *lane = CONTAINER_OF(work, struct lane, work);
-    struct disk_job *job = lane->head;
-
-    lane->head = job->next;
-    if (lane->head != NULL) {
-        lane_start(lane);
+    struct disk_job *job = queue->head;
+    if (job != NULL) {
+        queue->head = job->next;
     }
-    job->callback(job); /* last: it may submit the next one */
+    return job;
 }
 
-static void lane_start(struct lane *lane)
+/* The thread of a lane: touches its queues under the mutex, the job and its files.
+ *
+ * It sleeps at once. Staying awake for 100 us, when the last job came within that, finds the next
+ * job after 0.5 us instead of 21, and that is a sixth of an append on a quiet machine; where three
+ * replicas shared two processors with others, the median commit took 0.9 ms instead of 0.6. */
+static void lane_run(void *argument)
 {
-    const int status = uv_queue_work(lane->uv->loop, &lane->work, lane_on_work, lane_on_done);
-    CHECK(status == 0); /* documented to fail without a callback only */
+    struct lane *lane = argument;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL); /* signals are the loop's */
+
+    uv_mutex_lock(&lane->mutex);
+    for (;;) {
+        while (lane->todo.head == NULL && !lane->leaving) {
+            uv_cond_wait(&lane->called, &lane->mutex);
+        }
+        struct disk_job *job = queue_pop(&lane->todo);
+        if (job == NULL) {
+            break;
+        }
+        if (lane->failure != 0) {
+            job->status = lane->failure;
+        }
+        uv_mutex_unlock(&lane->mutex);
+        for (uint32_t i = 0; i < job->step_count && job->status == 0; i++) {
+            job->status = disk_step_run(&lane->uv->disk, &job->steps[i]);
+            job->step_failed = i;
+        }
+        uv_mutex_lock(&lane->mutex);
+        if (job->status != 0) {
+            lane->failure = job->status;
+        }
+        queue_push(&lane->done, job);
+        uv_mutex_unlock(&lane->mutex);
+        CHECK(uv_async_send(&lane->uv->async) == 0); /* documented to fail for other handles only */
+        uv_mutex_lock(&lane->mutex);
+    }
+    uv_mutex_unlock(&lane->mutex);
+}
+
+/* On the loop: the callback of a failed job is next. Those behind it share its fate. */
+static void lane_fail(struct lane *lane, int status)
+{
+    uv_mutex_lock(&lane->mutex);
+    for (struct disk_job *job = lane->todo.head; job != NULL; job = job->next) {
+        job->status = status;
+    }
+    lane->failure = 0;
+    uv_mutex_unlock(&lane->mutex);
+}
+
+/* On the loop: something is done, in one lane or in both. */
+static void disk_uv_on_done(uv_async_t *async)
+{
+    struct disk_uv *uv = CONTAINER_OF(async, struct disk_uv, async);
+    for (uint32_t i = 0; i < uv->lane_count; i++) {
+        struct lane *lane = &uv->lanes[i];
+        uv_mutex_lock(&lane->mutex);
+        struct disk_queue done = lane->done;
+        lane->done = (struct disk_queue){0};
+        uv_mutex_unlock(&lane->mutex);
+        for (struct disk_job *job; (job = queue_pop(&done)) != NULL;) {
+            CHECK(uv->jobs > 0);
+            uv->jobs--;
+            if (uv->jobs == 0) {
+                uv_unref((uv_handle_t *)async);
+            }
+            if (job->status != 0) {
+                lane_fail(lane, job->status);
+            }
+            job->callback(job); /* may submit; may free the disk when this was the last */
+        }
+    }
 }
 
 static void posix_submit(struct disk *disk, struct disk_job *job)
@@ -276,14 +372,15 @@ static void posix_submit(struct disk *disk, struct disk_job *job)
     CHECK(uv->loop != NULL);
     struct lane *lane = &uv->lanes[job->lane];
 
-    if (lane->head == NULL) {
-        lane->head = job;
-        lane->tail = job;
-        lane_start(lane);
-    } else {
-        lane->tail->next = job;
-        lane->tail = job;
+    if (uv->jobs == 0) {
+        uv_ref((uv_handle_t *)&uv->async);
     }
+    uv->jobs++;
+    uv_mutex_lock(&lane->mutex);
+    CHECK(!lane->leaving);
+    queue_push(&lane->todo, job);
+    uv_mutex_unlock(&lane->mutex);
+    uv_cond_signal(&lane->called);
 }
 
 static const struct disk_ops posix_ops = {
@@ -304,6 +401,32 @@ static const struct disk_ops posix_ops = {
     .submit = posix_submit,
 };
 
+/* -- life and death -------------------------------------------------------------------------- */
+
+static int lane_init(struct disk_uv *uv, struct lane *lane)
+{
+    lane->uv = uv;
+    int status = uv_mutex_init(&lane->mutex);
+    if (status != 0) {
+        return status;
+    }
+    status = uv_cond_init(&lane->called);
+    if (status != 0) {
+        goto out_mutex;
+    }
+    status = uv_thread_create(&lane->thread, lane_run, lane);
+    if (status != 0) {
+        goto out_cond;
+    }
+    return 0;
+
+out_cond:
+    uv_cond_destroy(&lane->called);
+out_mutex:
+    uv_mutex_destroy(&lane->mutex);
+    return status;
+}
+
 struct disk_uv *disk_uv_new(void *loop)
 {
     struct disk_uv *uv = calloc(1, sizeof *uv);
@@ -312,8 +435,20 @@ struct disk_uv *disk_uv_new(void *loop)
     }
     uv->disk.ops = &posix_ops;
     uv->loop = loop;
-    for (size_t i = 0; i < DISK_LANES; i++) {
-        uv->lanes[i].uv = uv;
+    if (loop == NULL) {
+        return uv;
+    }
+    if (uv_async_init(uv->loop, &uv->async, disk_uv_on_done) != 0) {
+        free(uv);
+        return NULL;
+    }
+    uv_unref((uv_handle_t *)&uv->async);
+    while (uv->lane_count < DISK_LANES) {
+        if (lane_init(uv, &uv->lanes[uv->lane_count]) != 0) {
+            disk_uv_free(uv);
+            return NULL;
+        }
+        uv->lane_count++;
     }
     return uv;
 }
@@ -323,13 +458,33 @@ struct disk *disk_uv_disk(struct disk_uv *uv)
     return &uv->disk;
 }
 
+static void disk_uv_on_close(uv_handle_t *handle)
+{
+    struct disk_uv *uv = CONTAINER_OF((uv_async_t *)handle, struct disk_uv, async);
+    for (uint32_t i = 0; i < uv->lane_count; i++) {
+        uv_cond_destroy(&uv->lanes[i].called);
+        uv_mutex_destroy(&uv->lanes[i].mutex);
+    }
+    free(uv);
+}
+
 void disk_uv_free(struct disk_uv *uv)
 {
     if (uv == NULL) {
         return;
     }
-    for (size_t i = 0; i < DISK_LANES; i++) {
-        CHECK(uv->lanes[i].head == NULL);
+    CHECK(uv->jobs == 0);
+    for (uint32_t i = 0; i < uv->lane_count; i++) {
+        struct lane *lane = &uv->lanes[i];
+        uv_mutex_lock(&lane->mutex);
+        lane->leaving = true;
+        uv_cond_signal(&lane->called);
+        uv_mutex_unlock(&lane->mutex);
+        CHECK(uv_thread_join(&lane->thread) == 0);
     }
-    free(uv);
+    if (uv->loop == NULL) {
+        free(uv);
+    } else {
+        uv_close((uv_handle_t *)&uv->async, disk_uv_on_close);
+    }
 }

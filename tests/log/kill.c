@@ -204,8 +204,8 @@ static uint64_t verify(uint64_t *out_cut)
     log_close(&log, on_closed, &closed);
     while (!closed && uv_run(&loop, UV_RUN_ONCE) != 0) {
     }
-    uv_run(&loop, UV_RUN_DEFAULT);
     disk_uv_free(uv);
+    uv_run(&loop, UV_RUN_DEFAULT);
     CHECK(uv_loop_close(&loop) == 0);
     return recovery.index_next;
 }

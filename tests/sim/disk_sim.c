@@ -568,6 +568,10 @@ static void lane_on_due(void *context)
         job->step_failed = i;
     }
     disk->lane_head[lane->number] = job->next;
+    for (struct disk_job *behind = job->next; behind != NULL && job->status != 0;
+         behind = behind->next) {
+        behind->status = job->status;
+    }
     if (job->next != NULL) {
         lane_start(disk, lane->number);
     } else {
@@ -714,7 +718,7 @@ void disk_sim_deinit(struct disk_sim *disk)
     CHECK(disk->nodes == NULL);
 }
 
-/* What the job of a lane had done when the machine stopped: some of its steps. */
+/* What the jobs of a lane had done when the machine stopped: some of their steps, in order. */
 static void lane_crash(struct disk_sim *disk, uint32_t number)
 {
     const struct disk_job *job = disk->lane_head[number];
@@ -723,10 +727,18 @@ static void lane_crash(struct disk_sim *disk, uint32_t number)
     if (job == NULL || disk->halted) {
         return;
     }
-    const uint64_t done = sim_below(disk->sim, job->step_count + 1);
+    uint64_t steps = 0;
+    for (const struct disk_job *each = job; each != NULL; each = each->next) {
+        steps += each->step_count;
+    }
+    uint64_t done = sim_below(disk->sim, steps + 1);
     int status = 0;
-    for (uint64_t i = 0; i < done && status == 0; i++) {
-        status = disk_step_run(&disk->disk, &job->steps[i]);
+    for (; job != NULL && status == 0; job = job->next) {
+        status = job->status; /* of one that failed before it was tried */
+        for (uint32_t i = 0; i < job->step_count && done > 0 && status == 0; i++) {
+            status = disk_step_run(&disk->disk, &job->steps[i]);
+            done--;
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 /* Requests and flushes.
  *
  *   1. log_append queues a request         2. log_fill encodes what waits into the filling batch
- *   3. log_flush hands the batch to the disk and turns to the other one
+ *   3. log_flush hands the batch to the disk and turns to the next one
  *   4. log_on_flushed: durable; callbacks; again from 2
  *
  * What can fail: the disk (log_fail: nothing is acknowledged from then on), and the next segment
@@ -49,7 +49,7 @@ static bool batch_reserve(struct log *log, struct log_batch *batch, uint64_t siz
     }
     uint8_t *data = realloc(batch->data, capacity);
     if (data == NULL) {
-        if (batch->size == 0 && !log->flushing) {
+        if (batch->size == 0 && log->flushing == 0) {
             log_fail(log, -ENOMEM); /* nothing will ever free memory for it */
         }
         return false;
@@ -225,39 +225,56 @@ static void log_fill(struct log *log)
 
 static void log_on_flushed(struct disk_job *job);
 
-static void log_flush(struct log *log)
+/* Whether the filling batch goes to the disk now.
+ *
+ * A small one waits for the flush before it, and for what the owners of that one are about to
+ * append: with the same number under way that halves the flushes, and each waits for one flush, not
+ * for two. A large one goes at once, behind the flush under way if there is one: it costs the disk
+ * more in bytes than in flushes, and the disk need not wait for the loop. */
+static bool log_may_flush(struct log *log)
 {
-    struct log_batch *batch = log_filling(log);
-    if (log->flushing || batch->size == 0 || log->status != 0 ||
-        (log->calling && batch->size < LIMIT_LOG_EARLY_BYTES)) {
-        return;
+    const struct log_batch *batch = log_filling(log);
+    if (batch->size == 0 || log->status != 0 || log->flushing == LIMIT_LOG_BATCHES - 1) {
+        return false;
     }
+    return batch->size >= log->early_bytes || (log->flushing == 0 && !log->calling);
+}
+
+/* true: a batch went to the disk, and there is another one to fill. */
+static bool log_flush(struct log *log)
+{
+    if (!log_may_flush(log)) {
+        return false;
+    }
+    struct log_batch *batch = log_filling(log);
 
     uint32_t steps = 0;
     for (uint32_t i = 0; i < batch->part_count; i++) {
         const struct log_part *part = &batch->parts[i];
         const struct log_segment_file *segment = log_segment_find(log, part->sequence);
         CHECK(segment != NULL && segment->file != NULL);
-        log->flush_steps[steps] = (struct disk_step){
+        batch->steps[steps] = (struct disk_step){
             .kind = DISK_STEP_WRITE,
             .file = segment->file,
             .offset = part->offset,
             .data = batch->data + part->start,
             .size = part->size,
         };
-        log->flush_steps[steps + 1] =
-            (struct disk_step){.kind = DISK_STEP_SYNC, .file = segment->file};
+        batch->steps[steps + 1] = (struct disk_step){.kind = DISK_STEP_SYNC, .file = segment->file};
         steps += 2;
     }
-    log->flush_job = (struct disk_job){
-        .steps = log->flush_steps,
+    batch->job = (struct disk_job){
+        .steps = batch->steps,
         .step_count = steps,
         .lane = DISK_LANE_FLUSH,
         .callback = log_on_flushed,
     };
-    log->flushing = true;
-    log->filling ^= 1u;
-    disk_submit(log->disk, &log->flush_job);
+    batch->log = log;
+    log->flushing++;
+    log->filling = (log->filling + 1) % LIMIT_LOG_BATCHES;
+    CHECK(log_filling(log)->size == 0);
+    disk_submit(log->disk, &batch->job);
+    return true;
 }
 
 static void requests_call(struct log *log, struct log_request *head, int status)
@@ -278,6 +295,7 @@ static void batch_clear(struct log_batch *batch)
     batch->size = 0;
     batch->part_count = 0;
     batch->truncations = 0;
+    batch->mark = false;
     batch->done_head = NULL;
     batch->done_tail = NULL;
 }
@@ -286,15 +304,17 @@ static void batch_clear(struct log_batch *batch)
 static void log_call_failed(struct log *log)
 {
     CHECK(log->status != 0);
-    CHECK(!log->flushing);
-    struct log_batch *older = &log->batches[log->filling ^ 1u];
-    struct log_batch *newer = log_filling(log);
-    struct log_request *lists[3] = {older->done_head, newer->done_head, log->waiting_head};
-    batch_clear(older);
-    batch_clear(newer);
+    CHECK(log->flushing == 0);
+    struct log_request *lists[LIMIT_LOG_BATCHES + 1];
+    for (uint32_t i = 0; i < LIMIT_LOG_BATCHES; i++) { /* the one being filled comes last */
+        struct log_batch *batch = &log->batches[(log->filling + 1 + i) % LIMIT_LOG_BATCHES];
+        lists[i] = batch->done_head;
+        batch_clear(batch);
+    }
+    lists[LIMIT_LOG_BATCHES] = log->waiting_head;
     log->waiting_head = NULL;
     log->waiting_tail = NULL;
-    for (int i = 0; i < 3; i++) {
+    for (uint32_t i = 0; i <= LIMIT_LOG_BATCHES; i++) {
         requests_call(log, lists[i], log->status);
     }
 }
@@ -314,9 +334,12 @@ static void log_close_sealed(struct log *log)
 
 static void log_on_flushed(struct disk_job *job)
 {
-    struct log *log = CONTAINER_OF(job, struct log, flush_job);
-    CHECK(log->flushing);
-    log->flushing = false;
+    struct log_batch *batch = CONTAINER_OF(job, struct log_batch, job);
+    struct log *log = batch->log;
+    CHECK(log->flushing > 0);
+    CHECK(batch ==
+          &log->batches[(log->filling + LIMIT_LOG_BATCHES - log->flushing) % LIMIT_LOG_BATCHES]);
+    log->flushing--;
     if (job->status != 0) {
         log_fail(log, job->status);
     }
@@ -325,7 +348,6 @@ static void log_on_flushed(struct disk_job *job)
         return;
     }
 
-    struct log_batch *batch = &log->batches[log->filling ^ 1u];
     const struct log_part *part = &batch->parts[batch->part_count - 1];
     CHECK(part->sequence >= log->durable_sequence);
     CHECK(log->truncations >= batch->truncations);
@@ -338,9 +360,8 @@ static void log_on_flushed(struct disk_job *job)
         log_close_sealed(log);
     }
     log->durable_offset = part->offset + part->size;
-    if (log->marking) {
+    if (batch->mark) {
         log->mark_offset = log->durable_offset;
-        log->marking = false;
     }
     log->truncations -= batch->truncations;
     if (log->truncations == 0) {
@@ -352,9 +373,6 @@ static void log_on_flushed(struct disk_job *job)
     struct log_request *done = batch->done_head;
     batch_clear(batch);
 
-    /* A small batch waits for what the owners of this one are about to append: with the same number
-     * under way that halves the flushes, and each waits for one flush, not for two. A large one
-     * goes to the disk at once, before or while they are told. */
     log->calling = true;
     log_pump(log);
     requests_call(log, done, 0);
@@ -367,7 +385,7 @@ static void log_on_flushed(struct disk_job *job)
 /* Write a mark if the tail is quiet and not marked. */
 static void log_mark(struct log *log)
 {
-    if (log->status != 0 || log->flushing || log_filling(log)->size > 0 ||
+    if (log->status != 0 || log->flushing > 0 || log_filling(log)->size > 0 || log->calling ||
         log->waiting_head != NULL || log->durable_offset == log->mark_offset ||
         log->tail_sequence == 0) {
         return;
@@ -377,7 +395,7 @@ static void log_mark(struct log *log)
                                            NULL, 0, CONTROL_BYTES);
         extents_skip(&log->extents, log->tail_sequence, offset, CONTROL_BYTES);
         log_filling(log)->index_next = log->extents.index_next;
-        log->marking = true;
+        log_filling(log)->mark = true;
         log_flush(log);
     }
 }
@@ -391,8 +409,9 @@ void log_tick(struct log *log, int64_t now_ms)
     log_space_tick(log, now_ms);
     if (log->tick_offset == log->durable_offset) {
         log_mark(log);
-        if (!log->flushing) {
-            for (int i = 0; i < 2; i++) { /* a busy hour's memory is not for an idle log */
+        if (log->flushing == 0) {
+            for (uint32_t i = 0; i < LIMIT_LOG_BATCHES;
+                 i++) { /* a busy hour's memory is not for an idle log */
                 struct log_batch *batch = &log->batches[i];
                 if (batch->size == 0 && batch->capacity > BATCH_BYTES_INITIAL) {
                     free(batch->data);
@@ -417,8 +436,9 @@ void log_free(struct log *log)
     disk_close(log->disk, log->meta_file);
     disk_close(log->disk, log->lock);
     free(log->prepare_header);
-    free(log->batches[0].data);
-    free(log->batches[1].data);
+    for (uint32_t i = 0; i < LIMIT_LOG_BATCHES; i++) {
+        free(log->batches[i].data);
+    }
     extents_deinit(&log->extents);
     footer_deinit(&log->footer);
     *log = (struct log){.status = STATUS_CLOSING};
@@ -433,15 +453,15 @@ void log_forget(struct log *log)
 static void log_close_pump(struct log *log)
 {
     if (log->status == 0 && log->prepare_status != 0 && log->waiting_head != NULL &&
-        !log->flushing) {
+        log->flushing == 0) {
         log_fail(log, log->prepare_status); /* a close does not wait for space */
         log_call_failed(log);
     }
-    if (!log->close_marked && log->waiting_head == NULL && !log->flushing) {
+    if (!log->close_marked && log->waiting_head == NULL && log->flushing == 0) {
         log->close_marked = true;
         log_mark(log);
     }
-    if (log->flushing || log->background || log->waking || log->waiting_head != NULL) {
+    if (log->flushing > 0 || log->background || log->waking || log->waiting_head != NULL) {
         return; /* each of them comes back here */
     }
 
@@ -455,11 +475,12 @@ void log_pump(struct log *log)
 {
     if (log->status == 0) {
         log_fill(log);
-        log_flush(log);
-        log_fill(log); /* into the other batch, while this one is with the disk */
+        while (log_flush(log)) {
+            log_fill(log);
+        }
         log_space_pump(log);
     }
-    if (log->status != 0 && !log->flushing && log->waiting_bytes > 0) {
+    if (log->status != 0 && log->flushing == 0 && log->waiting_bytes > 0) {
         log_wake(log); /* somebody must hear of it, but not inside the call that brought us here */
     }
 }
@@ -467,7 +488,7 @@ void log_pump(struct log *log)
 void log_turn(struct log *log)
 {
     log_pump(log);
-    if (log->status != 0 && !log->flushing) {
+    if (log->status != 0 && log->flushing == 0) {
         log_call_failed(log);
     }
     if (log->closing) {

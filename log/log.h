@@ -3,7 +3,7 @@
  * A frame has an index (one more than the frame before it), a term and a type that mean something
  * to its owner (raft, or the edge), and bytes. Appends wait in memory while the flush before them
  * is under way, then all that wait become one write and one fdatasync (group commit); the next
- * batch is put together meanwhile.
+ * batch is put together meanwhile, and handed over behind the one under way once it is large.
  *
  *     log_open        synchronous: recovers, reports; afterwards one loop, one thread
  *     log_append      -> callback when durable, in the order of the appends
@@ -105,6 +105,8 @@ struct log_options {
                                segments go, and never the last one: see log_tick */
     uint64_t limit_bytes;   /* of all files; history goes before it is met; 0: none. Less than
                                LIMIT_LOG_SEGMENTS_MIN segments count as that many */
+    uint32_t early_bytes;   /* a batch of this size does not wait for the flush before it; 0:
+                               LIMIT_LOG_EARLY_BYTES */
 };
 
 /* What log_open found. */
@@ -140,6 +142,10 @@ struct log_batch {
     struct log_request *done_tail;
     uint64_t index_next;  /* after the last frame of this batch */
     uint32_t truncations; /* among done_* */
+    bool mark;            /* it is one, and nothing else */
+    struct log *log;      /* while it is with the disk */
+    struct disk_job job;
+    struct disk_step steps[2 * LIMIT_LOG_BATCH_PARTS];
 };
 
 struct log {
@@ -157,7 +163,8 @@ struct log {
     uint64_t history_bytes;
     uint64_t history_ms;
     uint64_t limit_bytes; /* UINT64_MAX: none */
-    int status;           /* 0, or the failure that ended it */
+    uint32_t early_bytes;
+    int status; /* 0, or the failure that ended it */
 
     uint64_t damage_sequence; /* of the segment where a cursor met damage; 0: none did */
     uint64_t damage_offset;
@@ -192,12 +199,10 @@ struct log {
 
     struct log_request *waiting_head; /* accepted, not yet in a batch (wholly) */
     struct log_request *waiting_tail;
-    uint64_t waiting_bytes; /* accepted and not yet durable */
-    struct log_batch batches[2];
-    uint32_t filling; /* which of the two is being put together */
-    bool flushing;    /* the other one is with the disk */
-    struct disk_job flush_job;
-    struct disk_step flush_steps[2 * LIMIT_LOG_BATCH_PARTS];
+    uint64_t waiting_bytes;                      /* accepted and not yet durable */
+    struct log_batch batches[LIMIT_LOG_BATCHES]; /* used in turn */
+    uint32_t filling;                            /* which one is being put together */
+    uint32_t flushing;                           /* how many before it are with the disk */
 
     bool background;    /* background_job is with the disk */
     bool preparing;     /* and it makes the next segment */
@@ -222,7 +227,6 @@ struct log {
     bool waking;
 
     bool calling; /* owners are being told: small batches wait for what they append */
-    bool marking; /* the batch with the disk is a mark */
     bool closing;
     bool close_marked;
     void (*on_close)(void *context);

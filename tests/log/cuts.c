@@ -61,6 +61,7 @@ static bool life_open(void)
         .history_bytes = sim_below(&w.sim, 3) * 16384,
         .history_ms = sim_below(&w.sim, 3) * 5,
         .limit_bytes = sim_chance(&w.sim, 200000) ? 1 + sim_below(&w.sim, 200000) : 0,
+        .early_bytes = (uint32_t)sim_below(&w.sim, 4) * 512, /* 0: batches never queue up here */
     };
     struct log_recovery recovery;
     if (sim_chance(&w.sim, 150000)) {

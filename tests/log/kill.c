@@ -58,7 +58,8 @@ static int open_log(struct log *log, struct disk_uv *uv, struct log_recovery *re
     const struct log_options options = {.directory = directory,
                                         .owner = "killed log test",
                                         .segment_bytes = 1024 * 1024,
-                                        .history_bytes = 2 * 1024 * 1024};
+                                        .history_bytes = 2 * 1024 * 1024,
+                                        .early_bytes = 2048}; /* batches queue up */
     const int status = log_open(log, disk_uv_disk(uv), &options, recovery);
     if (status != 0) {
         fprintf(stderr, "kill: log_open: %s (%s at %llu)\n", recovery->message, recovery->path,

@@ -65,6 +65,52 @@ static void test_appends_share_a_flush_and_keep_their_order(void **state)
     fixture_deinit(&f);
 }
 
+/* Claim: a large batch goes to the disk behind the flush under way, a small one waits for its end;
+ * when the first write fails, nothing behind it is written or acknowledged, and recovery finds no
+ * rot. */
+static void test_large_batches_queue_behind_a_flush(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct note notes[5];
+    static const char large[500];
+    fixture_init(&f);
+    f.options.early_bytes = sizeof large;
+    assert_int_equal(fixture_open(&f), 0);
+    fixture_run(&f);
+    assert_int_equal(note_append(&f, &notes[0], 1, "a", 1), 0);
+    assert_int_equal(f.log.flushing, 1);
+    assert_int_equal(note_append(&f, &notes[1], 1, "b", 1), 0);
+    assert_int_equal(f.log.flushing, 1);
+    assert_int_equal(note_append(&f, &notes[2], 1, large, sizeof large), 0);
+    assert_int_equal(f.log.flushing, 2);
+    assert_int_equal(note_append(&f, &notes[3], 1, large, sizeof large), 0);
+    assert_int_equal(f.log.flushing, 2);
+    fixture_run(&f);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(notes[i].order, i + 1);
+    }
+    assert_int_equal(f.status, 0);
+    assert_int_equal(f.log.flushes, 3);
+
+    f.disk.fail_at = f.disk.operations + 1;
+    f.disk.fail_status = -EIO;
+    for (uint32_t i = 0; i < 5; i++) {
+        assert_int_equal(note_append(&f, &notes[i], 1, large, sizeof large), 0);
+    }
+    fixture_run(&f);
+    for (uint32_t i = 0; i < 5; i++) {
+        assert_int_equal(notes[i].order, 5 + i);
+    }
+    assert_int_equal(f.status, -EIO);
+    assert_int_equal(log_durable_next(&f.log), 5);
+    fixture_crash(&f, DISK_SIM_POWER_KEEP);
+    assert_int_equal(fixture_open(&f), 0);
+    assert_int_equal(f.recovery.index_next, 5);
+    fixture_close(&f);
+    fixture_deinit(&f);
+}
+
 /* Claim: wherever a crash tears the last batch, recovery keeps exactly the frames that were whole,
  * and the next append takes the index right after them.
  * Method: every cut, not a sample. The debris is the complement of the true bytes. */
@@ -626,6 +672,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_crc32c_agrees_with_its_tables),
         cmocka_unit_test(test_appends_share_a_flush_and_keep_their_order),
+        cmocka_unit_test(test_large_batches_queue_behind_a_flush),
         cmocka_unit_test(test_every_cut_keeps_the_whole_frames),
         cmocka_unit_test(test_segments_may_change_their_size),
         cmocka_unit_test(test_rot_is_refused_with_its_place),

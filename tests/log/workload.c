@@ -82,7 +82,9 @@ static void on_done(struct log_request *request, int status)
         WORKLOAD_EXPECT(w, status != STATUS_TOO_LARGE); /* refused when asked, or not at all */
         return;
     }
-    WORKLOAD_EXPECT(w, w->log.flush_job.status == 0); /* what fails elsewhere does not undo this */
+    for (uint32_t i = 0; i < LIMIT_LOG_BATCHES; i++) { /* what fails elsewhere does not undo this */
+        WORKLOAD_EXPECT(w, w->log.batches[i].job.status == 0);
+    }
     WORKLOAD_EXPECT(w, op->micro_end >= w->micro_acked);
     w->micro_acked = op->micro_end;
     w->frames_acked += op->request.entry_count;

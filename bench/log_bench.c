@@ -1,72 +1,181 @@
-/* How close the log comes to the disk: append + fdatasync of 128-byte records.
+/* How close the log comes to the disk: append + fdatasync, and reading back what was written.
  *
- *   1. for each number in flight the log appends for a while; the size of every flush is noted
+ *   1. for each size and number in flight the log appends for a while; the size of every flush is
+ *      noted, and how often fdatasync was really called, counted at the seam
  *   2. a plain loop writes the same sizes, in the same order, into a file of the same kind
  *      (preallocated, zeroed, buffered) with pwrite + fdatasync after each
  *   3. both take turns, so that a disk that changes its mood changes it for both
+ *   4. logs of a gigabyte are opened and read back, with the page cache empty and full
  *
- *     log_bench [--directory DIR] [--ms N] [--bytes N] [--turns N]
- *
- * The ratio is our records per second over the plain loop's; a disk that stalls for milliseconds now
- * and then decides it more than we do. "at p50" is the loop's median flush over our median append,
- * which stalls do not touch. The loop does nothing else: no checksums, no queue, no thread to wake,
- * no callbacks.
+ * The ratio is our records per second over the plain loop's; a disk that stalls for milliseconds
+ * now and then decides it more than we do. "at p50" is the loop's median flush over our median
+ * append, which stalls do not touch. The loop does nothing else: no checksums, no queue, no thread
+ * to wake, no callbacks.
  */
-#include "log/disk_uv.h"
-#include "log/log.h"
+#include "bench/log_bench.h"
+
 #include "schemas/check.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
-#define FLIGHT_MAX  512u
-#define SAMPLES_MAX 4000000u
-#define RAW_BYTES   (64u * 1024u * 1024u)
+#define SAMPLES_MAX   4000000u
+#define RAW_BYTES     (64u * 1024u * 1024u)
+#define RELEASE_BYTES (1024u * 1024u)
+
+static const char usage_text[] =
+    "usage: log_bench [--directory DIR] [--quick] [--append-only] [--bytes N] [--flight N]\n"
+    "                 [--ms N] [--turns N] [--replay-mb N] [-o table|csv|json]\n"
+    "  --quick         fewer and shorter turns, a smaller replay: half a minute\n"
+    "  --append-only   no replay\n"
+    "  --bytes N       only records of this size; --flight N: only so many in flight\n"
+    "  --ms, --turns   length of a turn, and how many each side has\n";
+
+static struct options {
+    const char *directory;
+    uint64_t turn_ms;
+    uint64_t turns;  /* many short ones: a shared disk changes its mood within a second */
+    uint64_t bytes;  /* 0: all sizes */
+    uint64_t flight; /* 0: all */
+    uint64_t replay_bytes;
+    enum format format;
+} options = {.directory = "/tmp", .turn_ms = 100, .turns = 15, .replay_bytes = 1u << 30};
+
+/* -- the load -------------------------------------------------------------------------------- */
 
 struct slot {
     struct log_request request;
     uint64_t begun_ns;
 };
 
-struct turn {
-    uint64_t records;
-    uint64_t ns;
-    uint64_t raw_ns;
-    double cpu_us;
-};
-
-static const char *directory = "/tmp";
-static uint64_t turn_ms = 300;
-static uint64_t record_bytes = 128;
-static uint64_t turns = 10; /* short ones: a shared disk changes its mood within a second */
-
-static struct log bench_log;
 static struct slot slots[FLIGHT_MAX];
+static struct log *load_log;
+static const struct load *load_now;
 static struct log_entry entry;
-static struct bytes payload;
-static uint64_t end_ns;
-static uint64_t records;
-static uint32_t pending;
+static uv_timer_t pause_timer;
+static uint64_t begun; /* records */
+static uint64_t durable;
+static uint64_t released_bytes; /* durable since the last log_release */
 static uint64_t flushes_seen;
 static uint64_t flushed_seen;
+static uint64_t flush_ns; /* when the owners of the newest flush began to be told */
 static uint32_t *flush_sizes;
 static uint32_t flush_count;
 static uint32_t *latencies_ns;
 static uint32_t latency_count;
 static uint32_t *raw_latencies_ns;
 static uint32_t raw_latency_count;
+static _Atomic uint64_t syncs;
 
-static uint64_t now_ns(void)
+static void slot_append(struct slot *slot, uint64_t when_ns)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    slot->begun_ns = when_ns;
+    begun++;
+    CHECK(log_append(load_log, &slot->request, &entry, 1) == 0);
 }
+
+static void pause_on_end(uv_timer_t *timer)
+{
+    (void)timer;
+    slot_append(&slots[0], now_ns());
+}
+
+static void slot_on_durable(struct log_request *request, int status)
+{
+    struct slot *slot = CONTAINER_OF(request, struct slot, request);
+    CHECK(status == 0);
+    if (load_log->flushes != flushes_seen) {
+        CHECK(load_log->flushes == flushes_seen + 1);
+        CHECK(flush_count < SAMPLES_MAX);
+        flush_sizes[flush_count] = (uint32_t)(load_log->flushed_bytes - flushed_seen);
+        flush_count++;
+        flushes_seen = load_log->flushes;
+        flushed_seen = load_log->flushed_bytes;
+        flush_ns = now_ns(); /* once a flush: asking costs as much as a third of an append */
+    }
+    if (latency_count < SAMPLES_MAX) {
+        latencies_ns[latency_count] = (uint32_t)(flush_ns - slot->begun_ns);
+        latency_count++;
+    }
+    durable++;
+    released_bytes += entry.pieces->size;
+    if (released_bytes >= RELEASE_BYTES) {
+        released_bytes = 0;
+        log_release(load_log, request->index); /* as an owner whose state keeps up with its log */
+    }
+    if (flush_ns < load_now->until_ns && begun < load_now->until_records) {
+        if (load_now->pause_ms > 0) {
+            CHECK(uv_timer_start(&pause_timer, pause_on_end, load_now->pause_ms, 0) == 0);
+        } else {
+            slot_append(slot, flush_ns);
+        }
+    }
+}
+
+uint64_t load_run(struct log *log, const struct load *load, struct bytes payload)
+{
+    CHECK(load->flight <= FLIGHT_MAX);
+    load_log = log;
+    load_now = load;
+    entry = (struct log_entry){
+        .term = 1, .type = LOG_TYPE_COMMAND, .piece_count = 1, .pieces = &payload};
+    begun = 0;
+    durable = 0;
+    flush_count = 0;
+    flushes_seen = log->flushes;
+    flushed_seen = log->flushed_bytes;
+    for (uint32_t i = 0; i < load->flight; i++) {
+        slots[i].request.callback = slot_on_durable;
+        slot_append(&slots[i], now_ns());
+    }
+    while (durable < begun || uv_is_active((const uv_handle_t *)&pause_timer)) {
+        uv_run(uv_default_loop(), UV_RUN_ONCE);
+    }
+    return durable;
+}
+
+void bench_log_open(struct log *log, struct disk_uv *uv, const char *path, uint64_t history_bytes)
+{
+    struct log_recovery recovery;
+    const struct log_options log_options = {
+        .directory = path, .owner = "bench", .history_bytes = history_bytes};
+    if (log_open(log, disk_uv_disk(uv), &log_options, &recovery) != 0) {
+        fprintf(stderr, "log_bench: %s: %s\n", recovery.path, recovery.message);
+        exit(1);
+    }
+}
+
+static void on_closed(void *context)
+{
+    *(bool *)context = true;
+}
+
+void bench_log_close(struct log *log)
+{
+    bool closed = false;
+    log_close(log, on_closed, &closed);
+    while (!closed) {
+        uv_run(uv_default_loop(), UV_RUN_ONCE);
+    }
+}
+
+/* -- appends --------------------------------------------------------------------------------- */
+
+struct turns {
+    uint64_t records;
+    uint64_t ns;
+    uint64_t raw_ns;
+    uint64_t flushes;
+    uint64_t syncs;
+    double cpu_us;
+};
 
 static double cpu_us(void)
 {
@@ -76,68 +185,45 @@ static double cpu_us(void)
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
-static void slot_append(struct slot *slot)
-{
-    slot->begun_ns = now_ns();
-    CHECK(log_append(&bench_log, &slot->request, &entry, 1) == 0);
-    pending++;
-}
+static const struct disk_ops *real_ops;
 
-static void slot_on_durable(struct log_request *request, int status)
+static int counted_sync(struct disk *disk, struct disk_file *file)
 {
-    struct slot *slot = CONTAINER_OF(request, struct slot, request);
-    CHECK(status == 0);
-    const uint64_t now = now_ns();
-    if (bench_log.flushes != flushes_seen) {
-        CHECK(bench_log.flushes == flushes_seen + 1);
-        CHECK(flush_count < SAMPLES_MAX);
-        flush_sizes[flush_count] = (uint32_t)(bench_log.flushed_bytes - flushed_seen);
-        flush_count++;
-        flushes_seen = bench_log.flushes;
-        flushed_seen = bench_log.flushed_bytes;
-    }
-    if (latency_count < SAMPLES_MAX) {
-        latencies_ns[latency_count] = (uint32_t)(now - slot->begun_ns);
-        latency_count++;
-    }
-    records++;
-    pending--;
-    if (records % 4096 == 0) {
-        log_release(&bench_log, request->index);
-    }
-    if (now < end_ns) {
-        slot_append(slot);
-    }
+    syncs++;
+    return real_ops->sync(disk, file);
 }
 
 /* The log's turn. */
-static void turn_log(uint32_t flight, struct turn *turn)
+static void turn_log(struct log *log, uint32_t flight, uint64_t pause_ms, struct bytes payload,
+                     struct turns *turns)
 {
-    records = 0;
-    flush_count = 0;
-    const double cpu = cpu_us();
-    const uint64_t start_ns = now_ns();
-    end_ns = start_ns + turn_ms * 1000000u;
-    for (uint32_t i = 0; i < flight; i++) {
-        slot_append(&slots[i]);
-    }
-    while (pending > 0) {
-        uv_run(uv_default_loop(), UV_RUN_ONCE);
-    }
-    turn->records += records;
-    turn->ns += now_ns() - start_ns;
-    turn->cpu_us += cpu_us() - cpu;
+    const uint64_t syncs_before = syncs;
+    const double cpu_before = cpu_us();
+    const uint64_t begun_ns = now_ns();
+    const struct load load = {.flight = flight,
+                              .pause_ms = pause_ms,
+                              .until_ns = begun_ns + options.turn_ms * 1000000u,
+                              .until_records = UINT64_MAX};
+    turns->records += load_run(log, &load, payload);
+    turns->ns += now_ns() - begun_ns;
+    turns->cpu_us += cpu_us() - cpu_before;
+    turns->syncs += syncs - syncs_before;
+    turns->flushes += flush_count;
 }
 
 /* The plain loop's turn: the same flushes. */
-static void turn_raw(int descriptor, const uint8_t *data, struct turn *turn)
+static void turn_raw(int descriptor, const uint8_t *data, uint64_t pause_ms, struct turns *turns)
 {
     static off_t offset; /* goes on where the last turn ended, as the log does */
+    const struct timespec pause = {.tv_nsec = (long)pause_ms * 1000000};
     const uint64_t start_ns = now_ns();
     for (uint32_t i = 0; i < flush_count; i++) {
         const uint32_t size = flush_sizes[i];
         if (offset + size > RAW_BYTES) {
             offset = 0;
+        }
+        if (pause_ms > 0) {
+            nanosleep(&pause, NULL);
         }
         const uint64_t begun_ns = now_ns();
         CHECK(pwrite(descriptor, data, size, offset) == (ssize_t)size);
@@ -148,119 +234,199 @@ static void turn_raw(int descriptor, const uint8_t *data, struct turn *turn)
         }
         offset += size;
     }
-    turn->raw_ns += now_ns() - start_ns;
+    turns->raw_ns += now_ns() - start_ns;
 }
 
-static int compare(const void *a, const void *b)
+/* One row. Figures of rate mean nothing when there are pauses, and are not shown then. */
+static void append_bench(struct log *log, int raw, const uint8_t *data, uint64_t bytes,
+                         uint32_t flight, uint64_t pause_ms, bool first)
 {
-    const uint32_t x = *(const uint32_t *)a;
-    const uint32_t y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-static double percentile_us(uint32_t *values, uint32_t count, double share)
-{
-    return count == 0 ? 0 : values[(uint32_t)((double)(count - 1) * share)] / 1e3;
-}
-
-static void bench(uint32_t flight, int raw, const uint8_t *data)
-{
-    struct turn turn = {0};
-    uint64_t flushes = 0;
+    struct turns turns = {0};
     latency_count = 0;
     raw_latency_count = 0;
-    for (uint64_t i = 0; i < turns; i++) {
-        turn_log(flight, &turn);
-        turn_raw(raw, data, &turn);
-        flushes += flush_count;
+    for (uint64_t i = 0; i < options.turns; i++) {
+        turn_log(log, flight, pause_ms, bytes_of(data, bytes), &turns);
+        turn_raw(raw, data, pause_ms, &turns);
     }
-    qsort(latencies_ns, latency_count, sizeof *latencies_ns, compare);
-    qsort(raw_latencies_ns, raw_latency_count, sizeof *raw_latencies_ns, compare);
-    const double rate = (double)turn.records * 1e9 / (double)turn.ns;
-    const double raw_rate = (double)turn.records * 1e9 / (double)turn.raw_ns;
-    printf("%9u %11.0f %8.1f %9.1f %9.0f %9.0f %9.2f %13.0f %9.0f %9.0f %6.2f %6.2f\n", flight,
-           rate, rate * (double)record_bytes / 1e6, (double)turn.records / (double)flushes,
-           percentile_us(latencies_ns, latency_count, 0.5),
-           percentile_us(latencies_ns, latency_count, 0.99), turn.cpu_us / (double)turn.records,
-           raw_rate, percentile_us(raw_latencies_ns, raw_latency_count, 0.5),
-           percentile_us(raw_latencies_ns, raw_latency_count, 0.99), rate / raw_rate,
-           percentile_us(raw_latencies_ns, raw_latency_count, 0.5) /
-               percentile_us(latencies_ns, latency_count, 0.5));
-    fflush(stdout);
+    const double records = (double)turns.records;
+    const double rate = records * 1e9 / (double)turns.ns;
+    const double p50 = percentile_us(latencies_ns, latency_count, 0.5);
+    const double raw_p50 = percentile_us(raw_latencies_ns, raw_latency_count, 0.5);
+    const struct field fields[] = {
+        {"bytes", 0, (double)bytes},
+        {"flight", 0, flight},
+        {"records/s", 0, rate},
+        {"MB/s", 1, rate * (double)bytes / 1e6},
+        {"ratio", 2, (double)turns.raw_ns / (double)turns.ns},
+        {"at p50", 2, raw_p50 / p50},
+        {"p50 us", 0, p50},
+        {"p99 us", 0, percentile_us(latencies_ns, latency_count, 0.99)},
+        {"p99.9 us", 0, percentile_us(latencies_ns, latency_count, 0.999)},
+        {"raw p50", 0, raw_p50},
+        {"raw p99", 0, percentile_us(raw_latencies_ns, raw_latency_count, 0.99)},
+        {"raw p99.9", 0, percentile_us(raw_latencies_ns, raw_latency_count, 0.999)},
+        {"per flush", 1, records / (double)turns.flushes},
+        {"syncs/rec", 4, (double)turns.syncs / records},
+        {"CPU us", 2, turns.cpu_us / records},
+    };
+    table_row(options.format, pause_ms > 0 ? "unloaded" : "append", first, fields,
+              sizeof fields / sizeof fields[0]);
 }
 
-static void on_closed(void *context)
+static void append_benches(struct disk_uv *uv, const char *top, const uint8_t *data)
 {
-    *(bool *)context = true;
+    static const uint64_t sizes[] = {128, 1024, 16384};
+    static const uint32_t flights[] = {1, 8, 64, 512};
+    char path[600];
+    snprintf(path, sizeof path, "%s/raw", top);
+    const int raw = open(path, O_RDWR | O_CREAT, 0600);
+    CHECK(raw >= 0);
+    CHECK(pwrite(raw, data, RAW_BYTES, 0) == RAW_BYTES); /* so that no write allocates */
+    CHECK(fsync(raw) == 0);
+    struct log log;
+    snprintf(path, sizeof path, "%s/log", top);
+    bench_log_open(&log, uv, path, 0);
+    uv_run(uv_default_loop(), UV_RUN_DEFAULT); /* the first segment is prepared */
+
+    if (options.format == FORMAT_TABLE) {
+        printf(
+            "\nappend, so many in flight, %llu turns of %llu ms; raw: a loop of pwrite + fdatasync "
+            "of the same batches\n",
+            (unsigned long long)options.turns, (unsigned long long)options.turn_ms);
+    }
+    bool first = true;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const uint64_t bytes = options.bytes > 0 ? options.bytes : sizes[i];
+        for (size_t k = 0; k < sizeof flights / sizeof flights[0]; k++) {
+            const uint32_t flight = options.flight > 0 ? (uint32_t)options.flight : flights[k];
+            append_bench(&log, raw, data, bytes, flight, 0, first);
+            first = false;
+            if (options.flight > 0) {
+                break;
+            }
+        }
+        if (options.bytes > 0) {
+            break;
+        }
+    }
+    if (options.flight == 0) {
+        if (options.format == FORMAT_TABLE) {
+            printf("\nunloaded: one append every 2 ms, everything asleep before it\n");
+        }
+        append_bench(&log, raw, data, options.bytes > 0 ? options.bytes : sizes[0], 1, 2, true);
+    }
+    bench_log_close(&log);
+    close(raw);
+}
+
+static void replay_benches(struct disk_uv *uv, const char *top, const uint8_t *data)
+{
+    static const uint64_t sizes[] = {128, 1024, 16384};
+    if (options.format == FORMAT_TABLE) {
+        printf("\nopen and replay; cold: nothing in the page cache; read: the same files, plain\n");
+    }
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const uint64_t bytes = options.bytes > 0 ? options.bytes : sizes[i];
+        char path[600];
+        snprintf(path, sizeof path, "%s/replay", top);
+        replay_bench(options.format, i == 0, uv, path, bytes_of(data, bytes), options.replay_bytes);
+        char command[700];
+        snprintf(command, sizeof command, "rm -r '%s'", path);
+        CHECK(system(command) == 0);
+        if (options.bytes > 0) {
+            break;
+        }
+    }
+}
+
+static bool options_read(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *name = argv[i];
+        if (strcmp(name, "--quick") == 0) {
+            options.turn_ms = 50;
+            options.turns = 8;
+            options.replay_bytes = 256u << 20;
+            continue;
+        }
+        if (strcmp(name, "--append-only") == 0) {
+            options.replay_bytes = 0;
+            continue;
+        }
+        if (i + 1 == argc) {
+            return false;
+        }
+        const char *text = argv[++i];
+        const uint64_t value = strtoull(text, NULL, 10);
+        if (strcmp(name, "--directory") == 0) {
+            options.directory = text;
+        } else if (strcmp(name, "--ms") == 0 && value > 0) {
+            options.turn_ms = value;
+        } else if (strcmp(name, "--turns") == 0 && value > 0) {
+            options.turns = value;
+        } else if (strcmp(name, "--bytes") == 0 && value > 0 && value <= LIMIT_FRAME_BYTES) {
+            options.bytes = value;
+        } else if (strcmp(name, "--flight") == 0 && value > 0 && value <= FLIGHT_MAX) {
+            options.flight = value;
+        } else if (strcmp(name, "--replay-mb") == 0) {
+            options.replay_bytes = value << 20;
+        } else if (strcmp(name, "-o") == 0 && strcmp(text, "table") == 0) {
+            options.format = FORMAT_TABLE;
+        } else if (strcmp(name, "-o") == 0 && strcmp(text, "csv") == 0) {
+            options.format = FORMAT_CSV;
+        } else if (strcmp(name, "-o") == 0 && strcmp(text, "json") == 0) {
+            options.format = FORMAT_JSON;
+        } else {
+            return false;
+        }
+    }
+    return true;
 }
 
 int main(int argc, char **argv)
 {
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--directory") == 0) {
-            directory = argv[i + 1];
-        } else if (strcmp(argv[i], "--ms") == 0) {
-            turn_ms = strtoull(argv[i + 1], NULL, 10);
-        } else if (strcmp(argv[i], "--bytes") == 0) {
-            record_bytes = strtoull(argv[i + 1], NULL, 10);
-        } else if (strcmp(argv[i], "--turns") == 0) {
-            turns = strtoull(argv[i + 1], NULL, 10);
-        } else {
-            fprintf(stderr,
-                    "usage: log_bench [--directory DIR] [--ms N] [--bytes N] [--turns N]\n");
-            return 2;
-        }
+    if (argc > 1 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0)) {
+        fputs(usage_text, stdout);
+        return 0;
+    }
+    if (!options_read(argc, argv)) {
+        fputs(usage_text, stderr);
+        return 2;
     }
     char top[512];
-    char path[600];
-    snprintf(top, sizeof top, "%s/kelp-bench-XXXXXX", directory);
-    CHECK(mkdtemp(top) != NULL);
-    snprintf(path, sizeof path, "%s/raw", top);
-    const int raw = open(path, O_RDWR | O_CREAT, 0600);
-    CHECK(raw >= 0);
-    uint8_t *data = calloc(1, RAW_BYTES);
+    snprintf(top, sizeof top, "%s/kelp-bench-XXXXXX", options.directory);
+    if (mkdtemp(top) == NULL) {
+        perror(top);
+        return 1;
+    }
+    uint8_t *data = malloc(RAW_BYTES);
     flush_sizes = malloc(SAMPLES_MAX * sizeof *flush_sizes);
     latencies_ns = malloc(SAMPLES_MAX * sizeof *latencies_ns);
     raw_latencies_ns = malloc(SAMPLES_MAX * sizeof *raw_latencies_ns);
     CHECK(data != NULL && flush_sizes != NULL && latencies_ns != NULL && raw_latencies_ns != NULL);
-    CHECK(pwrite(raw, data, RAW_BYTES, 0) == RAW_BYTES); /* zeros, so that no write allocates */
-    CHECK(fsync(raw) == 0);
     for (uint32_t i = 0; i < RAW_BYTES; i++) {
         data[i] = (uint8_t)(i * 31u);
     }
-    payload = bytes_of(data, record_bytes);
-    entry = (struct log_entry){
-        .term = 1, .type = LOG_TYPE_COMMAND, .piece_count = 1, .pieces = &payload};
-    for (uint32_t i = 0; i < FLIGHT_MAX; i++) {
-        slots[i].request.callback = slot_on_durable;
-    }
-
-    snprintf(path, sizeof path, "%s/log", top);
+    CHECK(uv_timer_init(uv_default_loop(), &pause_timer) == 0);
     struct disk_uv *uv = disk_uv_new(uv_default_loop());
-    struct log_recovery recovery;
-    const struct log_options options = {.directory = path, .owner = "bench"};
-    CHECK(log_open(&bench_log, disk_uv_disk(uv), &options, &recovery) == 0);
-    uv_run(uv_default_loop(), UV_RUN_DEFAULT); /* the first segment is prepared */
+    CHECK(uv != NULL);
+    real_ops = disk_uv_disk(uv)->ops;
+    struct disk_ops counted_ops = *real_ops;
+    counted_ops.sync = counted_sync;
+    disk_uv_disk(uv)->ops = &counted_ops;
 
-    printf("append + fdatasync of %llu-byte records, %llu turns of %llu ms each, in %s\n\n",
-           (unsigned long long)record_bytes, (unsigned long long)turns, (unsigned long long)turn_ms,
-           directory);
-    printf("%9s %11s %8s %9s %9s %9s %9s %13s %9s %9s %6s %6s\n", "in flight", "records/s", "MB/s",
-           "per flush", "p50 us", "p99 us", "CPU us", "raw records/s", "raw p50", "raw p99",
-           "ratio", "at p50");
-    static const uint32_t flights[] = {1, 8, 64, 512};
-    for (size_t i = 0; i < sizeof flights / sizeof flights[0]; i++) {
-        bench(flights[i], raw, data);
+    table_facts(options.format, top);
+    append_benches(uv, top, data);
+    if (options.replay_bytes > 0) {
+        replay_benches(uv, top, data);
     }
-    printf(
-        "\nraw: a loop of pwrite + fdatasync of the same batches; its p50 and p99 are the disk's\n"
-        "latency of one. CPU us: user and system time of the whole process per record.\n");
 
-    bool closed = false;
-    log_close(&bench_log, on_closed, &closed);
-    while (!closed && uv_run(uv_default_loop(), UV_RUN_ONCE) != 0) {
-    }
-    close(raw);
+    disk_uv_free(uv);
+    uv_run(uv_default_loop(), UV_RUN_DEFAULT);
+    free(data);
+    free(flush_sizes);
+    free(latencies_ns);
+    free(raw_latencies_ns);
     char command[700];
     snprintf(command, sizeof command, "rm -r '%s'", top);
     return system(command) == 0 ? 0 : 1;

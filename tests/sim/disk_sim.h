@@ -92,7 +92,7 @@ void disk_sim_clone(struct disk_sim *copy, struct sim *sim, const struct disk_si
 uint64_t disk_sim_used_bytes(const struct disk_sim *disk);
 
 /* The machine (or only its process) dies now. Its jobs are gone without callbacks, its files are
- * dead, its locks free; the next user may start at once. Faults (fail_at, halt_at) are cleared,
+ * dead, its locks free; the next user may start at once. Faults (fail_at, halt_at) and on_change are cleared,
  * capacity and latency stay. */
 void disk_sim_crash(struct disk_sim *disk, enum disk_sim_crash how);
 

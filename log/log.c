@@ -555,6 +555,9 @@ static uint64_t log_room_bytes(const struct log *log)
 /* Whether all that waits and so many bytes more find room, as far as is known. */
 static bool log_fits(const struct log *log, uint64_t total)
 {
+    if (log->admitting && log->prepare_status == 0) {
+        return true;
+    }
     if (log_over_limit(log)) {
         return false;
     }
@@ -646,7 +649,13 @@ int log_truncate(struct log *log, struct log_request *request, uint64_t index)
 int log_reset(struct log *log, struct log_request *request, uint64_t index)
 {
     CHECK(index > 0 && index < LOG_INDEX_MAX);
+    log->admitting = false;
     return log_void(log, request, LOG_REQUEST_RESET, index, 1);
+}
+
+void log_admit(struct log *log)
+{
+    log->admitting = true;
 }
 
 uint64_t log_index_first(const struct log *log)

@@ -27,11 +27,13 @@
  * are prepared (zeroed) ahead, so while no new one can be made, appends are refused with -ENOSPC,
  * unchanged, those accepted wait, and both go on when space returns.
  *
- * limit_bytes is met the same way: while another segment would exceed it and nothing may be dropped,
- * what the segments there cannot take is refused with -ENOSPC (log_limited tells the two apart).
- * What was accepted always gets room, and so do truncations and resets, in a segment beyond the limit
- * if need be, and while there is one no append is let in: so the limit never blocks what would make
- * room, and releasing, meta and small files need none.
+ * limit_bytes is met in quarters. At half of it history goes. At three quarters log_limited says that
+ * nothing but what is flushed too late is in the way: the owner takes in nothing new, and what it has
+ * under way, and what it needs to come to a release (a leader's barrier, what a follower lacks), has
+ * the last quarter. At all of it the log answers -ENOSPC itself. What was accepted always gets room, and
+ * so do truncations and resets, in a segment beyond the limit if need be, and while there is one no
+ * append is let in. Releasing, meta and small files need no room. So the limit never blocks what makes
+ * room, as long as a quarter of it is more than what is under way.
  */
 #ifndef KELP_LOG_LOG_H
 #define KELP_LOG_LOG_H
@@ -103,8 +105,8 @@ struct log_options {
     uint64_t history_bytes; /* keep this much of what was released, for whoever asks why ... */
     uint64_t history_ms;    /* ... but nothing whose newest frame is older; 0: of any age. Whole
                                segments go, and never the last one: see log_tick */
-    uint64_t limit_bytes;   /* of all files; history goes before it is met; 0: none. Less than
-                               LIMIT_LOG_SEGMENTS_MIN segments count as that many */
+    uint64_t limit_bytes;   /* of all files, see above; 0: none. Less than LIMIT_LOG_SEGMENTS_MIN
+                               segments count as that many */
     uint32_t early_bytes;   /* a batch of this size does not wait for the flush before it; 0:
                                LIMIT_LOG_EARLY_BYTES */
 };
@@ -215,6 +217,7 @@ struct log {
     uint64_t prepare_sequence;
     uint64_t footer_sequence; /* of the segment whose footer the job writes */
     bool drop_check;          /* something changed that may let the oldest segment go */
+    bool admitting;           /* log_admit */
     bool wanting;             /* what was accepted waits for the next segment */
     bool spare;               /* `spare` is there: a dropped segment kept for reuse */
     bool dropping_to_spare;
@@ -282,6 +285,11 @@ int log_truncate(struct log *log, struct log_request *request, uint64_t index);
  */
 int log_reset(struct log *log, struct log_request *request, uint64_t index);
 
+/* A reset will be asked for, and appends stand before it in the owner's queue: until then they are let
+ * in whatever limit_bytes says, for the reset is what makes room. Not on a full disk.
+ */
+void log_admit(struct log *log);
+
 /* Allow frames below `index` to go. What goes are whole segments, from the front, once more than
  * history_bytes of them may go; in the background. Lower than before is no error.
  */
@@ -297,8 +305,8 @@ uint64_t log_durable_next(const struct log *log);
 int log_status(const struct log *log);
 /* Bytes of the files of this log, spare ones included. */
 uint64_t log_disk_bytes(const struct log *log);
-/* Whether appends are refused because of limit_bytes (or LIMIT_LOG_RUNS), not because the disk is
- * full. */
+/* Whether the log is so near its limit that the owner should take in nothing new before it released
+ * more. False soon after that. */
 bool log_limited(const struct log *log);
 
 /* The owner's heartbeat, about once a second. When nothing was appended since the last one, a mark

@@ -110,10 +110,13 @@ static void space_submit(struct log *log, uint32_t steps, void (*callback)(struc
     disk_submit(log->disk, &log->background_job);
 }
 
-/* Whether one more segment would exceed limit_bytes. A spare one is counted already. */
-static bool space_exceeds(const struct log *log)
+/* Whether one more segment would exceed so many quarters of the limits. A spare one is counted
+ * already. */
+static bool space_exceeds(const struct log *log, uint32_t quarters)
 {
-    return log_disk_bytes(log) + (log->spare ? 0 : log->segment_bytes) > log->limit_bytes;
+    return log_disk_bytes(log) + (log->spare ? 0 : log->segment_bytes) >
+               log->limit_bytes / 4 * quarters ||
+           extents_runs(&log->extents) >= LIMIT_LOG_RUNS / 4 * quarters;
 }
 
 static void space_on_prepared(struct disk_job *job)
@@ -282,12 +285,6 @@ static bool space_is_old(const struct log *log)
            log->clock_ms - time_ms > log->history_ms;
 }
 
-/* Whether history has to go because the log comes near a limit. */
-static bool space_is_short(const struct log *log)
-{
-    return space_exceeds(log) || extents_runs(&log->extents) > LIMIT_LOG_RUNS / 4 * 3;
-}
-
 /* Bytes that may go: of the front segments that were released. */
 static uint64_t space_droppable_bytes(const struct log *log, uint64_t last)
 {
@@ -320,7 +317,7 @@ static bool space_may_drop(const struct log *log)
     }
     const uint64_t droppable_bytes = space_droppable_bytes(log, last);
     return droppable_bytes > log->history_bytes ||
-           (droppable_bytes > 0 && (space_is_old(log) || space_is_short(log)));
+           (droppable_bytes > 0 && (space_is_old(log) || space_exceeds(log, 2)));
 }
 
 static void space_drop(struct log *log)
@@ -365,7 +362,7 @@ void log_space_pump(struct log *log)
     log->drop_check = false;
     if (log_segment_find(log, log->tail_sequence + 1) == NULL &&
         (!log->closing || log->waiting_head != NULL) && (log->prepare_status == 0 || retry) &&
-        (log->wanting || !space_exceeds(log))) {
+        (log->wanting || !space_exceeds(log, 4))) {
         space_prepare(log, log->tail_sequence + 1);
         return;
     }
@@ -421,10 +418,7 @@ bool log_over_limit(const struct log *log)
 
 bool log_limited(const struct log *log)
 {
-    const bool next =
-        log->preparing || (log->segment_count > 0 &&
-                           log->segments[log->segment_count - 1].sequence > log->tail_sequence);
-    return log_over_limit(log) || (!next && space_exceeds(log));
+    return space_exceeds(log, 3);
 }
 
 uint64_t log_disk_bytes(const struct log *log)

@@ -105,8 +105,8 @@ static const struct config_key keys[] = {
      "log kept for whoever asks why, beyond what is needed"},
     {"log.historyAge", CONFIG_DURATION, AT(history_ms), "0", 0, INT64_MAX, NULL,
      "age from which log that is not needed goes even if log.history has room; 0: any age"},
-    {"log.limit", CONFIG_SIZE, AT(limit_bytes), "4GiB", 0, INT64_MAX, NULL,
-     "size of the log at which writes are refused until the state is flushed; 0: none"},
+    {"log.limit", CONFIG_SIZE, AT(limit_bytes), "4GiB", LIMIT_LOG_CLOUD_BYTES_MIN, INT64_MAX, NULL,
+     "size the log never exceeds; history goes at half of it, writes are refused at three quarters"},
     {"disk.reserve", CONFIG_SIZE, AT(reserve_bytes), "64MiB", 1 << 20, INT64_MAX, NULL,
      "free space below which larger writes are refused, below a quarter of it all; as much again is held in "
      "a file, for the work that frees space"},
@@ -397,9 +397,10 @@ static void on_prepare(uv_prepare_t *prepare)
     leave_when_idle(c);
 }
 
+/* A log near its limit (the state is flushed too slowly, or not at all) is as bad as a full disk. */
 static void set_space(struct cloudcore *c)
 {
-    switch (c->space.level) {
+    switch (c->log_limited ? SPACE_NONE : c->space.level) {
     case SPACE_PLENTY:
         cloud_core_set_space(c->core, CLOUD_CORE_SPACE_PLENTY);
         break;
@@ -418,16 +419,18 @@ static void on_second(uv_timer_t *timer)
     if (c->left) {
         return;
     }
+    const bool limited = log_limited(&c->log);
+    if (limited != c->log_limited) {
+        c->log_limited = limited;
+        logger_warn(limited ? "log_limit_reached" : "log_limit_left",
+                    "bytes=%" PRIu64 " limit_bytes=%" PRIu64, log_disk_bytes(&c->log),
+                    c->settings.limit_bytes);
+        set_space(c);
+    }
     if (space_look(&c->space)) {
         set_space(c);
     }
     log_tick(&c->log, program_wall_ms());
-    if (log_limited(&c->log) != c->log_limited) {
-        c->log_limited = !c->log_limited;
-        logger_warn(c->log_limited ? "log_limit_reached" : "log_limit_left",
-                    "bytes=%" PRIu64 " limit_bytes=%" PRIu64, log_disk_bytes(&c->log),
-                    c->settings.limit_bytes);
-    }
     if (c->api != NULL) {
         api_tick(c->api);
     }

@@ -110,8 +110,8 @@ static const struct config_key keys[] = {
      "log kept for whoever asks why, beyond what is needed"},
     {"log.historyAge", CONFIG_DURATION, AT(history_ms), "0", 0, INT64_MAX, NULL,
      "age from which log that is not needed goes even if log.history has room; 0: any age"},
-    {"log.limit", CONFIG_SIZE, AT(limit_bytes), "1GiB", 0, INT64_MAX, NULL,
-     "size of the log at which records are refused until the state is flushed; 0: none"},
+    {"log.limit", CONFIG_SIZE, AT(limit_bytes), "1GiB", LIMIT_LOG_EDGE_BYTES_MIN, INT64_MAX, NULL,
+     "size the log never exceeds; history goes at half of it"},
     {"disk.reserve", CONFIG_SIZE, AT(reserve_bytes), "32MiB", 1 << 20, INT64_MAX, NULL,
      "free space below which nothing new is taken from the cloud and no container is created, below a quarter "
      "of it nothing is recorded; as much again is held in a file, for the work that frees space"},

@@ -362,6 +362,9 @@ static int io_snapshot_put(struct raft_io *raft_io, unsigned trailing,
         request->cb = callback;
         write->put = request;
         write->snapshot = snapshot;
+        if (io->writes_head != NULL) {
+            log_admit(io->log); /* they wait for room, which only this reset may make */
+        }
         const int result = write_submit_or_free(write);
         if (result == 0) {
             io->index_next = snapshot->index + 1;

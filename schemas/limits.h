@@ -260,8 +260,18 @@ static_assert(LIMIT_LOG_BATCH_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest frame
 /* Buffer of one reader; grows for a larger frame. */
 #define LIMIT_LOG_READ_BYTES    (64u * 1024u)
 /* Runs of frames one log keeps in memory, 32 bytes each: 32 MiB, for 256 GiB of log without
- * truncations. At three quarters of it history goes; at it nothing is appended before more may go. */
+ * truncations. Met in quarters, like log_options.limit_bytes. */
 #define LIMIT_LOG_RUNS          (1024u * 1024u)
+/* The least limit a cloudcore and an edgecore take for their log. Three quarters of it must hold what is
+ * kept between two checkpoints, with the frames around small commands, and a quarter what is under way. */
+#define LIMIT_LOG_CLOUD_BYTES_MIN (1024u * 1024u * 1024u)
+#define LIMIT_LOG_EDGE_BYTES_MIN  (512u * 1024u * 1024u)
+static_assert(LIMIT_LOG_CLOUD_BYTES_MIN / 4 * 3 >=
+                  2 * 3 * LIMIT_RAFT_SNAPSHOT_BYTES + LIMIT_APPLY_WAITING_BYTES + 4 * LIMIT_SEGMENT_BYTES,
+              "a checkpoint is due before the limit is met");
+static_assert(LIMIT_LOG_CLOUD_BYTES_MIN / 4 >= LIMIT_LOG_WAITING_BYTES + 4 * LIMIT_SEGMENT_BYTES &&
+                  LIMIT_LOG_EDGE_BYTES_MIN / 4 >= LIMIT_LOG_WAITING_BYTES,
+              "what was accepted fits the last quarter");
 /* The least log_options.limit_bytes there is, in segments: the tail, the next, one to release, one that
  * is kept for truncations and resets. */
 #define LIMIT_LOG_SEGMENTS_MIN  4u

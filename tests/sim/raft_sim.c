@@ -72,6 +72,7 @@ struct options {
     uint64_t burst;            /* most commands of one client */
     uint64_t snapshot;         /* bytes between checkpoints */
     uint64_t trailing;         /* per cent */
+    uint64_t limit;            /* bytes of a log; 0: none, and larger segments */
     uint64_t transfer;         /* per cent of the nemesis' turns */
     uint64_t faults;           /* per cent of the nemesis' turns */
     uint64_t full;             /* per cent of the nemesis' turns: a disk is full for a while */
@@ -557,7 +558,11 @@ static void node_boot(struct node *node)
     node_enter(node);
     node->life = sim_owner_new(&sim);
     const struct log_options log_options = {
-        .directory = "/log", .owner = {(uint8_t)node->id}, .segment_bytes = 64 * 1024};
+        .directory = "/log",
+        .owner = {(uint8_t)node->id},
+        .segment_bytes = option.limit != 0 ? SEGMENT_BYTES_MIN : 64 * 1024,
+        .limit_bytes = option.limit,
+    };
     struct log_recovery recovery;
     int status = log_open(&node->log, &node->disk.disk, &log_options, &recovery);
     if (status != 0) {
@@ -727,7 +732,7 @@ static void client_turn(void *context)
     const uint64_t burst = sim_chance(&sim, 100000) ? sim_between(&sim, 1, option.burst) : 1;
     if (node->alive && !node->dying) {
         node_enter(node);
-        for (uint64_t i = 0; i < burst; i++) {
+        for (uint64_t i = 0; i < burst && !log_limited(&node->log); i++) {
             client_propose(node);
         }
         if (sim_chance(&sim, 30000)) {
@@ -1185,6 +1190,7 @@ static const struct {
     NUMBER("slow", slow),           NUMBER("crash", crash),       NUMBER("partition", partition),
     NUMBER("delay_min", delay_min), NUMBER("delay", delay),       NUMBER("disk", disk),
     NUMBER("queue", queue),         NUMBER("eager", eager),       NUMBER("full", full),
+    NUMBER("limit", limit),
 #undef NUMBER
 };
 

@@ -171,7 +171,7 @@ struct log {
     uint64_t damage_sequence; /* of the segment where a cursor met damage; 0: none did */
     uint64_t damage_offset;
 
-    uint64_t now_ms;      /* of the last tick, as told; 0: not yet */
+    uint64_t now_ms;      /* of the last tick; 0: not known, or in doubt */
     uint64_t clock_ms;    /* what frames age by; 0: not known yet */
     uint32_t clock_doubt; /* ticks since it jumped; 0: it did not */
 
@@ -314,10 +314,10 @@ bool log_limited(const struct log *log);
  *
  * What was released and is older than history_ms goes. A frame is as old as the seal of its segment,
  * so all frames of a segment go at once, and those of the last one stay until it is full. The clock
- * may jump, either way and also while the log was closed: then nothing ages before the new time held
- * for LIMIT_LOG_CLOCK_TICKS, so a clock that is wrong for a moment costs no history. A segment that was
- * sealed under a wrong clock is no younger than those after it. History may so stay longer than
- * history_ms, never shorter, and history_bytes bounds it all the time.
+ * may jump, either way and also while the log was closed: then it is not known what the time is before
+ * the new one held for LIMIT_LOG_CLOCK_TICKS. Nothing ages meanwhile, and what is sealed meanwhile ages
+ * from then on, as does what turns out to be sealed in the future. So a clock that is wrong for a
+ * moment costs no history; it may stay longer than history_ms, and history_bytes bounds it all the time.
  *
  *   now_ms     since 1970; 0 or less: not known
  */

@@ -374,30 +374,29 @@ void log_space_pump(struct log *log)
 
 void log_space_tick(struct log *log, int64_t now_ms)
 {
-    log->now_ms = now_ms > 0 ? (uint64_t)now_ms : 0;
-    if (log->now_ms == 0) {
+    log->now_ms = 0;
+    if (now_ms <= 0) {
         return;
     }
-    const bool jumped =
-        log->clock_ms != 0 &&
-        (log->now_ms < log->clock_ms || log->now_ms - log->clock_ms > LIMIT_LOG_CLOCK_JUMP_MS);
+    const uint64_t now = (uint64_t)now_ms;
+    const bool jumped = log->clock_ms != 0 &&
+                        (now < log->clock_ms || now - log->clock_ms > LIMIT_LOG_CLOCK_JUMP_MS);
     log->clock_doubt = jumped ? log->clock_doubt + 1 : 0;
     if (jumped && log->clock_doubt < LIMIT_LOG_CLOCK_TICKS) {
         return;
     }
 
-    log->clock_ms = log->now_ms;
+    log->now_ms = now;
+    log->clock_ms = now;
     log->clock_doubt = 0;
-    uint64_t newest_ms = log->clock_ms;
-    for (uint32_t i = log->segment_count; i > 0; i--) {
-        struct log_segment_file *segment = &log->segments[i - 1];
+    for (uint32_t i = 0; i < log->segment_count; i++) {
+        struct log_segment_file *segment = &log->segments[i];
         if (segment->sequence >= log->tail_sequence) {
-            continue;
+            break;
         }
-        if (segment->time_last_ms == 0 || segment->time_last_ms > newest_ms) {
-            segment->time_last_ms = newest_ms; /* nobody knew, or the clock was wrong */
+        if (segment->time_last_ms == 0 || segment->time_last_ms > log->clock_ms) {
+            segment->time_last_ms = log->clock_ms; /* nobody knew, or the clock was wrong */
         }
-        newest_ms = segment->time_last_ms;
     }
     log->drop_check = log->drop_check || log->history_ms != 0;
 }

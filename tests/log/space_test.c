@@ -170,23 +170,23 @@ static void test_a_clock_that_jumps_costs_no_history(void **state)
         assert_int_equal(f.log.clock_ms, now_ms);
     }
 
-    tick(&f, now_ms + 400 * DAY);
-    fill(&f, 4); /* the third is sealed in a year that is not yet */
-    pass(&f, &now_ms, HOUR);
-    fill(&f, 5);
-    pass(&f, &now_ms, 25 * HOUR);
+    tick(&f, 1000);
+    fill(&f, 4); /* the third is sealed in 1970 */
     log_release(&f.log, log_index_next(&f.log));
-    pass(&f, &now_ms, 60000);
-    assert_int_equal(oldest(&f), 5);
+    pass(&f, &now_ms, DAY);
+    assert_int_equal(oldest(&f), 3);
+    pass(&f, &now_ms, 2 * 60000);
+    assert_int_equal(oldest(&f), 4);
 
-    fill(&f, 6);
-    log_release(&f.log, log_index_next(&f.log));
-    for (uint32_t ticks = 0; ticks < LIMIT_LOG_CLOCK_TICKS; ticks++) {
-        assert_int_equal(oldest(&f), 5);
-        tick(&f, now_ms + 2 * DAY);
+    for (uint32_t ticks = 0; ticks <= LIMIT_LOG_CLOCK_TICKS; ticks++) {
+        tick(&f, now_ms + 400 * DAY);
     }
-    tick(&f, now_ms + 2 * DAY);
-    assert_int_equal(oldest(&f), 6);
+    fill(&f, 5); /* the fourth is sealed in a year that was believed, and is not yet */
+    log_release(&f.log, log_index_next(&f.log));
+    pass(&f, &now_ms, LIMIT_LOG_CLOCK_TICKS * INT64_C(60000) + DAY);
+    assert_int_equal(oldest(&f), 4);
+    pass(&f, &now_ms, 2 * 60000);
+    assert_int_equal(oldest(&f), 5);
     fixture_close(&f);
     fixture_deinit(&f);
 }

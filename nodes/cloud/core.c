@@ -90,7 +90,7 @@ static bool core_apply(struct cloud_core *core, uint64_t index, struct bytes com
         core_on_applied(core, applied);
         return true;
     }
-    if (status == STATUS_FULL) {
+    if (status == STATUS_FULL || status == -ENOSPC) { /* it waits for the disk, or for room on it */
         if (core->stalled == NULL) {
             core->stalled = store_snapshot(core->store);
             core_log(core, LOGGER_WARN, "store_stalled", "index=%llu", (unsigned long long)index);

@@ -164,7 +164,7 @@ static bool core_apply_durable(struct edge_core *core)
         struct edge_applied applied;
         const int status =
             edge_machine_apply(core->machine, append->request.index, record, &applied);
-        if (status == STATUS_FULL) {
+        if (status == STATUS_FULL || status == -ENOSPC) { /* it waits for the disk, or for room on it */
             core->stalled_ms = core->now.mono_ms + CORE_STALL_MS;
             return false;
         }

@@ -295,6 +295,9 @@ void log_admit(struct log *log);
  */
 void log_release(struct log *log, uint64_t index);
 
+/* Keep this much of what was released from now on; less lets go of the rest in the background. */
+void log_set_history(struct log *log, uint64_t history_bytes);
+
 /* Oldest frame there is, history included; log_index_next when there is none. */
 uint64_t log_index_first(const struct log *log);
 /* What the next append receives. */

@@ -410,6 +410,13 @@ void log_release(struct log *log, uint64_t index)
     }
 }
 
+void log_set_history(struct log *log, uint64_t history_bytes)
+{
+    log->history_bytes = history_bytes;
+    log->drop_check = true;
+    log_pump(log);
+}
+
 bool log_over_limit(const struct log *log)
 {
     return log_disk_bytes(log) > log->limit_bytes || extents_runs(&log->extents) >= LIMIT_LOG_RUNS;

@@ -102,7 +102,7 @@ static const struct config_key keys[] = {
     {"raft.heartbeat", CONFIG_DURATION, AT(raft_heartbeat_ms), "100ms", 10, 10000, NULL,
      "how often the leader says that it is alive"},
     {"log.history", CONFIG_SIZE, AT(history_bytes), "1GiB", 0, INT64_MAX, NULL,
-     "log kept for whoever asks why, beyond what is needed"},
+     "log kept for whoever asks why, beyond what is needed, while there is room"},
     {"log.historyAge", CONFIG_DURATION, AT(history_ms), "0", 0, INT64_MAX, NULL,
      "age from which log that is not needed goes even if log.history has room; 0: any age"},
     {"log.limit", CONFIG_SIZE, AT(limit_bytes), "4GiB", LIMIT_LOG_CLOUD_BYTES_MIN, INT64_MAX, NULL,
@@ -397,9 +397,11 @@ static void on_prepare(uv_prepare_t *prepare)
     leave_when_idle(c);
 }
 
-/* A log near its limit (the state is flushed too slowly, or not at all) is as bad as a full disk. */
+/* What is kept for whoever asks why is the first to go. And a log near its limit (the state is flushed too
+ * slowly, or not at all) is as bad as a full disk. */
 static void set_space(struct cloudcore *c)
 {
+    log_set_history(&c->log, c->space.level == SPACE_PLENTY ? c->settings.history_bytes : 0);
     switch (c->log_limited ? SPACE_NONE : c->space.level) {
     case SPACE_PLENTY:
         cloud_core_set_space(c->core, CLOUD_CORE_SPACE_PLENTY);

@@ -107,7 +107,7 @@ static const struct config_key keys[] = {
     {"link.backoff", CONFIG_DURATION, AT(backoff_ms), "30s", 100, 600000, NULL,
      "longest wait between attempts to connect"},
     {"log.history", CONFIG_SIZE, AT(history_bytes), "64MiB", 0, INT64_MAX, NULL,
-     "log kept for whoever asks why, beyond what is needed"},
+     "log kept for whoever asks why, beyond what is needed, while there is room"},
     {"log.historyAge", CONFIG_DURATION, AT(history_ms), "0", 0, INT64_MAX, NULL,
      "age from which log that is not needed goes even if log.history has room; 0: any age"},
     {"log.limit", CONFIG_SIZE, AT(limit_bytes), "1GiB", LIMIT_LOG_EDGE_BYTES_MIN, INT64_MAX, NULL,
@@ -478,8 +478,10 @@ static void on_node_timer(uv_timer_t *timer)
     edge_core_node_status(e->core, node_look(e->self, &report.pods, now()), now());
 }
 
+/* What is kept for whoever asks why is the first to go. */
 static void set_space(struct edgecore *e)
 {
+    log_set_history(&e->log, e->space.level == SPACE_PLENTY ? e->settings.history_bytes : 0);
     const bool is_short = e->space.level != SPACE_PLENTY;
     edge_core_set_space(e->core, e->space.level, now());
     node_set_disk_short(e->self, is_short);

@@ -5,7 +5,7 @@
  * state. What is free beside it decides:
  *
  *      PLENTY   at least `reserve` bytes are free
- *      LOW      fewer: larger writes, new wishes and new containers wait
+ *      LOW      fewer: larger writes, new wishes and new containers wait, and the log keeps no history
  *      NONE     less than a quarter of it: nothing new is taken. The file is given back, so that what frees
  *               space (flush, deletion, compaction, release of the log) can finish
  *

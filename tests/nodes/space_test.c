@@ -11,7 +11,10 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <uv.h>
 
+#include "log/disk_uv.h"
+#include "log/log.h"
 #include "nodes/space.h"
 
 #define MIB (1024u * 1024u)
@@ -119,11 +122,88 @@ static void test_reserve(void **state)
     assert_int_equal(rmdir(directory), 0);
 }
 
+static struct log space_log;
+static bool is_durable;
+static bool is_closed;
+
+static void on_durable(struct log_request *request, int status)
+{
+    (void)request;
+    assert_int_equal(status, 0);
+    is_durable = true;
+}
+
+static void on_closed(void *context)
+{
+    (void)context;
+    is_closed = true;
+}
+
+/* Append frames of half a segment, each released once it is durable. */
+static void append(uv_loop_t *loop, unsigned count)
+{
+    static uint8_t data[SEGMENT_BYTES_MIN / 2];
+    const struct bytes piece = bytes_of(data, sizeof data / 2);
+    const struct log_entry entry = {.type = LOG_TYPE_UP, .piece_count = 1, .pieces = &piece};
+    for (unsigned i = 0; i < count; i++) {
+        struct log_request request = {.callback = on_durable};
+        is_durable = false;
+        while (log_append(&space_log, &request, &entry, 1) == -ENOSPC) {
+            uv_run(loop, UV_RUN_ONCE); /* the next segment is being made */
+        }
+        while (!is_durable) {
+            uv_run(loop, UV_RUN_ONCE);
+        }
+        log_release(&space_log, log_index_next(&space_log));
+    }
+    uv_run(loop, UV_RUN_DEFAULT);
+}
+
+/* Claim: with the history set to nothing all that was released goes, without an append; set back, it is kept
+ * again. Method: a real log of small segments. */
+static void test_history_goes_first(void **state)
+{
+    (void)state;
+    uv_loop_t loop;
+    char command[96];
+    snprintf(directory, sizeof directory, "/tmp/kelp_space_XXXXXX");
+    assert_non_null(mkdtemp(directory));
+    assert_int_equal(uv_loop_init(&loop), 0);
+    struct disk_uv *disk = disk_uv_new(&loop);
+    const struct log_options options = {
+        .directory = directory, .segment_bytes = SEGMENT_BYTES_MIN, .history_bytes = 64 * MIB};
+    struct log_recovery recovery;
+    assert_int_equal(log_open(&space_log, disk_uv_disk(disk), &options, &recovery), 0);
+    append(&loop, 40);
+    assert_int_equal(log_index_first(&space_log), 1);
+    const uint64_t bytes = log_disk_bytes(&space_log);
+
+    log_set_history(&space_log, 0);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_true(log_index_first(&space_log) > 30);
+    assert_true(log_disk_bytes(&space_log) < bytes / 2);
+    log_set_history(&space_log, 64 * MIB);
+    const uint64_t first = log_index_first(&space_log);
+    append(&loop, 20);
+    assert_int_equal(log_index_first(&space_log), first);
+
+    log_close(&space_log, on_closed, NULL);
+    while (!is_closed) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    disk_uv_free(disk);
+    uv_run(&loop, UV_RUN_DEFAULT); /* its handle closes */
+    assert_int_equal(uv_loop_close(&loop), 0);
+    snprintf(command, sizeof command, "rm -rf '%s'", directory);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_levels),
         cmocka_unit_test(test_reserve),
+        cmocka_unit_test(test_history_goes_first),
     };
     return cmocka_run_group_tests_name("space", tests, NULL, NULL);
 }

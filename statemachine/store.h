@@ -69,6 +69,18 @@ struct store_options {
  */
 int store_rocks_open(const struct store_options *options, struct store **out);
 
+/* Open a directory for reading only, whether somebody has it open or not: for tools. What is seen is what
+ * was durable at that moment; it stays so while the owner goes on, also when he replaces files. Nothing
+ * is written, created or locked.
+ *
+ *   options   as above; the directory must be a store of that machine and format, or of an older one
+ *   out       as above. store_begin, store_flush and store_checkpoint are forbidden
+ *   answers   STATUS_OK; -ENOENT: no such directory, or nothing was ever flushed in it;
+ *             STATUS_FOREIGN, -EACCES as above; -EAGAIN: its owner replaced files faster than we
+ *             opened them, ask again; STATUS_CORRUPT; -errno
+ */
+int store_rocks_open_read(const struct store_options *options, struct store **out);
+
 /* Remove a store's directory (or what an interrupted checkpoint left) and all in it.
  *   answers   STATUS_OK, also when there was none; -errno */
 int store_rocks_destroy(const char *directory);

@@ -194,6 +194,41 @@ static int store_directory_used(struct store *store, const char *directory, bool
     return STATUS_OK;
 }
 
+/* Whether the marker is one of ours.
+ *
+ *   file        closed here
+ *   out_format  of the machine's rows
+ *   answers     STATUS_OK; STATUS_FOREIGN */
+static int store_marker_read(struct store_rocks *self, FILE *file, const char *path,
+                             unsigned *out_format)
+{
+    struct store *store = &self->store;
+    unsigned store_format = 0;
+    char machine[STORE_ROCKS_MACHINE_BYTES] = "";
+    const int fields = fscanf(file, "kelp-store %u %31s %u", &store_format, machine, out_format);
+    (void)fclose(file);
+    if (fields < 1) {
+        store_fail(store, "%s is not the marker of a store", path);
+        return STATUS_FOREIGN;
+    }
+    if (store_format > STORE_ROCKS_FORMAT) {
+        store_fail(store, "%s was written by a newer release: store format %u, this one knows %u",
+                   self->directory, store_format, STORE_ROCKS_FORMAT);
+        return STATUS_FOREIGN;
+    }
+    if (fields < 3 || strcmp(machine, self->machine) != 0) {
+        store_fail(store, "%s holds the state of \"%s\", not of \"%s\"", self->directory, machine,
+                   self->machine);
+        return STATUS_FOREIGN;
+    }
+    if (*out_format > self->format) {
+        store_fail(store, "%s was written by a newer release: %s format %u, this one knows %u",
+                   self->directory, machine, *out_format, self->format);
+        return STATUS_FOREIGN;
+    }
+    return STATUS_OK;
+}
+
 /* Make sure that the directory is there and ours. */
 static int store_directory_claim(struct store_rocks *self)
 {
@@ -226,29 +261,10 @@ static int store_directory_claim(struct store_rocks *self)
         return status == STATUS_OK ? store_parent_sync(store, self->directory) : status;
     }
 
-    unsigned store_format = 0;
     unsigned format = 0;
-    char machine[STORE_ROCKS_MACHINE_BYTES] = "";
-    const int fields = fscanf(file, "kelp-store %u %31s %u", &store_format, machine, &format);
-    (void)fclose(file);
-    if (fields < 1) {
-        store_fail(store, "%s is not the marker of a store", path);
-        return STATUS_FOREIGN;
-    }
-    if (store_format > STORE_ROCKS_FORMAT) {
-        store_fail(store, "%s was written by a newer release: store format %u, this one knows %u",
-                   self->directory, store_format, STORE_ROCKS_FORMAT);
-        return STATUS_FOREIGN;
-    }
-    if (fields < 3 || strcmp(machine, self->machine) != 0) {
-        store_fail(store, "%s holds the state of \"%s\", not of \"%s\"", self->directory, machine,
-                   self->machine);
-        return STATUS_FOREIGN;
-    }
-    if (format > self->format) {
-        store_fail(store, "%s was written by a newer release: %s format %u, this one knows %u",
-                   self->directory, machine, format, self->format);
-        return STATUS_FOREIGN;
+    status = store_marker_read(self, file, path, &format);
+    if (status != STATUS_OK) {
+        return status;
     }
     return format < self->format ? store_marker_write(self, self->directory) : STATUS_OK;
 }
@@ -752,7 +768,8 @@ static const struct store_body store_rocks_body = {
     .table_bytes = store_rocks_table_bytes,
 };
 
-int store_rocks_open(const struct store_options *options, struct store **out)
+/* A body that has not opened anything yet. */
+static struct store_rocks *store_rocks_create(const struct store_options *options)
 {
     CHECK(strlen(options->machine) > 0);
     CHECK(strlen(options->machine) < STORE_ROCKS_MACHINE_BYTES);
@@ -766,6 +783,12 @@ int store_rocks_open(const struct store_options *options, struct store **out)
     memcpy(self->machine, options->machine, strlen(options->machine) + 1);
     self->format = options->format;
     self->small = options->profile == STORE_EDGE;
+    return self;
+}
+
+int store_rocks_open(const struct store_options *options, struct store **out)
+{
+    struct store_rocks *self = store_rocks_create(options);
     *out = &self->store;
     int status = store_directory_claim(self);
     if (status != STATUS_OK) {
@@ -833,5 +856,68 @@ int store_rocks_verify(const char *directory, uint64_t *out_rows, uint64_t *out_
         snprintf(reason, 256, "%s", store_error(store));
     }
     store_rocks_close(store);
+    return status;
+}
+
+/* An owner replaces table files and manifests while we open them. */
+#define STORE_READ_TRIES 16
+
+/* All table files are opened at once and stay open: an owner who removes one takes away its name only.
+ * RocksDB writes neither its LOG nor a lock when it opens for reading (seen with strace; the test holds
+ * it to that). */
+static int store_rocks_read_db(struct store_rocks *self)
+{
+    rocksdb_options_set_max_open_files(self->options, -1);
+    rocksdb_options_set_create_if_missing(self->options, 0);
+    int status = -EAGAIN;
+    for (int i = 0; i < STORE_READ_TRIES && self->db == NULL; i++) {
+        char *error = NULL;
+        self->db = rocksdb_open_for_read_only(self->options, self->directory, 0, &error);
+        self->db = error == NULL ? self->db : NULL;
+        const bool gone = error != NULL && (strstr(error, "No such file") != NULL ||
+                                            strstr(error, "not exist") != NULL);
+        status = store_rocks_status(&self->store, "open for reading", error);
+        if (status != STATUS_OK && !gone) {
+            return status;
+        }
+        status = gone ? -EAGAIN : status;
+    }
+    return status;
+}
+
+int store_rocks_open_read(const struct store_options *options, struct store **out)
+{
+    struct store_rocks *self = store_rocks_create(options);
+    struct store *store = &self->store;
+    *out = store;
+    char path[PATH_MAX];
+    char current[PATH_MAX];
+    int status = store_path(store, path, self->directory, "/FORMAT");
+    if (status == STATUS_OK) {
+        status = store_path(store, current, self->directory, "/CURRENT");
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return store_rocks_errno(store, "open", path);
+    }
+    unsigned format = 0;
+    status = store_marker_read(self, file, path, &format);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (access(current, R_OK) != 0) {
+        return store_rocks_errno(store, "open", current);
+    }
+    store_rocks_options(self, &store_rocks_numbers[options->profile]);
+    status = store_rocks_read_db(self);
+    uint64_t position = 0;
+    if (status == STATUS_OK) {
+        status = store_rocks_position_read(store, self->db, self->read_options, &position);
+    }
+    atomic_store(&store->position, position);
+    atomic_store(&store->position_flushed, position);
     return status;
 }

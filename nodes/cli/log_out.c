@@ -1,0 +1,506 @@
+#include "nodes/cli/log_out.h"
+
+#include "schemas/check.h"
+#include "schemas/limits.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define OUT_BYTES (256u * 1024u)
+
+void out_init(struct out *out, int fd)
+{
+    *out = (struct out){.fd = fd, .time_s = INT64_MIN};
+}
+
+void out_deinit(struct out *out)
+{
+    free(out->data);
+    *out = (struct out){.fd = -1};
+}
+
+void out_flush(struct out *out)
+{
+    CHECK(out->fd >= 0);
+    size_t done = 0;
+    while (done < out->size && out->status == 0) {
+        const ssize_t wrote = write(out->fd, out->data + done, out->size - done);
+        if (wrote >= 0) {
+            done += (size_t)wrote;
+        } else if (errno != EINTR) {
+            out->status = -errno;
+        }
+    }
+    out->size = 0;
+}
+
+struct bytes out_bytes(const struct out *out)
+{
+    return bytes_of(out->data, out->size);
+}
+
+void out_clear(struct out *out)
+{
+    out->size = 0;
+}
+
+/* Room for so many bytes behind the last; the caller fills them and adds to size. */
+static uint8_t *out_room(struct out *out, size_t size)
+{
+    if (out->fd >= 0 && out->size + size > OUT_BYTES) {
+        out_flush(out);
+    }
+    if (out->size + size > out->capacity) {
+        size_t capacity = out->capacity == 0 ? OUT_BYTES : out->capacity;
+        while (capacity < out->size + size) {
+            capacity *= 2;
+        }
+        out->data = realloc(out->data, capacity);
+        CHECK(out->data != NULL);
+        out->capacity = capacity;
+    }
+    return out->data + out->size;
+}
+
+void out_put(struct out *out, const void *data, size_t size)
+{
+    if (size > 0) {
+        memcpy(out_room(out, size), data, size);
+        out->size += size;
+    }
+}
+
+void out_text(struct out *out, const char *text)
+{
+    out_put(out, text, strlen(text));
+}
+
+void out_character(struct out *out, char character)
+{
+    *out_room(out, 1) = (uint8_t)character;
+    out->size++;
+}
+
+void out_pad(struct out *out, size_t count)
+{
+    if (count > 0) {
+        memset(out_room(out, count), ' ', count);
+        out->size += count;
+    }
+}
+
+/* Digits of a number, most significant first; answers how many. */
+static size_t digits_of(uint64_t number, char digits[20])
+{
+    char reversed[20];
+    size_t count = 0;
+    do {
+        reversed[count] = (char)('0' + number % 10);
+        count++;
+        number /= 10;
+    } while (number > 0);
+    for (size_t i = 0; i < count; i++) {
+        digits[i] = reversed[count - 1 - i];
+    }
+    return count;
+}
+
+void out_u64(struct out *out, uint64_t number)
+{
+    char digits[20];
+    out_put(out, digits, digits_of(number, digits));
+}
+
+void out_i64(struct out *out, int64_t number)
+{
+    if (number < 0) {
+        out_character(out, '-');
+    }
+    out_u64(out, number < 0 ? 0 - (uint64_t)number : (uint64_t)number);
+}
+
+void out_u64_wide(struct out *out, uint64_t number, size_t width)
+{
+    char digits[20];
+    const size_t count = digits_of(number, digits);
+    out_pad(out, count < width ? width - count : 0);
+    out_put(out, digits, count);
+}
+
+void out_hex64(struct out *out, uint64_t number)
+{
+    static const char hex[] = "0123456789abcdef";
+    uint8_t *place = out_room(out, 16);
+    for (int i = 15; i >= 0; i--, number >>= 4) {
+        place[i] = (uint8_t)hex[number & 15];
+    }
+    out->size += 16;
+}
+
+void out_print(struct out *out, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    va_list again;
+    va_copy(again, arguments);
+    const int size = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    CHECK(size >= 0);
+    vsnprintf((char *)out_room(out, (size_t)size + 1), (size_t)size + 1, format, again);
+    va_end(again);
+    out->size += (size_t)size;
+}
+
+void out_plain(struct out *out, const char *text, size_t width)
+{
+    const size_t size = strlen(text);
+    uint8_t *place = out_room(out, size);
+    size_t columns = 0;
+    for (size_t i = 0; i < size; i++) {
+        const uint8_t c = (uint8_t)text[i];
+        const bool control =
+            c < 0x20 || c == 0x7f || (c == 0xc2 && (uint8_t)text[i + 1] < 0xa0); /* C1, as UTF-8 */
+        place[i] = control ? '?' : c;
+        columns += (c & 0xc0) != 0x80; /* not a further byte of one character */
+    }
+    out->size += size;
+    out_pad(out, columns < width ? width - columns : 0);
+}
+
+size_t out_time(struct out *out, int64_t time_ms)
+{
+    const int64_t seconds = time_ms / 1000;
+    if (time_ms <= 0 || seconds >= INT64_C(253402300800)) {
+        out_character(out, '-');
+        return 1;
+    }
+    if (seconds != out->time_s) {
+        const time_t when = (time_t)seconds;
+        struct tm parts;
+        CHECK((out->local ? localtime_r(&when, &parts) : gmtime_r(&when, &parts)) != NULL);
+        strftime(out->time_text, sizeof out->time_text, "%Y-%m-%dT%H:%M:%S", &parts);
+        snprintf(out->time_zone, sizeof out->time_zone, "Z");
+        if (out->local) {
+            strftime(out->time_zone, sizeof out->time_zone, "%z", &parts);
+        }
+        out->time_s = seconds;
+    }
+    const unsigned fraction = (unsigned)(time_ms % 1000);
+    const char tail[4] = {'.', (char)('0' + fraction / 100), (char)('0' + fraction / 10 % 10),
+                          (char)('0' + fraction % 10)};
+    const size_t before = out->size;
+    out_text(out, out->time_text);
+    out_put(out, tail, sizeof tail);
+    out_text(out, out->time_zone);
+    return out->size > before ? out->size - before
+                              : strlen(out->time_text) + 4 + strlen(out->time_zone);
+}
+
+/* -- JSON ------------------------------------------------------------------------------------- */
+
+/* Bytes of the UTF-8 character that begins here; 0: there is none. */
+static size_t utf8_size(const uint8_t *p, size_t left)
+{
+    if (p[0] < 0x80) {
+        return 1;
+    }
+    const size_t size = p[0] >= 0xf0 && p[0] <= 0xf4   ? 4
+                        : p[0] >= 0xe0                 ? 3
+                        : p[0] >= 0xc2 && p[0] <= 0xdf ? 2
+                                                       : 0;
+    if (size == 0 || p[0] > 0xf4 || size > left) {
+        return 0;
+    }
+    for (size_t i = 1; i < size; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    const bool overlong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90);
+    const bool surrogate = p[0] == 0xed && p[1] >= 0xa0;
+    const bool beyond = p[0] == 0xf4 && p[1] >= 0x90;
+    return overlong || surrogate || beyond ? 0 : size;
+}
+
+void out_json_bytes(struct out *out, struct bytes text)
+{
+    static const char hex[] = "0123456789abcdef";
+    out_character(out, '"');
+    size_t i = 0;
+    while (i < text.size) {
+        size_t plain = i;
+        while (plain < text.size && text.data[plain] >= 0x20 && text.data[plain] < 0x7f &&
+               text.data[plain] != '"' && text.data[plain] != '\\') {
+            plain++;
+        }
+        out_put(out, text.data + i, plain - i);
+        i = plain;
+        if (i == text.size) {
+            break;
+        }
+        const uint8_t c = text.data[i];
+        const size_t size = utf8_size(text.data + i, text.size - i);
+        if (c == '"' || c == '\\') {
+            out_character(out, '\\');
+            out_character(out, (char)c);
+        } else if (c < 0x20 || c == 0x7f) {
+            const char escaped[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
+            out_put(out, escaped, sizeof escaped);
+        } else if (size == 0) {
+            out_text(out, "\\ufffd");
+        } else {
+            out_put(out, text.data + i, size);
+        }
+        i += size == 0 ? 1 : size;
+    }
+    out_character(out, '"');
+}
+
+void out_json_text(struct out *out, const char *text)
+{
+    out_json_bytes(out, bytes_text(text));
+}
+
+/* A reader of JSON that copies what it accepts. */
+struct json {
+    struct out *out;
+    const uint8_t *at;
+    const uint8_t *end;
+    unsigned depth;
+};
+
+static void json_blanks(struct json *json)
+{
+    while (json->at < json->end &&
+           (*json->at == ' ' || *json->at == '\n' || *json->at == '\t' || *json->at == '\r')) {
+        json->at++;
+    }
+}
+
+static bool json_string(struct json *json)
+{
+    const uint8_t *start = json->at;
+    json->at++;
+    while (json->at < json->end && *json->at != '"') {
+        if (*json->at < 0x20) {
+            return false;
+        }
+        if (*json->at == '\\') {
+            static const char simple[] = "\"\\/bfnrt";
+            json->at++;
+            if (json->at == json->end) {
+                return false;
+            }
+            if (*json->at == 'u') {
+                for (int i = 1; i <= 4; i++) {
+                    if (json->end - json->at <= i ||
+                        strchr("0123456789abcdefABCDEF", json->at[i]) == NULL || json->at[i] == 0) {
+                        return false;
+                    }
+                }
+                json->at += 4;
+            } else if (*json->at == 0 || strchr(simple, *json->at) == NULL) {
+                return false;
+            }
+            json->at++;
+            continue;
+        }
+        const size_t size = utf8_size(json->at, (size_t)(json->end - json->at));
+        if (size == 0) {
+            return false;
+        }
+        json->at += size;
+    }
+    if (json->at == json->end) {
+        return false;
+    }
+    json->at++;
+    out_put(json->out, start, (size_t)(json->at - start));
+    return true;
+}
+
+static bool json_digits(struct json *json)
+{
+    const uint8_t *start = json->at;
+    while (json->at < json->end && *json->at >= '0' && *json->at <= '9') {
+        json->at++;
+    }
+    return json->at > start;
+}
+
+static bool json_number(struct json *json)
+{
+    const uint8_t *start = json->at;
+    json->at += *json->at == '-';
+    const uint8_t *whole = json->at;
+    if (!json_digits(json) || (*whole == '0' && json->at - whole > 1)) {
+        return false;
+    }
+    if (json->at < json->end && *json->at == '.') {
+        json->at++;
+        if (!json_digits(json)) {
+            return false;
+        }
+    }
+    if (json->at < json->end && (*json->at == 'e' || *json->at == 'E')) {
+        json->at++;
+        json->at += json->at < json->end && (*json->at == '+' || *json->at == '-');
+        if (!json_digits(json)) {
+            return false;
+        }
+    }
+    out_put(json->out, start, (size_t)(json->at - start));
+    return true;
+}
+
+static bool json_word(struct json *json, const char *word)
+{
+    const size_t size = strlen(word);
+    if ((size_t)(json->end - json->at) < size || memcmp(json->at, word, size) != 0) {
+        return false;
+    }
+    json->at += size;
+    out_put(json->out, word, size);
+    return true;
+}
+
+static bool json_value(struct json *json);
+
+/* An object or an array; json->at is on its bracket. */
+static bool json_members(struct json *json, bool object)
+{
+    const char close = object ? '}' : ']';
+    out_character(json->out, object ? '{' : '[');
+    json->at++;
+    json_blanks(json);
+    bool more = json->at < json->end && *json->at != close;
+    while (more) {
+        json_blanks(json);
+        if (object) {
+            if (json->at == json->end || *json->at != '"' || !json_string(json)) {
+                return false;
+            }
+            json_blanks(json);
+            if (json->at == json->end || *json->at != ':') {
+                return false;
+            }
+            json->at++;
+            out_character(json->out, ':');
+        }
+        if (!json_value(json)) {
+            return false;
+        }
+        json_blanks(json);
+        more = json->at < json->end && *json->at == ',';
+        if (more) {
+            json->at++;
+            out_character(json->out, ',');
+        }
+    }
+    if (json->at == json->end || *json->at != close) {
+        return false;
+    }
+    json->at++;
+    out_character(json->out, close);
+    return true;
+}
+
+static bool json_value(struct json *json)
+{
+    json_blanks(json);
+    if (json->at == json->end || json->depth == LIMIT_JSON_DEPTH) {
+        return false;
+    }
+    switch (*json->at) {
+    case '{':
+    case '[':
+        json->depth++;
+        if (!json_members(json, *json->at == '{')) {
+            return false;
+        }
+        json->depth--;
+        return true;
+    case '"':
+        return json_string(json);
+    case 't':
+        return json_word(json, "true");
+    case 'f':
+        return json_word(json, "false");
+    case 'n':
+        return json_word(json, "null");
+    default:
+        return (*json->at == '-' || (*json->at >= '0' && *json->at <= '9')) && json_number(json);
+    }
+}
+
+bool out_json_document(struct out *out, struct bytes document)
+{
+    CHECK(out->fd < 0); /* only from memory can it be taken back */
+    const size_t before = out->size;
+    struct json json = {.out = out, .at = document.data, .end = document.data + document.size};
+    bool valid = document.size > 0 && json_value(&json);
+    if (valid) {
+        json_blanks(&json);
+        valid = json.at == json.end;
+    }
+    if (!valid) {
+        out->size = before;
+    }
+    return valid;
+}
+
+static void pretty_line(struct out *out, size_t columns)
+{
+    out_character(out, '\n');
+    out_pad(out, columns);
+}
+
+void out_json_pretty(struct out *out, struct bytes document, size_t indent)
+{
+    size_t depth = 0;
+    for (size_t i = 0; i < document.size; i++) {
+        const char c = (char)document.data[i];
+        const bool empty = i + 1 < document.size && (c == '{' || c == '[') &&
+                           (document.data[i + 1] == '}' || document.data[i + 1] == ']');
+        if (c == '"') {
+            const size_t start = i;
+            for (i++; document.data[i] != '"'; i++) {
+                i += document.data[i] == '\\';
+            }
+            out_put(out, document.data + start, i + 1 - start);
+        } else if (empty) {
+            out_put(out, document.data + i, 2);
+            i++;
+        } else if (c == '{' || c == '[') {
+            depth++;
+            out_character(out, c);
+            pretty_line(out, indent + 2 * depth);
+        } else if (c == '}' || c == ']') {
+            depth--;
+            pretty_line(out, indent + 2 * depth);
+            out_character(out, c);
+        } else if (c == ',') {
+            out_character(out, c);
+            pretty_line(out, indent + 2 * depth);
+        } else if (c == ':') {
+            out_text(out, ": ");
+        } else {
+            out_character(out, c);
+        }
+    }
+}
+
+void out_colour(struct out *out, enum colour colour)
+{
+    static const char *const codes[] = {
+        [COLOUR_NONE] = "\x1b[0m", [COLOUR_HEAD] = "\x1b[1m",  [COLOUR_KIND] = "\x1b[36m",
+        [COLOUR_BAD] = "\x1b[31m", [COLOUR_GOOD] = "\x1b[32m",
+    };
+    if (out->colour) {
+        out_text(out, codes[colour]);
+    }
+}

@@ -52,6 +52,16 @@ int node_get(struct store_reader *reader, const char *name, struct node_row *out
 /* The first node whose name is greater than `after` ("": the first). Answers as above. */
 int node_next(struct store_reader *reader, const char *after, struct node_row *out);
 
+/* The number under which a node has yet to hear of an object, for whoever asks why.
+ *   uid          of the object
+ *   out_sequence of its row of the down log: above down_acked the node has not acknowledged it
+ *   answers      STATUS_OK; NODE_NONE: there is no such row (any more); negative: reading failed */
+int delivery_sequence_find(struct store_reader *reader, const char *node, struct bytes key,
+                           const char *uid, uint64_t *out_sequence);
+/* Whether the object is among what the node holds at its tip.
+ *   answers   STATUS_OK; NODE_NONE; negative */
+int delivery_held_find(struct store_reader *reader, const char *node, struct bytes key);
+
 /* -- the down log ------------------------------------------------------------------------------- */
 
 enum delivery_answer {

@@ -60,6 +60,38 @@ int node_next(struct store_reader *reader, const char *after, struct node_row *o
     return status;
 }
 
+int delivery_sequence_find(struct store_reader *reader, const char *node, struct bytes key,
+                           const char *uid, uint64_t *out_sequence)
+{
+    if (key.size == 0 || key.size > LIMIT_KEY_BYTES || strlen(node) > LIMIT_NAME_BYTES ||
+        strlen(uid) > LIMIT_NAME_BYTES) {
+        return NODE_NONE;
+    }
+    struct row_key row = row_key_pair(bytes_text(node), key);
+    row_key_add_zero(&row);
+    row_key_add(&row, bytes_text(uid));
+    struct bytes value;
+    const int status = store_get(reader, TABLE_DOWN_KEY, row_key_bytes(&row), &value);
+    if (status != STATUS_OK) {
+        return status == STORE_NONE ? NODE_NONE : status;
+    }
+    if (value.size != 8) {
+        return STATUS_CORRUPT;
+    }
+    *out_sequence = get_le64(value.data);
+    return STATUS_OK;
+}
+
+int delivery_held_find(struct store_reader *reader, const char *node, struct bytes key)
+{
+    if (key.size == 0 || key.size > LIMIT_KEY_BYTES || strlen(node) > LIMIT_NAME_BYTES) {
+        return NODE_NONE;
+    }
+    const struct row_key row = row_key_pair(bytes_text(node), key);
+    const int status = store_find(reader, TABLE_HELD, row_key_bytes(&row));
+    return status == STORE_NONE ? NODE_NONE : status;
+}
+
 /* -- a list of records that grows --------------------------------------------------------------- */
 
 struct delivery_list {

@@ -65,6 +65,12 @@ static const struct log_command {
      "Count records and bytes by kind and by key prefix, and how many a second. What lies in a "
      "batch has\n"
      "a line of its own and is not added to the sum again."},
+    {"why", log_why, TAKES_JSON, "KEY DIR", 2,
+     "Tell the journey of the newest record of an object, step by step, as far as this directory "
+     "knows:\n"
+     "proposed, committed, numbered for its node, durable there, applied, acted upon, reported. "
+     "The first\n"
+     "step that is missing is named, and what that may mean."},
 };
 
 static void exit_codes_print(FILE *stream)

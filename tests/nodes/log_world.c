@@ -1,0 +1,306 @@
+/* The directories of a cloudcore and an edgecore as they are after a small story, for the tests of
+ * `kelp log`: logs and states made by the real log, store and machines, nothing between them but bytes.
+ *
+ *     log_world DIR  DIR/cloud and DIR/edge, each with log and state
+ *
+ * The story: a node, a config map, a secret and a pod `web` that names them; all of it reaches the edge,
+ * the pod is started, and its report reaches the cloud. Then `late` is bound to the node while the link
+ * is down, `loose` has no node, and the edge records that `web` failed without being able to tell.
+ */
+#include "log/disk_uv.h"
+#include "log/log.h"
+#include "schemas/check.h"
+#include "schemas/codec.h"
+#include "statemachine/delivery.h"
+#include "statemachine/edge.h"
+#include "statemachine/machine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <uv.h>
+
+#define TIME_MS   1763640000000 /* 2025-11-20T12:00:00Z */
+#define UP_STREAM 77u
+
+static struct disk_uv *uv;
+static struct log cloud_log, edge_log;
+static struct store *cloud_store, *edge_store;
+static struct machine machine;
+static struct edge_machine *edge;
+static struct codec *codec;
+static int64_t clock_ms = TIME_MS;
+static uint64_t sequence;
+static uint64_t epoch;
+
+static void on_durable(struct log_request *request, int status)
+{
+    CHECK(status == 0);
+    *(bool *)request->context = true;
+}
+
+static uint64_t append(struct log *log, uint64_t term, uint8_t type, struct bytes payload)
+{
+    bool durable = false;
+    struct log_request request = {.callback = on_durable, .context = &durable};
+    const struct log_entry entry = {
+        .term = term, .type = type, .piece_count = payload.size > 0, .pieces = &payload};
+    CHECK(log_append(log, &request, &entry, 1) == 0);
+    while (!durable) {
+        uv_run(uv_default_loop(), UV_RUN_ONCE);
+    }
+    return request.index;
+}
+
+static struct bytes record_of(uint16_t kind, const char *key, const char *origin, struct bytes body)
+{
+    struct bytes bytes;
+    clock_ms += 1000;
+    const struct record record = {
+        .kind = kind, .key = key, .origin = origin, .time_ms = clock_ms, .trace = 0, .body = body};
+    CHECK(codec_record_build(codec, &record, &bytes) == 0);
+    return bytes;
+}
+
+/* One record through the cloud's log and into its state; answers the value of its result. */
+static uint64_t cloud(uint16_t kind, const char *key, const char *origin, struct bytes body)
+{
+    const struct bytes record = record_of(kind, key, origin, body);
+    sequence++;
+    const struct command command = {.time_ms = clock_ms,
+                                    .origin = (uint64_t)1 << 32 | 1,
+                                    .sequence = sequence,
+                                    .records = &record,
+                                    .record_count = 1};
+    struct bytes bytes;
+    CHECK(codec_command_build(codec, &command, &bytes) == 0);
+    const struct machine_applied *applied;
+    const uint64_t index = append(&cloud_log, 1, LOG_TYPE_COMMAND, bytes);
+    CHECK(machine_apply(&machine, index, bytes, &applied) == 0);
+    CHECK(applied->result_count == 1);
+    CHECK(outcome_accepted(applied->results[0].outcome));
+    return applied->results[0].value;
+}
+
+static void at_edge(uint8_t type, uint16_t kind, const char *key, struct bytes body)
+{
+    const struct bytes record = record_of(kind, key, type == LOG_TYPE_DOWN ? "" : "edge-1", body);
+    struct edge_applied applied;
+    const uint64_t index = append(&edge_log, 0, type, record);
+    CHECK(edge_machine_apply(edge, index, record, &applied) == 0);
+    CHECK(applied.outcome == EDGE_ACCEPTED);
+    CHECK(!applied.digest_differs);
+}
+
+static struct tag tag_of(const char *text)
+{
+    struct tag tag = {1, 2};
+    for (const char *p = text; *p != '\0'; p++) {
+        tag.low = (tag.low ^ (uint8_t)*p) * 1099511628211u;
+    }
+    return tag;
+}
+
+static void put(const char *resource, const char *kind, const char *namespace, const char *name,
+                const char *node, const struct reference *references, uint32_t reference_count,
+                const char *json)
+{
+    const char *key = codec_print(codec, "/%s/%s/%s", resource, namespace, name);
+    const struct object_put body = {
+        .mode = PUT_CREATE,
+        .object = {.version = "v1",
+                   .kind = kind,
+                   .resource = resource,
+                   .namespace_ = namespace,
+                   .name = name,
+                   .uid = codec_print(codec, "uid-%s", name),
+                   .node_name = node,
+                   .references = references,
+                   .reference_count = reference_count,
+                   .tag = tag_of(key),
+                   .json = bytes_text(json)},
+    };
+    struct bytes bytes;
+    CHECK(codec_object_put_build(codec, &body, &bytes) == 0);
+    (void)cloud(RECORD_OBJECT_PUT, key, "cloudcore-1", bytes);
+}
+
+static void ship_snapshot(void)
+{
+    struct delivery_snapshot snapshot;
+    struct bytes bytes;
+    bool end = false;
+    CHECK(delivery_snapshot_open(&snapshot, cloud_store, "edge-1", 1) == 0);
+    const struct snapshot begin = {.stream = snapshot.node.down_stream,
+                                   .position = snapshot.node.down_tip,
+                                   .id = 1,
+                                   .step = SNAPSHOT_BEGIN};
+    CHECK(codec_snapshot_build(codec, &begin, &bytes) == 0);
+    at_edge(LOG_TYPE_DOWN, RECORD_SNAPSHOT, "", bytes);
+    while (!end) {
+        CHECK(delivery_snapshot_next(&snapshot, codec, 100000, &bytes, &end) == 0);
+        at_edge(LOG_TYPE_DOWN, RECORD_SNAPSHOT, "", bytes);
+    }
+    delivery_snapshot_close(&snapshot);
+}
+
+static void acknowledge_down(void)
+{
+    const struct edge_meta *meta = edge_machine_meta(edge);
+    const struct down_ack ack = {.node = "edge-1",
+                                 .epoch = epoch,
+                                 .stream = meta->down_stream,
+                                 .position = meta->down_position};
+    struct bytes bytes;
+    CHECK(codec_down_ack_build(codec, &ack, &bytes) == 0);
+    (void)cloud(RECORD_DOWN_ACK, "/nodes//edge-1", "cloudcore-1", bytes);
+}
+
+static void ship_down(void)
+{
+    const struct edge_meta *meta = edge_machine_meta(edge);
+    struct bytes bytes;
+    uint64_t last;
+    while (delivery_read(store_live(cloud_store), codec, "edge-1", meta->down_stream,
+                         meta->down_position, 100000, &bytes, &last) == DELIVERY_BATCH) {
+        at_edge(LOG_TYPE_DOWN, RECORD_DOWN_BATCH, "", bytes);
+    }
+    acknowledge_down();
+}
+
+static void ship_up(void)
+{
+    struct batch batch;
+    struct bytes bytes;
+    CHECK(edge_up_read(edge, edge_machine_meta(edge)->up_acked, 100000, codec, &batch) == 0);
+    batch.epoch = epoch;
+    CHECK(codec_batch_build(codec, &batch, &bytes) == 0);
+    const uint64_t position = cloud(RECORD_UP_BATCH, "/nodes//edge-1", "cloudcore-1", bytes);
+    const struct down_ack ack = {.node = "edge-1", .stream = UP_STREAM, .position = position};
+    CHECK(codec_down_ack_build(codec, &ack, &bytes) == 0);
+    at_edge(LOG_TYPE_UP, RECORD_UP_ACK, "", bytes);
+}
+
+static void attempt(const char *container)
+{
+    const struct pod_attempt body = {
+        .uid = "uid-web", .container = container, .hash = 0xabcdef, .time_ms = clock_ms};
+    struct bytes bytes;
+    CHECK(codec_pod_attempt_build(codec, &body, &bytes) == 0);
+    at_edge(LOG_TYPE_UP, RECORD_POD_ATTEMPT, "/pods/default/web", bytes);
+}
+
+static void report(uint8_t phase, uint8_t state, const char *reason)
+{
+    const struct container_status container = {.name = "web",
+                                               .image = "nginx:1.25",
+                                               .state = state,
+                                               .reason = reason,
+                                               .exit_code = state == CONTAINER_TERMINATED ? 1 : 0,
+                                               .started_ms = clock_ms};
+    const struct pod_status status = {.uid = "uid-web",
+                                      .phase = phase,
+                                      .pod_ip = "10.88.0.7",
+                                      .observed_generation = 1,
+                                      .containers = &container,
+                                      .container_count = 1};
+    struct bytes bytes;
+    CHECK(codec_pod_status_build(codec, &status, &bytes) == 0);
+    at_edge(LOG_TYPE_UP, RECORD_POD_STATUS, "/pods/default/web", bytes);
+}
+
+static void story(void)
+{
+    struct bytes bytes;
+    static const struct reference references[] = {{.resource = "configmaps", .name = "settings"},
+                                                  {.resource = "secrets", .name = "password"}};
+    (void)append(&cloud_log, 1, LOG_TYPE_CHANGE, (struct bytes){0});
+    (void)append(&cloud_log, 1, LOG_TYPE_BARRIER, (struct bytes){0});
+    const struct cluster_init cluster = {.cluster = "cluster-1"};
+    CHECK(codec_cluster_init_build(codec, &cluster, &bytes) == 0);
+    (void)cloud(RECORD_CLUSTER_INIT, "", "cloudcore-1", bytes);
+    put("namespaces", "Namespace", "", "default", "", NULL, 0, "{\"kind\":\"Namespace\"}");
+    put("nodes", "Node", "", "edge-1", "", NULL, 0, "{\"kind\":\"Node\"}");
+
+    const struct stream_init init = {
+        .node = "edge-1", .cluster = "cluster-1", .up_stream = UP_STREAM};
+    CHECK(codec_stream_init_build(codec, &init, &bytes) == 0);
+    at_edge(LOG_TYPE_UP, RECORD_STREAM_INIT, "", bytes);
+    const struct session_open open = {
+        .node = "edge-1", .uid = "uid-edge-1", .replica = 1, .up_stream = UP_STREAM};
+    CHECK(codec_session_open_build(codec, &open, &bytes) == 0);
+    epoch = cloud(RECORD_SESSION_OPEN, "/nodes//edge-1", "cloudcore-1", bytes);
+    ship_snapshot();
+    acknowledge_down();
+
+    put("configmaps", "ConfigMap", "default", "settings", "", NULL, 0,
+        "{\"kind\":\"ConfigMap\",\"data\":{\"color\":\"red\"}}");
+    put("secrets", "Secret", "default", "password", "", NULL, 0,
+        "{\"kind\":\"Secret\",\"data\":{\"password\":\"c2VjcmV0\"}}");
+    put("pods", "Pod", "default", "web", "edge-1", references, 2,
+        "{\"kind\":\"Pod\",\"metadata\":{\"name\":\"web\"}}");
+    ship_down();
+    attempt("");
+    attempt("web");
+    report(POD_RUNNING, CONTAINER_RUNNING, "");
+    ship_up();
+
+    put("pods", "Pod", "default", "late", "edge-1", NULL, 0, "{\"kind\":\"Pod\"}");
+    put("pods", "Pod", "default", "loose", "", NULL, 0, "{\"kind\":\"Pod\"}");
+    report(POD_FAILED, CONTAINER_TERMINATED, "Error");
+}
+
+static void on_closed(void *context)
+{
+    (*(unsigned *)context)++;
+}
+
+static const char *path_of(const char *top, const char *name)
+{
+    return codec_print(codec, "%s/%s", top, name);
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 2);
+    uv = disk_uv_new(uv_default_loop());
+    codec = codec_create();
+    (void)mkdir(argv[1], 0755);
+    (void)mkdir(path_of(argv[1], "cloud"), 0755);
+    (void)mkdir(path_of(argv[1], "edge"), 0755);
+    struct log_recovery recovery;
+    const struct log_options cloud_options = {.directory = path_of(argv[1], "cloud/log"),
+                                              .owner = "cloudcore of te",
+                                              .segment_bytes = SEGMENT_BYTES_MIN};
+    const struct log_options edge_options = {.directory = path_of(argv[1], "edge/log"),
+                                             .owner = "edgecore of tes",
+                                             .segment_bytes = SEGMENT_BYTES_MIN};
+    CHECK(log_open(&cloud_log, disk_uv_disk(uv), &cloud_options, &recovery) == 0);
+    CHECK(log_open(&edge_log, disk_uv_disk(uv), &edge_options, &recovery) == 0);
+    const struct store_options cloud_state = {.directory = path_of(argv[1], "cloud/state"),
+                                              .profile = STORE_CLOUD,
+                                              .machine = MACHINE_NAME,
+                                              .format = MACHINE_FORMAT};
+    const struct store_options edge_state = {.directory = path_of(argv[1], "edge/state"),
+                                             .profile = STORE_EDGE,
+                                             .machine = "edge",
+                                             .format = EDGE_FORMAT};
+    CHECK(store_rocks_open(&cloud_state, &cloud_store) == 0);
+    CHECK(store_rocks_open(&edge_state, &edge_store) == 0);
+    CHECK(machine_open(&machine, cloud_store) == 0);
+    CHECK(edge_machine_open(edge_store, NULL, &edge) == 0);
+    story();
+    machine_close(&machine);
+    edge_machine_close(edge);
+    store_close(cloud_store);
+    store_close(edge_store);
+    unsigned closed = 0;
+    log_close(&cloud_log, on_closed, &closed);
+    log_close(&edge_log, on_closed, &closed);
+    while (closed < 2) {
+        uv_run(uv_default_loop(), UV_RUN_ONCE);
+    }
+    disk_uv_free(uv);
+    codec_destroy(codec);
+    return 0;
+}

@@ -189,6 +189,12 @@ void inspect_close(struct inspect *inspect)
     inspect_clear(inspect);
 }
 
+int inspect_file_get(struct inspect *inspect, const char *name, uint8_t **out_data,
+                     size_t *out_size)
+{
+    return log_file_read(inspect->disk, inspect->directory, name, out_data, out_size);
+}
+
 void inspect_seek(struct inspect *inspect, uint64_t index)
 {
     inspect->cursor_index = index > inspect->index_first ? index : inspect->index_first;

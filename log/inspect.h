@@ -73,6 +73,9 @@ struct inspect {
  */
 int inspect_open(struct inspect *inspect, struct disk *disk, const char *directory,
                  enum inspect_depth depth);
+/* A small file of the log, as log_file_get. */
+int inspect_file_get(struct inspect *inspect, const char *name, uint8_t **out_data,
+                     size_t *out_size);
 /* Also allowed after an inspect_open that failed. */
 void inspect_close(struct inspect *inspect);
 

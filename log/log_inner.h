@@ -77,6 +77,9 @@ int log_meta_read(struct disk *disk, struct disk_file *file, uint8_t out_owner[S
 int log_meta_create(struct log *log);
 /* Write both copies, one after the other, each synced. */
 int log_meta_write(struct log *log);
+/* log_file_get of any directory. */
+int log_file_read(struct disk *disk, const char *directory, const char *name, uint8_t **out_data,
+                  size_t *out_size);
 
 /* -- log_scan.c ------------------------------------------------------------------------------ */
 

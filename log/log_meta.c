@@ -181,7 +181,8 @@ int log_file_put(struct log *log, const char *name, const struct bytes *pieces, 
     return status;
 }
 
-int log_file_get(struct log *log, const char *name, uint8_t **out_data, size_t *out_size)
+int log_file_read(struct disk *disk, const char *directory, const char *name, uint8_t **out_data,
+                  size_t *out_size)
 {
     char file[64];
     char path[LIMIT_LOG_PATH_BYTES];
@@ -190,14 +191,14 @@ int log_file_get(struct log *log, const char *name, uint8_t **out_data, size_t *
     *out_data = NULL;
     *out_size = 0;
     file_name(name, file);
-    log_path(log->directory, file, path);
-    int status = disk_open(log->disk, path, DISK_OPEN_READ, &handle);
+    log_path(directory, file, path);
+    int status = disk_open(disk, path, DISK_OPEN_READ, &handle);
     if (status != 0) {
         return status;
     }
     uint8_t header[FILE_HEADER_BYTES];
     size_t got = 0;
-    status = disk_read(log->disk, handle, 0, header, sizeof header, &got);
+    status = disk_read(disk, handle, 0, header, sizeof header, &got);
     if (status != 0) {
         goto out;
     }
@@ -212,7 +213,7 @@ int log_file_get(struct log *log, const char *name, uint8_t **out_data, size_t *
         status = -ENOMEM;
         goto out;
     }
-    status = disk_read(log->disk, handle, FILE_HEADER_BYTES, data, size, &got);
+    status = disk_read(disk, handle, FILE_HEADER_BYTES, data, size, &got);
     if (status == 0 && (got < size || crc32c(0, data, size) != get_le32(header + 12))) {
         status = STATUS_CORRUPT;
     }
@@ -223,8 +224,13 @@ int log_file_get(struct log *log, const char *name, uint8_t **out_data, size_t *
     }
 out:
     free(data);
-    disk_close(log->disk, handle);
+    disk_close(disk, handle);
     return status;
+}
+
+int log_file_get(struct log *log, const char *name, uint8_t **out_data, size_t *out_size)
+{
+    return log_file_read(log->disk, log->directory, name, out_data, out_size);
 }
 
 int log_file_remove(struct log *log, const char *name)

@@ -2,6 +2,7 @@
 
 #include "replication/raft_members.h"
 #include "replication/raft_status.h"
+#include "replication/replica.h"
 #include "schemas/status.h"
 
 #include <stdlib.h>
@@ -41,6 +42,18 @@ int raft_snapshot_store(struct log *log, const struct raft_snapshot *snapshot, u
     raft_free(pieces);
     raft_free(members.base);
     return status;
+}
+
+int replica_snapshot_index(struct bytes file, uint64_t *out_index)
+{
+    if (file.size < SNAPSHOT_HEADER_BYTES || get_le32(file.data) != SNAPSHOT_MAGIC) {
+        return STATUS_CORRUPT;
+    }
+    if (get_le32(file.data + 4) != SNAPSHOT_VERSION) {
+        return STATUS_FOREIGN;
+    }
+    *out_index = get_le64(file.data + 8);
+    return 0;
 }
 
 int raft_snapshot_load(struct log *log, struct raft_snapshot **out, uint64_t *out_kept)

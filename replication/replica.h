@@ -286,6 +286,13 @@ uint64_t replica_last_index(const struct replica *replica);
  */
 uint32_t replica_members(struct replica *replica, struct replica_member *out);
 
+/* Up to which index the log's file `snapshot` stands for the log: a log that begins behind it is whole.
+ *
+ *   file       its content, borrowed during the call
+ *   answers    0; STATUS_CORRUPT: not such a file; STATUS_FOREIGN: of a newer format
+ */
+int replica_snapshot_index(struct bytes file, uint64_t *out_index);
+
 /* How often the guard had to act, and what was dropped: for metrics and for the simulation. */
 struct replica_counters {
     uint64_t acks_capped;       /* a */

@@ -71,6 +71,10 @@ static const struct log_command {
      "proposed, committed, numbered for its node, durable there, applied, acted upon, reported. "
      "The first\n"
      "step that is missing is named, and what that may mean."},
+    {"salvage", log_salvage, TAKES_SALVAGE, "DIR", 1,
+     "Tell what can be kept of a damaged log, and with --yes do it, while its owner is stopped: "
+     "the\n"
+     "damaged directory is set aside whole, and a new one is written with what is sound."},
 };
 
 static void exit_codes_print(FILE *stream)

@@ -322,17 +322,16 @@ static int building_read(struct building *building, struct keys *keys,
 }
 
 /* Write beside the segment, whole or not at all. It belongs to whom the directory belongs, so that the
- * owner of the log can drop it. false: it cannot be written. */
+ * owner of the log can drop it. Who else makes the same index at this moment writes the same bytes.
+ * false: it cannot be written. */
 static bool keys_write(const struct view *view, uint64_t sequence, const uint8_t *data, size_t size)
 {
     char path[LIMIT_LOG_PATH_BYTES];
     char making[LIMIT_LOG_PATH_BYTES];
     char segment[LIMIT_LOG_PATH_BYTES];
-    char suffix[32];
     struct stat directory;
-    snprintf(suffix, sizeof suffix, "keys.%d.tmp", (int)getpid());
     keys_path(view, sequence, "keys", path);
-    keys_path(view, sequence, suffix, making);
+    keys_path(view, sequence, "keys.tmp", making);
     keys_path(view, sequence, "seg", segment);
     const int fd = open(making, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) {

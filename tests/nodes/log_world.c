@@ -1,7 +1,9 @@
 /* The directories of a cloudcore and an edgecore as they are after a small story, for the tests of
  * `kelp log`: logs and states made by the real log, store and machines, nothing between them but bytes.
  *
- *     log_world DIR  DIR/cloud and DIR/edge, each with log and state
+ *     log_world DIR          DIR/cloud and DIR/edge, each with log and state
+ *     log_world --start DIR  open an edge's directory as edgecore does, fold what the state lacks, and
+ *                            print where it stands; exit 1 when edgecore would refuse to start
  *
  * The story: a node, a config map, a secret and a pod `web` that names them; all of it reaches the edge,
  * the pod is started, and its report reaches the cloud. Then `late` is bound to the node while the link
@@ -20,8 +22,9 @@
 #include <sys/stat.h>
 #include <uv.h>
 
-#define TIME_MS   1763640000000 /* 2025-11-20T12:00:00Z */
-#define UP_STREAM 77u
+#define TIME_MS    1763640000000 /* 2025-11-20T12:00:00Z */
+#define UP_STREAM  77u
+#define EDGE_OWNER "edgecore of tes"
 
 static struct disk_uv *uv;
 static struct log cloud_log, edge_log;
@@ -260,8 +263,65 @@ static const char *path_of(const char *top, const char *name)
     return codec_print(codec, "%s/%s", top, name);
 }
 
+/* What nodes/edge/core.c does before anything acts. */
+static int start(const char *top)
+{
+    struct log_recovery recovery;
+    struct log_cursor cursor;
+    struct log_frame frame;
+    const struct log_options options = {
+        .directory = path_of(top, "log"), .owner = EDGE_OWNER, .segment_bytes = SEGMENT_BYTES_MIN};
+    const struct store_options state = {.directory = path_of(top, "state"),
+                                        .profile = STORE_EDGE,
+                                        .machine = "edge",
+                                        .format = EDGE_FORMAT};
+    uv = disk_uv_new(uv_default_loop());
+    if (log_open(&edge_log, disk_uv_disk(uv), &options, &recovery) != 0) {
+        printf("the log cannot be opened: %s\n", recovery.message);
+        return 1;
+    }
+    CHECK(store_rocks_open(&state, &edge_store) == 0);
+    CHECK(edge_machine_open(edge_store, NULL, &edge) == 0);
+    const uint64_t first = edge_machine_position(edge) + 1;
+    if (first < log_index_first(&edge_log) || first > log_index_next(&edge_log)) {
+        printf("the state is of record %llu, the log begins at %llu and ends before %llu\n",
+               (unsigned long long)first - 1, (unsigned long long)log_index_first(&edge_log),
+               (unsigned long long)log_index_next(&edge_log));
+        return 1;
+    }
+    log_cursor_open(&cursor, &edge_log, first);
+    while (log_cursor_next(&cursor, &frame) == LOG_CURSOR_FRAME) {
+        struct edge_applied applied;
+        CHECK(edge_machine_apply(edge, frame.index, frame.payload, &applied) == 0);
+        if (applied.outcome >= EDGE_REFUSED_MALFORMED) {
+            printf("offset %llu: %s\n", (unsigned long long)frame.index,
+                   edge_outcome_text(applied.outcome));
+        }
+    }
+    log_cursor_close(&cursor);
+    const struct edge_meta *meta = edge_machine_meta(edge);
+    printf("node=%s position=%llu next=%llu up_stream=%s down_stream=%s objects=%u\n", meta->node,
+           (unsigned long long)edge_machine_position(edge),
+           (unsigned long long)log_index_next(&edge_log),
+           meta->up_stream == UP_STREAM ? "old" : "new", meta->down_stream == 0 ? "none" : "old",
+           meta->object_count);
+    edge_machine_close(edge);
+    store_close(edge_store);
+    unsigned closed = 0;
+    log_close(&edge_log, on_closed, &closed);
+    while (closed < 1) {
+        uv_run(uv_default_loop(), UV_RUN_ONCE);
+    }
+    disk_uv_free(uv);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "--start") == 0) {
+        codec = codec_create();
+        return start(argv[2]);
+    }
     CHECK(argc == 2);
     uv = disk_uv_new(uv_default_loop());
     codec = codec_create();
@@ -273,7 +333,7 @@ int main(int argc, char **argv)
                                               .owner = "cloudcore of te",
                                               .segment_bytes = SEGMENT_BYTES_MIN};
     const struct log_options edge_options = {.directory = path_of(argv[1], "edge/log"),
-                                             .owner = "edgecore of tes",
+                                             .owner = EDGE_OWNER,
                                              .segment_bytes = SEGMENT_BYTES_MIN};
     CHECK(log_open(&cloud_log, disk_uv_disk(uv), &cloud_options, &recovery) == 0);
     CHECK(log_open(&edge_log, disk_uv_disk(uv), &edge_options, &recovery) == 0);

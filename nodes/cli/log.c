@@ -65,6 +65,12 @@ static const struct log_command {
      "Count records and bytes by kind and by key prefix, and how many a second. What lies in a "
      "batch has\n"
      "a line of its own and is not added to the sum again."},
+    {"replay", log_replay, TAKES_JSON | TAKES_UNTIL | TAKES_SECRET, "DIR", 1,
+     "Show a row as it was at an offset, by folding the log up to there the way its owner does. "
+     "Where the\n"
+     "log does not begin at the first record, what is replaced as a whole is shown, and what is "
+     "missing\n"
+     "is said."},
     {"why", log_why, TAKES_JSON, "KEY DIR", 2,
      "Tell the journey of the newest record of an object, step by step, as far as this directory "
      "knows:\n"

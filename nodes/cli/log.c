@@ -10,7 +10,6 @@
 #include "nodes/cli/log_command.h"
 #include "schemas/check.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -59,6 +58,11 @@ static const struct log_command {
      "Print all records of a key, oldest first: pods/default/web, /pods/default/web, or\n"
      "group/resource/namespace/name. Uses the key index beside the log, and makes it when it is\n"
      "missing. A KEY with *, ? or [ is a pattern, for which the log is read."},
+    {"diff", log_diff, TAKES_JSON, "CLOUD-DIR EDGE-DIR", 2,
+     "Compare what went over the link as a cloudcore and an edgecore recorded it: records of each "
+     "stream\n"
+     "by their sequence. Names what only one of them has, what differs, and what could not be "
+     "compared."},
     {"verify", log_verify, TAKES_JSON, "DIR", 1,
      "Read every byte and check it. The first damage is named with its file and byte."},
     {"stat", log_stat, TAKES_JSON | TAKES_RANGE | TAKES_FILTER, "DIR", 1,
@@ -110,7 +114,7 @@ static void help_print(FILE *stream)
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         char usage[64];
         snprintf(usage, sizeof usage, "%s %s", commands[i].name, commands[i].words);
-        fprintf(stream, "  %-26s %.*s\n", usage, (int)strcspn(commands[i].about, ".:\n"),
+        fprintf(stream, "  %-26s %.*s\n", usage, (int)strcspn(commands[i].about, ".:;\n"),
                 commands[i].about);
     }
     fprintf(stream,
@@ -276,8 +280,8 @@ static int run(const struct log_command *command, int argc, char **argv)
     int code = raw_check(command, &ask, &raw);
     const char *no_colour = getenv("NO_COLOR");
     out.local = raw.local;
-    out.colour =
-        !raw.no_colour && (no_colour == NULL || no_colour[0] == '\0') && isatty(STDOUT_FILENO) == 1;
+    out.terminal = isatty(STDOUT_FILENO) == 1;
+    out.colour = out.terminal && !raw.no_colour && (no_colour == NULL || no_colour[0] == '\0');
     if (code == OPTIONS_EXIT_OK && (command->takes & TAKES_KEY) != 0) {
         if (ask.selection.keys.count > 0) {
             fprintf(stderr, "%s: KEY says it already; --key makes no sense with it\n", name);

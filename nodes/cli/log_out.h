@@ -13,8 +13,9 @@
 #include "schemas/bytes.h"
 
 struct out {
-    int fd;     /* -1: memory only, out_bytes has it */
-    int status; /* 0, or the -errno that ended it */
+    int fd;        /* -1: memory only, out_bytes has it */
+    int status;    /* 0, or the -errno that ended it */
+    bool terminal; /* somebody is looking */
     bool colour;
     bool local;    /* times in the zone of this machine */
     uint8_t *data; /* ours */

@@ -305,7 +305,9 @@ int view_frames(struct view *view, uint64_t from, uint64_t to,
     int attempts = 0; /* without a frame in between */
     bool some = false;
     int answer;
-    progress_begin(&view->progress, view->command, "reading", view_total_bytes(view));
+    /* On a terminal the records themselves show how far it is. */
+    progress_begin(&view->progress, view->out->terminal ? NULL : view->command, "reading",
+                   view_total_bytes(view));
     inspect_seek(&view->inspect, from);
     for (;;) {
         while ((answer = inspect_next(&view->inspect, &frame)) == INSPECT_FRAME &&

@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Claim: `kelp log why`, `replay` and `diff` tell what really happened, from either end of the link.
+
+Method: the directories of a small story (log_world.c) are looked at in every way and compared with
+kelp_look.golden beside this file (--update writes it anew; a human reads the difference). Then with less to
+go by: without a state, with a state that may not be read, with the front of the log dropped, with records
+of one end taken away.
+
+    kelp_look_test.py KELP LOG_WORLD SAMPLE [--update]
+"""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+kelp, world, sample = sys.argv[1:4]
+golden = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kelp_look.golden")
+
+
+def run(*arguments, user=None):
+    done = subprocess.run([kelp, "log", *arguments], capture_output=True, text=True, timeout=60, user=user)
+    return done.returncode, done.stdout, done.stderr
+
+
+def expect(claim, what):
+    if not claim:
+        sys.exit(f"kelp_look_test: {what}")
+
+
+def listing(directory):
+    found = {}
+    for where, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(where, name)
+            about = os.stat(path)
+            found[path] = (about.st_ino, about.st_size, about.st_mtime_ns)
+    return found
+
+
+def test_output_is_golden(top):
+    told = ""
+    for side in ("cloud", "edge"):
+        for command in (("ls", side), ("info", side), ("cat", side), ("why", "pods/default/web", side),
+                        ("why", "/pods/default/web", side, "-o", "json"), ("why", "pods/default/late", side),
+                        ("why", "pods/default/loose", side), ("why", "configmaps/default/settings", side),
+                        ("why", "nodes//edge-1", side), ("why", "pods/default/nobody", side),
+                        ("replay", side, "--show", "pods/default/web"),
+                        ("replay", side, "--until", "5", "--show", "pods/default/web", "-o", "json"),
+                        ("replay", side, "--until", "2025-11-20T12:00:11Z", "--show", "pods/default/web",
+                         "-o", "json"),
+                        ("replay", side, "--show", "secrets/default/password", "-o", "json"),
+                        ("replay", side, "--show", "pods/default/nobody")):
+            arguments = [os.path.join(top, word) if word == side else word for word in command]
+            code, out, err = run(*arguments)
+            told += f"$ kelp log {' '.join(command)}\n{out}{err}=> {code}\n".replace(top + "/", "")
+            if "json" in command:
+                json.loads(out)
+    for command in (("diff", "cloud", "edge"), ("diff", "cloud", "edge", "-o", "json"),
+                    ("diff", "edge", "cloud"), ("why", "--help"), ("replay", "--help"), ("diff", "--help"),
+                    ("salvage", "--help")):
+        arguments = [os.path.join(top, word) if word in ("cloud", "edge") else word for word in command]
+        code, out, err = run(*arguments)
+        told += f"$ kelp log {' '.join(command)}\n{out}{err}=> {code}\n".replace(top + "/", "")
+    # digests of stream ids and owners are of this world alone, the rest is the same every time
+    if sys.argv[4:] == ["--update"]:
+        with open(golden, "w", encoding="utf-8") as file:
+            file.write(told)
+    with open(golden, encoding="utf-8") as file:
+        expect(told == file.read(), f"kelp log says something new:\n{told}")
+
+
+def open_step(key, directory):
+    code, out, err = run("why", key, directory, "-o", "json")
+    expect(code == 0, f"why {key}: {code} {err}")
+    return json.loads(out)["open"]
+
+
+def test_nothing_is_touched(top):
+    """Looking writes nothing but indexes: the state is the same, file by file, and no lock is left."""
+    before = listing(top)
+    for side in ("cloud", "edge"):
+        directory = os.path.join(top, side)
+        for command in (("ls", directory), ("info", directory), ("why", "pods/default/web", directory),
+                        ("replay", directory, "--show", "pods/default/web")):
+            expect(run(*command)[0] == 0, f"{command}")
+    expect(listing(top) == before, "looking changed something")
+
+
+def test_with_less(top):
+    copy = os.path.join(top, "copy")
+    for side, open_with, open_without in (("cloud", "", "committed"), ("edge", "reported", "reported")):
+        shutil.copytree(os.path.join(top, side), copy)
+        expect(open_step("pods/default/web", copy) == open_with, f"{side}: with its state")
+        shutil.rmtree(copy + "/state")
+        expect(open_step("pods/default/web", copy) == open_without, f"{side}: without a state")
+        for broken in ("", "nonsense", "kelp-store 1 toaster 1", "kelp-store 99 cloud 1"):
+            os.makedirs(copy + "/state", exist_ok=True)
+            with open(copy + "/state/FORMAT", "w", encoding="utf-8") as file:
+                file.write(broken)
+            expect(open_step("pods/default/web", copy) == open_without, f"{side}: a broken state")
+            code, out, err = run("ls", copy)
+            expect(code == 0 and "not known" in err, f"{side}: ls with a broken state: {code} {err}")
+        shutil.rmtree(copy)
+
+
+def test_front_is_gone(top):
+    log = os.path.join(top, "sample")
+    subprocess.run([sample, log], check=True, timeout=60)
+    os.unlink(log + "/0000000000000001.seg")
+    code, out, err = run("replay", log, "--show", "configmaps/default/a", "-o", "json")
+    row = json.loads(out)
+    expect(code == 0 and not row["folded"] and row["wish"]["offset"] == 6 and
+           "offsets 1 to 4 are not kept" in err, f"{code} {out} {err}")
+    code, out, err = run("replay", log, "--until", "5", "--show", "configmaps/default/a")
+    expect(code == 1 and "no row" in err, f"{code} {out} {err}")
+
+
+def test_difference(top):
+    """What is taken from one end is missing, what was never sent is different."""
+    cloud, edge = os.path.join(top, "cloud"), os.path.join(top, "edge")
+    other = os.path.join(top, "other")
+    subprocess.run([world, other], check=True, timeout=60)
+    code, out, err = run("diff", cloud, os.path.join(other, "edge"), "-o", "json")
+    same = json.loads(out)
+    expect(same["down"]["different"] == 0 and same["up"]["different"] == 0, f"the same story: {out}")
+    # an edge that has more than the cloud: its log goes on, the cloud's is of another moment
+    short = os.path.join(top, "short")
+    shutil.copytree(cloud, short)
+    segment = short + "/log/0000000000000001.seg"
+    with open(segment, "r+b") as file:  # the cloud as it was before the config map: everything behind is zeros
+        data = file.read()
+        at = 4096
+        while int.from_bytes(data[at + 8:at + 16], "little") < 8:
+            at += (32 + int.from_bytes(data[at + 4:at + 8], "little") + 7) & ~7
+        file.seek(at)
+        file.write(b"\0" * (len(data) - at))
+    code, out, err = run("diff", short, edge, "-o", "json")
+    lost = json.loads(out)
+    expect(code == 1 and lost["down"]["different"] == 3 and lost["up"]["missing"] == 2, f"{code} {out}")
+    sequences = [record["sequence"] for record in lost["records"] if record["direction"] == "down"]
+    expect(sequences == [1, 2, 3], f"each with its place in the stream: {out}")
+
+
+def test_bad_input(top):
+    edge = os.path.join(top, "edge")
+    for arguments, wanted in (
+            (("why", "", edge), 2), (("why", "x" * 1500, edge), 2), (("why", "pods/default/web"), 2),
+            (("why", "\x1b[31m/\n", edge), 1), (("why", "pods/default/web", top + "/nothing"), 1),
+            (("replay", edge), 2), (("replay", edge, "--show", ""), 2),
+            (("replay", edge, "--show", "a/b/c", "--until", "soon"), 2),
+            (("replay", edge, "--show", "pods/default/web", "--until", "9" * 40), 0),
+            (("replay", edge, "--show", "pods/default/web", "--until", "-100"), 1),
+            (("diff", edge), 2), (("diff", edge, edge), 2), (("diff", top + "/nothing", edge), 1),
+            (("salvage",), 2), (("salvage", top + "/nothing"), 1), (("salvage", "--nes", edge), 2)):
+        code, out, err = run(*arguments)
+        expect(code == wanted, f"{arguments}: exit code {code}, not {wanted}: {out}{err}")
+        expect(wanted == 0 or err != "", f"{arguments}: says nothing")
+        expect("\x1b" not in out + err, f"{arguments}: control characters reach the terminal")
+
+
+def test_help_is_complete():
+    """Every command in the help has a page, and the man page and the completion know all of its flags."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    cli = os.path.join(here, "..", "..", "nodes", "cli")
+    with open(os.path.join(cli, "kelp-log.1"), encoding="utf-8") as file:
+        manual = file.read().replace("\\-", "-")
+    code, out, err = run("--help")
+    commands = re.findall(r"^  (\w+) ", out[:out.index("'kelp log")], re.M)
+    expect(len(commands) == 12, f"commands: {commands}")
+    for command in commands:
+        code, page, err = run(command, "--help")
+        expect(code == 0, f"{command} --help: {code}")
+        expect(f".SS {command}" in manual or f".B {command}" in manual, f"the manual lacks {command}")
+        flags = re.findall(r"--[a-z-]+", page)
+        for flag in set(flags) - {"--help", "--version"}:
+            expect(f"{flag}" in manual, f"the manual lacks {flag} of {command}")
+        script = (f"source {cli}/completion.bash; COMP_WORDS=(kelp log {command} --); COMP_CWORD=3; "
+                  "_kelp; printf '%s\\n' \"${COMPREPLY[@]}\"")
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60,
+                              env={**os.environ, "PATH": os.path.dirname(kelp) + ":" + os.environ["PATH"]})
+        missing = set(flags) - set(done.stdout.split())
+        expect(not missing, f"the completion of {command} lacks {missing}: {done.stdout}{done.stderr}")
+    script = f"source {cli}/completion.bash; COMP_WORDS=(kelp log ''); COMP_CWORD=2; _kelp; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "PATH": os.path.dirname(kelp) + ":" + os.environ["PATH"]})
+    expect(set(commands) <= set(done.stdout.split()), f"the completion knows {done.stdout}")
+    rendered = subprocess.run(["man", "--warnings", "-l", os.path.join(cli, "kelp-log.1")],
+                              capture_output=True, text=True, timeout=60) if shutil.which("man") else None
+    expect(rendered is None or rendered.stderr == "", f"the manual page is not well-formed: {rendered}")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as top:
+        subprocess.run([world, top], check=True, timeout=60)
+        test_output_is_golden(top)
+        test_nothing_is_touched(top)
+        test_with_less(top)
+        test_front_is_gone(top)
+        test_difference(top)
+        test_bad_input(top)
+        test_help_is_complete()
+
+
+main()

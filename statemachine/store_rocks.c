@@ -863,8 +863,7 @@ int store_rocks_verify(const char *directory, uint64_t *out_rows, uint64_t *out_
 #define STORE_READ_TRIES 16
 
 /* All table files are opened at once and stay open: an owner who removes one takes away its name only.
- * RocksDB writes neither its LOG nor a lock when it opens for reading (seen with strace; the test holds
- * it to that). */
+ * Opened so, RocksDB writes neither its LOG nor a lock; the test holds it to that. */
 static int store_rocks_read_db(struct store_rocks *self)
 {
     rocksdb_options_set_max_open_files(self->options, -1);

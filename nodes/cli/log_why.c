@@ -49,6 +49,7 @@ struct met {
     bool is;
     uint64_t offset;
     int64_t time_ms;
+    int64_t frame_ms;
     uint64_t sequence;
     uint64_t stream;
     char origin[LIMIT_NAME_BYTES + 1];
@@ -71,6 +72,8 @@ struct journey {
     struct met ack; /* of the node, or of the cloud at an edge */
     bool edge;
     int64_t last_ms;
+    int64_t frame_ms; /* of the record that stands in the frame itself */
+    bool done;        /* the wish is found, and what it was before when it removes */
     struct step steps[STEPS];
     const char *meaning; /* of the first that is missing */
 };
@@ -143,23 +146,43 @@ static void met_attempt(struct journey *journey, const struct item *item)
     }
 }
 
+static bool removes(const struct journey *journey)
+{
+    return strcmp(journey->wish.op, "delete") == 0 || strcmp(journey->wish.op, "unuse") == 0;
+}
+
+/* What was removed: the record of the removal says neither its node nor its uid. */
+static void former_take(struct journey *journey, const struct item *item)
+{
+    if (item->put != NULL) {
+        text_copy(journey->wish.uid, sizeof journey->wish.uid, item->put->object.uid);
+        text_copy(journey->wish.node, sizeof journey->wish.node, item->node);
+        journey->done = true;
+    }
+}
+
 /* Frames come newest first, the items of one oldest first: within a frame a later one replaces. */
 static int journey_on_item(void *context, const struct item *item)
 {
     struct journey *journey = context;
+    if (item->outer == NULL) {
+        journey->frame_ms = item->time_ms;
+    }
     if (!item->decoded || strcmp(item->key, journey->key) != 0) {
         return 0;
     }
-    const bool same = item->offset == journey->wish.offset;
-    if (journey->wish.is && !same) {
-        return 1;
+    if (journey->wish.is && item->offset != journey->wish.offset) {
+        former_take(journey, item);
+        return 0;
     }
     switch (item->record.kind) {
     case RECORD_OBJECT_PUT:
         met_fill(&journey->wish, item, item->put == NULL ? "" : item->put->object.uid);
+        journey->wish.frame_ms = journey->frame_ms;
         return 0;
     case RECORD_OBJECT_REMOVE:
         met_fill(&journey->wish, item, "");
+        journey->wish.frame_ms = journey->frame_ms;
         return 0;
     case RECORD_POD_STATUS:
     case RECORD_NODE_STATUS:
@@ -185,7 +208,7 @@ static int journey_on_item(void *context, const struct item *item)
 static int journey_on_frame(void *context, const struct log_frame *frame)
 {
     struct journey *journey = context;
-    if (journey->wish.is) {
+    if (journey->done || (journey->wish.is && !removes(journey))) {
         return 1;
     }
     (void)items_walk(journey->view->codec, frame, &journey->last_ms, journey_on_item, journey);
@@ -239,11 +262,6 @@ static void mean(struct journey *journey, const char *meaning)
     if (journey->meaning == NULL) {
         journey->meaning = meaning;
     }
-}
-
-static bool removes(const struct journey *journey)
-{
-    return strcmp(journey->wish.op, "delete") == 0 || strcmp(journey->wish.op, "unuse") == 0;
 }
 
 static bool is_pod(const struct journey *journey)
@@ -368,6 +386,20 @@ static void cloud_reported(struct journey *journey)
          proof == ended ? "the containers have ended" : status->text);
 }
 
+/* The first node, by name, that holds the object. Others may too. false: none does. */
+static bool first_holder(struct journey *journey, char name[LIMIT_NAME_BYTES + 1])
+{
+    struct node_row node;
+    struct store_reader *reader = store_live(journey->state->store);
+    while (node_next(reader, name, &node) == STATUS_OK) {
+        text_copy(name, LIMIT_NAME_BYTES + 1, node.name);
+        if (delivery_held_find(reader, name, bytes_text(journey->key)) == STATUS_OK) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void cloud_journey(struct journey *journey)
 {
     const struct met *wish = &journey->wish;
@@ -380,23 +412,12 @@ static void cloud_journey(struct journey *journey)
     struct node_row node;
     struct store_reader *reader = store_live(journey->state->store);
     char name[LIMIT_NAME_BYTES + 1];
-    text_copy(name, sizeof name, wish->node);
-    if (name[0] == '\0' && !is_pod(journey)) { /* the first node that holds it */
-        while (node_next(reader, name, &node) == STATUS_OK) {
-            text_copy(name, sizeof name, node.name);
-            if (delivery_held_find(reader, name, bytes_text(journey->key)) == STATUS_OK) {
-                break;
-            }
-            node.name[0] = '\0';
+    text_copy(name, sizeof name, is_pod(journey) ? wish->node : "");
+    if (!is_pod(journey) && !first_holder(journey, name)) {
+        for (enum step_name i = NUMBERED; i < STEPS; i++) {
+            tell(journey, i, STEP_NONE, 0, 0, "no node needs it");
         }
-        if (name[0] == '\0' ||
-            delivery_held_find(reader, name, bytes_text(journey->key)) != STATUS_OK) {
-            tell(journey, NUMBERED, STEP_NONE, 0, 0, "no node needs it");
-            for (enum step_name i = DURABLE; i < STEPS; i++) {
-                tell(journey, i, STEP_NONE, 0, 0, "no node needs it");
-            }
-            return;
-        }
+        return;
     }
     if (name[0] == '\0' && removes(journey)) {
         tell(journey, NUMBERED, STEP_UNKNOWN, 0, 0, "the record does not say for which node");
@@ -531,7 +552,7 @@ static void edge_journey(struct journey *journey)
     } else {
         tell(journey, NUMBERED, STEP_DONE, 0, 0, "it came with a snapshot");
     }
-    tell(journey, DURABLE, STEP_DONE, wish->offset, wish->time_ms, "in the log of this node");
+    tell(journey, DURABLE, STEP_DONE, wish->offset, wish->frame_ms, "in the log of this node");
 
     struct edge_machine *machine = NULL;
     const struct state *state = journey->state;

@@ -45,7 +45,8 @@ def test_output_is_golden(top):
     for side in ("cloud", "edge"):
         for command in (("ls", side), ("info", side), ("cat", side), ("why", "pods/default/web", side),
                         ("why", "/pods/default/web", side, "-o", "json"), ("why", "pods/default/late", side),
-                        ("why", "pods/default/loose", side), ("why", "configmaps/default/settings", side),
+                        ("why", "pods/default/loose", side), ("why", "pods/default/gone", side),
+                        ("why", "configmaps/default/settings", side),
                         ("why", "nodes//edge-1", side), ("why", "pods/default/nobody", side),
                         ("replay", side, "--show", "pods/default/web"),
                         ("replay", side, "--until", "5", "--show", "pods/default/web", "-o", "json"),
@@ -139,9 +140,9 @@ def test_difference(top):
         file.write(b"\0" * (len(data) - at))
     code, out, err = run("diff", short, edge, "-o", "json")
     lost = json.loads(out)
-    expect(code == 1 and lost["down"]["different"] == 3 and lost["up"]["missing"] == 2, f"{code} {out}")
+    expect(code == 1 and lost["down"]["different"] == 4 and lost["up"]["missing"] == 2, f"{code} {out}")
     sequences = [record["sequence"] for record in lost["records"] if record["direction"] == "down"]
-    expect(sequences == [1, 2, 3], f"each with its place in the stream: {out}")
+    expect(sequences == [1, 2, 3, 4], f"each with its place in the stream: {out}")
 
 
 def test_bad_input(top):

@@ -6,8 +6,9 @@
  *                            print where it stands; exit 1 when edgecore would refuse to start
  *
  * The story: a node, a config map, a secret and a pod `web` that names them; all of it reaches the edge,
- * the pod is started, and its report reaches the cloud. Then `late` is bound to the node while the link
- * is down, `loose` has no node, and the edge records that `web` failed without being able to tell.
+ * the pod is started, and its report reaches the cloud. Then the link is down: `gone`, which was shipped
+ * too, is removed, `late` is bound to the node, `loose` has no node, and the edge records that `web`
+ * failed without being able to tell.
  */
 #include "log/disk_uv.h"
 #include "log/log.h"
@@ -242,12 +243,16 @@ static void story(void)
         "{\"kind\":\"Secret\",\"data\":{\"password\":\"c2VjcmV0\"}}");
     put("pods", "Pod", "default", "web", "edge-1", references, 2,
         "{\"kind\":\"Pod\",\"metadata\":{\"name\":\"web\"}}");
+    put("pods", "Pod", "default", "gone", "edge-1", NULL, 0, "{\"kind\":\"Pod\"}");
     ship_down();
     attempt("");
     attempt("web");
     report(POD_RUNNING, CONTAINER_RUNNING, "");
     ship_up();
 
+    const struct object_remove remove = {.reason = REMOVE_DELETED};
+    CHECK(codec_object_remove_build(codec, &remove, &bytes) == 0);
+    (void)cloud(RECORD_OBJECT_REMOVE, "/pods/default/gone", "cloudcore-1", bytes);
     put("pods", "Pod", "default", "late", "edge-1", NULL, 0, "{\"kind\":\"Pod\"}");
     put("pods", "Pod", "default", "loose", "", NULL, 0, "{\"kind\":\"Pod\"}");
     report(POD_FAILED, CONTAINER_TERMINATED, "Error");

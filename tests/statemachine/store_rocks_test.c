@@ -442,6 +442,94 @@ static void test_foreign_directories_are_refused(void **state)
     assert_int_equal(store_rocks_destroy("/tmp/kelp_no_such_directory"), STATUS_OK);
 }
 
+/* -- reading beside an owner -------------------------------------------------------------------------- */
+
+static int store_test_open_read(const char *directory, const char *machine, struct store **out)
+{
+    const struct store_options options = {
+        .directory = directory, .profile = STORE_EDGE, .machine = machine, .format = 1};
+    return store_rocks_open_read(&options, out);
+}
+
+static uint64_t directory_sum(const char *directory)
+{
+    DIR *listing = opendir(directory);
+    uint64_t sum = 0;
+    CHECK(listing != NULL);
+    for (struct dirent *entry = readdir(listing); entry != NULL; entry = readdir(listing)) {
+        struct stat about;
+        CHECK(fstatat(dirfd(listing), entry->d_name, &about, 0) == 0);
+        if (S_ISREG(about.st_mode)) {
+            sum += mix((uint64_t)about.st_ino * 31 + (uint64_t)about.st_size) +
+                   mix((uint64_t)about.st_mtim.tv_nsec + (uint64_t)about.st_mtim.tv_sec);
+        }
+    }
+    (void)closedir(listing);
+    return sum;
+}
+
+/* Claim: who reads beside an owner sees an exact prefix of the commits, at least what was flushed, and
+ * keeps seeing it whatever the owner does; nothing in the directory is made or changed by it.
+ * Method: an owner with tiny memory tables commits, flushes and compacts; between, the directory is
+ * opened for reading and compared with a store in memory that made the same commits up to that position,
+ * again after the owner went on, so that files it reads have been removed. */
+static void test_reading_beside_an_owner_sees_a_prefix(void **state)
+{
+    (void)state;
+    char directory[64];
+    struct store *owner = NULL;
+    directory_make(directory);
+    assert_int_equal(store_test_open(directory, STORE_EDGE, &owner), STATUS_OK);
+    for (uint64_t position = 1; position <= 1200; position++) {
+        commit_number(owner, position);
+        assert_int_equal(store_commit(owner, position), STATUS_OK);
+        if (position % 40 == 0) {
+            assert_int_equal(store_flush(owner), STATUS_OK);
+        }
+        if (position % 300 != 0) {
+            continue;
+        }
+        struct store *reader = NULL;
+        const uint64_t flushed = store_flushed_position(owner);
+        assert_int_equal(store_test_open_read(directory, "test", &reader), STATUS_OK);
+        assert_in_range(store_position(reader), flushed, position);
+
+        struct store_sim *disk = store_sim_create();
+        struct store *model = NULL;
+        assert_int_equal(store_sim_open(disk, "test", 1, &model), STATUS_OK);
+        for (uint64_t i = 1; i <= store_position(reader); i++) {
+            commit_number(model, i);
+            assert_int_equal(store_commit(model, i), STATUS_OK);
+        }
+        assert_same(reader, model);
+        for (uint64_t i = 1; i <= 60; i++) {
+            position++;
+            commit_number(owner, position);
+            assert_int_equal(store_commit(owner, position), STATUS_OK);
+            if (i % 10 == 0) {
+                assert_int_equal(store_flush(owner), STATUS_OK);
+            }
+        }
+        assert_same(reader, model);
+        store_close(reader);
+        store_close(model);
+        store_sim_destroy(disk);
+    }
+    store_close(owner);
+
+    struct store *reader = NULL;
+    const uint64_t before = directory_sum(directory);
+    assert_int_equal(store_test_open_read(directory, "test", &reader), STATUS_OK);
+    store_close(reader);
+    assert_int_equal(store_test_open_read(directory, "other", &reader), STATUS_FOREIGN);
+    store_close(reader);
+    assert_int_equal(directory_sum(directory), before);
+    assert_int_equal(store_rocks_destroy(directory), STATUS_OK);
+    assert_int_equal(store_test_open_read(directory, "test", &reader), -ENOENT);
+    store_close(reader);
+    assert_int_not_equal(access(directory, F_OK), 0);
+}
+
 /* Claim: damaged table files and manifests are answered, at opening or at reading, never believed.
  * Method: every file of a flushed store in turn is flipped in the middle, or removed. */
 static void test_damage_is_found(void **state)
@@ -558,6 +646,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_kill_leaves_an_exact_prefix),
         cmocka_unit_test(test_pool_threads_work_while_the_loop_commits),
         cmocka_unit_test(test_foreign_directories_are_refused),
+        cmocka_unit_test(test_reading_beside_an_owner_sees_a_prefix),
         cmocka_unit_test(test_damage_is_found),
         cmocka_unit_test(test_full_disk_is_answered_and_passes),
     };

@@ -1,9 +1,12 @@
 #include "nodes/cli/log_state.h"
 
+#include "nodes/cli/status.h"
+#include "nodes/control.h"
 #include "schemas/status.h"
 #include "statemachine/edge.h"
 #include "statemachine/machine.h"
 
+#include <jansson.h>
 #include <stdio.h>
 
 const char *state_machine_text(enum state_machine machine)
@@ -60,6 +63,28 @@ void state_open(struct state *state, const struct view *view)
     }
     state->machine = machine;
     state->position = store_position(state->store);
+}
+
+static uint64_t answer_number(const json_t *object, const char *name)
+{
+    const json_int_t value = json_integer_value(json_object_get(object, name));
+    return value < 0 ? 0 : (uint64_t)value;
+}
+
+void state_ask(struct state *state, const struct view *view)
+{
+    char path[LIMIT_LOG_PATH_BYTES + 32];
+    char text[CONTROL_BYTES];
+    snprintf(path, sizeof path, "%s/../control", view->state[0] == '\0' ? view->log : view->state);
+    const ssize_t size = cli_status_ask(path, text, sizeof text, 1);
+    json_t *object = size <= 0 ? NULL : json_loadb(text, (size_t)size, 0, NULL);
+    if (json_is_object(object)) {
+        state->running = true;
+        state->applied = answer_number(object, "applied");
+        state->up_last = answer_number(object, "upLast");
+        state->up_acked = answer_number(object, "upAcked");
+    }
+    json_decref(object);
 }
 
 void state_close(struct state *state)

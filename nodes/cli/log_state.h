@@ -16,10 +16,17 @@ struct state {
     struct store *store;
     uint64_t position; /* log index of the newest record in it */
     char why[512];     /* one sentence, when there is none */
+
+    /* Of the running owner, when state_ask found one: it knows more than what is on disk. */
+    bool running;
+    uint64_t applied;
+    uint64_t up_last, up_acked; /* of an edge */
 };
 
 /* Open what belongs to a view. Never fails: without a state, `why` says so. */
 void state_open(struct state *state, const struct view *view);
+/* Ask the owner, if it is running and its control socket is where it is by default. Takes a second at most. */
+void state_ask(struct state *state, const struct view *view);
 void state_close(struct state *state);
 const char *state_machine_text(enum state_machine machine);
 

@@ -287,6 +287,12 @@ static void cloud_committed(struct journey *journey)
 {
     const struct state *state = journey->state;
     const uint64_t offset = journey->wish.offset;
+    if (state->position < offset && state->running && state->applied >= offset) {
+        tell(journey, COMMITTED, STEP_DONE, 0, 0,
+             "the running cloudcore has applied it; its state on disk ends at offset %" PRIu64,
+             state->position);
+        return;
+    }
     if (state->machine != STATE_CLOUD) {
         tell(journey, COMMITTED, STEP_UNKNOWN, 0, 0, "%.300s", state->why);
         return;
@@ -407,6 +413,17 @@ static void cloud_journey(struct journey *journey)
          wish->origin[0] == '\0' ? "the cloud" : wish->origin);
     cloud_committed(journey);
     if (journey->steps[COMMITTED].answer != STEP_DONE) {
+        return;
+    }
+    if (journey->state->position <
+        wish->offset) { /* the rest is not on disk yet, but for reports */
+        tell(journey, NUMBERED, STEP_UNKNOWN, 0, 0, "the state on disk is older");
+        mean(journey, "The state is flushed within a minute: ask again then.");
+        if (journey->status.is || journey->ended.is) {
+            tell(journey, NUMBERED, STEP_DONE, 0, 0, "what was reported since proves it");
+            tell(journey, DURABLE, STEP_DONE, 0, 0, "what was reported since proves it");
+            cloud_reported(journey);
+        }
         return;
     }
     struct node_row node;
@@ -572,6 +589,8 @@ static void edge_journey(struct journey *journey)
     } else if (applied == STEP_DONE || later) {
         tell(journey, APPLIED, STEP_DONE, 0, 0,
              applied == STEP_DONE ? "the state holds it" : "what was recorded since proves it");
+    } else if (state->running && state->applied >= wish->offset) {
+        tell(journey, APPLIED, STEP_DONE, 0, 0, "the running edgecore has applied it");
     } else if (machine == NULL) {
         tell(journey, APPLIED, STEP_UNKNOWN, 0, 0, "%.300s", state->why);
     } else {
@@ -590,8 +609,10 @@ static void edge_journey(struct journey *journey)
         (void)view_frames(journey->view, wish->offset, UINT64_MAX, ack_on_frame_behind, journey);
         edge_reported(journey, known ? edge_machine_meta(machine) : NULL,
                       known && edge_unread(journey, machine));
-        if (journey->steps[REPORTED].answer == STEP_UNKNOWN && journey->ack.is &&
-            journey->ack.offset > journey->status.offset && !journey->ended.is) {
+        const bool shipped = state->running && state->up_last == state->up_acked;
+        if (journey->steps[REPORTED].answer == STEP_UNKNOWN && journey->status.is &&
+            !journey->ended.is &&
+            (shipped || (journey->ack.is && journey->ack.offset > journey->status.offset))) {
             tell(journey, REPORTED, STEP_DONE, journey->status.offset, journey->status.time_ms,
                  "%s; the cloud has acknowledged since", journey->status.text);
             journey->meaning = NULL;
@@ -767,6 +788,7 @@ int log_why(struct ask *ask)
     int code = view_open(&view, ask->command, ask->words.items[1], INSPECT_QUICK, ask->out);
     if (code == OPTIONS_EXIT_OK) {
         state_open(&state, &view);
+        state_ask(&state, &view);
         code = view_ending(&view, journey_run(ask, &journey));
         journey_free(&journey);
         state_close(&state);

@@ -18,8 +18,7 @@
 #define EXIT_UNREACHABLE 3
 #define ANSWER_SECONDS   5
 
-/* Connect and read until the end. Answers the size, or -errno. */
-static ssize_t status_ask(const char *path, char *buffer, size_t size)
+ssize_t cli_status_ask(const char *path, char *buffer, size_t size, int patience_s)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof address.sun_path) {
@@ -30,7 +29,7 @@ static ssize_t status_ask(const char *path, char *buffer, size_t size)
     if (fd < 0) {
         return -errno;
     }
-    const struct timeval patience = {.tv_sec = ANSWER_SECONDS};
+    const struct timeval patience = {.tv_sec = patience_s};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience); /* of connect */
     ssize_t answer = 0;
@@ -56,7 +55,8 @@ static void status_print(json_t *object)
 {
     const char *name;
     json_t *value;
-    json_object_foreach(object, name, value) {
+    json_object_foreach(object, name, value)
+    {
         char *text = json_dumps(value, JSON_ENCODE_ANY);
         if (json_is_string(value)) {
             printf("%-18s %s\n", name, json_string_value(value));
@@ -76,8 +76,9 @@ int cli_status(int argc, char **argv)
     const struct options_command command = {
         .name = "kelp status",
         .arguments = "PATH",
-        .about = "Ask a cloudcore or edgecore on this machine how it is. PATH is its data directory, or "
-                 "its control socket.\n\nExit codes: 0 answered, 2 usage, 3 nobody answers there.",
+        .about =
+            "Ask a cloudcore or edgecore on this machine how it is. PATH is its data directory, or "
+            "its control socket.\n\nExit codes: 0 answered, 2 usage, 3 nobody answers there.",
         .flags = flags,
         .flags_count = 1,
         .arguments_min = 1,
@@ -101,7 +102,7 @@ int cli_status(int argc, char **argv)
     const bool directory = stat(words.items[0], &about) == 0 && S_ISDIR(about.st_mode);
     snprintf(path, sizeof path, "%s%s", words.items[0], directory ? "/control" : "");
     char text[CONTROL_BYTES + 1];
-    const ssize_t size = status_ask(path, text, sizeof text - 1);
+    const ssize_t size = cli_status_ask(path, text, sizeof text - 1, ANSWER_SECONDS);
     if (size <= 0) {
         fprintf(stderr, "kelp status: nobody answers at %s: %s\n", path,
                 size == 0 ? "it is on its way out" : strerror((int)-size));

@@ -13,8 +13,10 @@ import os
 import re
 import shutil
 import subprocess
+import socket
 import sys
 import tempfile
+import threading
 
 kelp, world, sample = sys.argv[1:4]
 golden = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kelp_look.golden")
@@ -104,6 +106,51 @@ def test_with_less(top):
             expect(open_step("pods/default/web", copy) == open_without, f"{side}: a broken state")
             code, out, err = run("ls", copy)
             expect(code == 0 and "not known" in err, f"{side}: ls with a broken state: {code} {err}")
+        shutil.rmtree(copy)
+
+
+def test_a_running_owner_is_asked(top):
+    """What is not on disk yet the running owner knows; one that hangs or talks nonsense costs a second."""
+    copy = os.path.join(top, "running")
+    for side in ("cloud", "edge"):
+        shutil.copytree(os.path.join(top, side), copy)
+        shutil.rmtree(copy + "/state")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(copy + "/control")
+        listener.listen()
+
+        def serve(text):
+            visitor = listener.accept()[0]
+            with visitor:
+                visitor.sendall(text)
+
+        def ask(key, text):
+            server = threading.Thread(target=serve, args=(text,))
+            server.start()
+            steps = json.loads(run("why", key, copy, "-o", "json")[1])["steps"]
+            server.join()
+            return {step["step"]: step["answer"] for step in steps}
+
+        known = ask("pods/default/web", b'{"applied":99,"upLast":2,"upAcked":2}')
+        if side == "cloud":
+            expect(known["committed"] == "done" and known["reported"] == "done", f"cloud: {known}")
+            known = ask("pods/default/late", b'{"applied":99}')
+            expect(known["committed"] == "done" and known["numbered"] == "unknown", f"cloud: {known}")
+            known = ask("pods/default/late", b'{"applied":3}')
+            expect(known["committed"] == "unknown", f"cloud: {known}")
+        else:
+            expect(known["reported"] == "done", f"edge: {known}")
+            known = ask("pods/default/web", b'{"applied":99,"upLast":2,"upAcked":1}')
+            expect(known["reported"] == "unknown", f"edge: {known}")
+            known = ask("configmaps/default/settings", b'{"applied":99}')
+            expect(known["applied"] == "done", f"edge: {known}")
+            known = ask("configmaps/default/settings", b'{"applied":3}')
+            expect(known["applied"] == "unknown", f"edge: {known}")
+        for nonsense in (b"", b"[]", b'{"applied":"much"}', b"\xff" * 10000):
+            ask("pods/default/web", nonsense)
+        code, out, err = run("why", "pods/default/web", copy)  # nobody accepts
+        expect(code == 0, f"a hanging owner: {code} {err}")
+        listener.close()
         shutil.rmtree(copy)
 
 
@@ -199,6 +246,7 @@ def main():
         test_output_is_golden(top)
         test_nothing_is_touched(top)
         test_with_less(top)
+        test_a_running_owner_is_asked(top)
         test_front_is_gone(top)
         test_difference(top)
         test_bad_input(top)

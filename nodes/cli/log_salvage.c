@@ -740,9 +740,8 @@ static int salvage_run(struct salvage *salvage)
                inspect->segment_count);
         return OPTIONS_EXIT_NOTHING;
     }
-    salvage->meta_lost =
-        strcmp(inspect->damage_message, "both copies of meta are damaged") == 0 ||
-        strcmp(inspect->damage_message, "there are segments, but meta is missing") == 0;
+    const char *name = strrchr(inspect->damage_path, '/');
+    salvage->meta_lost = name != NULL && strcmp(name, "/meta") == 0;
     static const uint8_t nobody[SEGMENT_OWNER_BYTES];
     salvage->owner_known = memcmp(inspect->owner, nobody, sizeof nobody) != 0;
     memcpy(salvage->owner, inspect->owner, sizeof salvage->owner);

@@ -12,6 +12,7 @@ import fcntl
 import glob
 import json
 import os
+import random
 import shutil
 import struct
 import subprocess
@@ -105,6 +106,48 @@ def salvage(case, side, whole, copy, lost):
     expect(again == 1 and "nothing is damaged" in out, f"{case}: {again} {out}{err}")
 
 
+def many_segments(top):
+    """A log of several segments: frames, headers and whole files are damaged, with a state that has all
+    of it, half of it, none of it."""
+    long, copy = os.path.join(top, "long"), os.path.join(top, "copy")
+    subprocess.run([world, long, "200"], check=True, timeout=60)
+    whole = records(long + "/edge")
+    segments = [path for path in sorted(glob.glob(long + "/edge/log/*.seg")) if frames_of(path)]
+    expect(len(segments) > 4, f"segments: {segments}")
+    rng = random.Random(11)
+    for case in range(36):
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(long + "/edge", copy)
+        state = ("all", "half", "none")[case % 3]
+        if state != "all":
+            shutil.rmtree(copy + "/state")
+        if state == "half":
+            os.rename(copy + "/state.half", copy + "/state")
+        shutil.rmtree(copy + "/state.half", ignore_errors=True)
+        segment = rng.choice(segments)
+        damaged = copy + "/log/" + os.path.basename(segment)
+        lost = None
+        what = case // 3 % 4
+        if what == 0:
+            os.unlink(damaged)
+        elif what == 1:
+            with open(damaged, "r+b") as file:
+                file.write(b"\xee" * 64)
+        else:
+            at, kind, index = rng.choice(frames_of(segment))
+            lost = index if kind >= 16 else None
+            with open(damaged, "r+b") as file:
+                file.seek(at + 8)
+                file.write(b"\xee")
+        name = f"case {case}: {('file', 'header', 'frame', 'frame')[what]} of {damaged}, state {state}"
+        code, out, err = run("verify", copy)
+        if code == 0:
+            continue  # the last mark, or the oldest segment as if it had been dropped
+        missing = {index for _, kind, index in frames_of(segment) if kind >= 16}
+        kept = {offset: lines for offset, lines in whole.items() if what > 1 or offset not in missing}
+        salvage(name, "edge", kept, copy, lost)
+
+
 def main():
     with tempfile.TemporaryDirectory() as top:
         subprocess.run([world, top], check=True, timeout=60)
@@ -139,6 +182,7 @@ def main():
             cases += 1
         expect(cases > 40, f"only {cases} cases")
 
+        many_segments(top)
         code, out, err = run("salvage", os.path.join(top, "edge"))
         expect(code == 1 and "nothing is damaged" in out, f"a sound log: {code} {out}{err}")
         shutil.rmtree(copy)

@@ -1,7 +1,8 @@
 /* The directories of a cloudcore and an edgecore as they are after a small story, for the tests of
  * `kelp log`: logs and states made by the real log, store and machines, nothing between them but bytes.
  *
- *     log_world DIR          DIR/cloud and DIR/edge, each with log and state
+ *     log_world DIR [N]      DIR/cloud and DIR/edge, each with log and state; with N reports more, which
+ *                            fill segments, and DIR/edge/state.half as it was after half of them
  *     log_world --start DIR  open an edge's directory as edgecore does, fold what the state lacks, and
  *                            print where it stands; exit 1 when edgecore would refuse to start
  *
@@ -327,7 +328,8 @@ int main(int argc, char **argv)
         codec = codec_create();
         return start(argv[2]);
     }
-    CHECK(argc == 2);
+    CHECK(argc == 2 || argc == 3);
+    const unsigned reports = argc == 3 ? (unsigned)strtoul(argv[2], NULL, 10) : 0;
     uv = disk_uv_new(uv_default_loop());
     codec = codec_create();
     (void)mkdir(argv[1], 0755);
@@ -355,6 +357,14 @@ int main(int argc, char **argv)
     CHECK(machine_open(&machine, cloud_store) == 0);
     CHECK(edge_machine_open(edge_store, NULL, &edge) == 0);
     story();
+    for (unsigned i = 0; i < reports; i++) {
+        report(i % 2 == 0 ? POD_RUNNING : POD_FAILED, CONTAINER_RUNNING, "");
+        if (i == reports / 2) {
+            uint64_t position;
+            CHECK(store_checkpoint(edge_store, path_of(argv[1], "edge/state.half"), &position) ==
+                  0);
+        }
+    }
     machine_close(&machine);
     edge_machine_close(edge);
     store_close(cloud_store);

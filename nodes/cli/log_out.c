@@ -143,6 +143,7 @@ void out_hex64(struct out *out, uint64_t number)
 
 void out_print(struct out *out, const char *format, ...)
 {
+    CHECK(format != NULL);
     va_list arguments;
     va_start(arguments, format);
     va_list again;

@@ -288,8 +288,8 @@ def test_follow(top):
     with subprocess.Popen([sample, rolling, "--rolling", "20000"], stdout=subprocess.PIPE,
                           text=True) as owner:
         owner.stdout.readline()  # the first frame is durable
-        with subprocess.Popen([kelp, "log", "tail", "-n", "1000000", "-f", "-o", "jsonl", "--kind",
-                               "object_put", rolling], stdout=subprocess.PIPE, text=True) as reader:
+        with subprocess.Popen([kelp, "log", "tail", "-n", "1000000", "-f", "--timeout", "60s", "-o",
+                               "jsonl", "--kind", "object_put", rolling], stdout=subprocess.PIPE, text=True) as reader:
             wanted = 1
             for line in reader.stdout:
                 record = json.loads(line)

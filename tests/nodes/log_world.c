@@ -214,6 +214,15 @@ static void report(uint8_t phase, uint8_t state, const char *reason)
     at_edge(LOG_TYPE_UP, RECORD_POD_STATUS, "/pods/default/web", bytes);
 }
 
+/* A snapshot of raft up to this index, as far as a reader of its index looks at it. */
+static void take_snapshot(uint64_t index)
+{
+    uint8_t file[48] = {'K', 'L', 'P', 'S', 1};
+    put_le64(file + 8, index);
+    const struct bytes piece = bytes_of(file, sizeof file);
+    CHECK(log_file_put(&cloud_log, "snapshot", &piece, 1) == 0);
+}
+
 static void story(void)
 {
     struct bytes bytes;
@@ -251,6 +260,7 @@ static void story(void)
     report(POD_RUNNING, CONTAINER_RUNNING, "");
     ship_up();
 
+    take_snapshot(10);
     const struct object_remove remove = {.reason = REMOVE_DELETED};
     CHECK(codec_object_remove_build(codec, &remove, &bytes) == 0);
     (void)cloud(RECORD_OBJECT_REMOVE, "/pods/default/gone", "cloudcore-1", bytes);

@@ -597,10 +597,10 @@ static int open_state(struct cloudcore *c)
     if (status != 0) {
         program_note(&program, data, "the log cannot be opened", path, status);
         return program_refuse(&program, "the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
-                      "  `kelp log verify %s` shows the damage; rebuild this replica from the others "
-                      "rather than mend it", path, status_text(status),
+                      "  `kelp log salvage %s` tells whether anything acknowledged is lost; if so, rebuild "
+                      "this replica from the others rather than mend it", path, status_text(status),
                       recovery.message == NULL ? "" : recovery.message, recovery.path,
-                      recovery.damage_offset, path);
+                      recovery.damage_offset, data);
     }
     c->log_opened = true;
     logger_info("log_opened", "directory=%s first=%" PRIu64 " next=%" PRIu64 " segments=%u "
@@ -680,9 +680,9 @@ static int open_core(struct cloudcore *c)
     uint64_t offset;
     if (status == STATUS_CORRUPT && log_damage(&c->log, path, &offset)) {
         return program_refuse(&program, "cannot start on %s: %s is damaged at offset %" PRIu64 ": %s\n"
-                      "  `kelp log verify %s/log` shows all of it; rebuild this replica from the others "
-                      "rather than mend it", c->settings.data, path, offset, reason,
-                      c->settings.data);
+                      "  `kelp log salvage %s` tells whether anything acknowledged is lost; if so, rebuild "
+                      "this replica from the others rather than mend it", c->settings.data, path,
+                      offset, reason, c->settings.data);
     }
     if (status != 0) {
         return program_refuse(&program, "cannot start on %s: %s: %s", c->settings.data, status_text(status), reason);

@@ -601,10 +601,10 @@ static int open_state(struct edgecore *e)
     if (status != 0) {
         program_note(&program, data, "the log cannot be opened", path, status);
         return program_refuse(&program, "the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
-                      "  `kelp log verify %s` shows the damage. Pods keep running. To start over, move "
-                      "%s away: the cloud sends everything again", path, status_text(status),
-                      recovery.message == NULL ? "" : recovery.message, recovery.path,
-                      recovery.damage_offset, path, data);
+                      "  Pods keep running. `kelp log salvage %s` tells what can be kept, and keeps it with "
+                      "--yes. To start over, move %s away: the cloud sends everything again", path,
+                      status_text(status), recovery.message == NULL ? "" : recovery.message,
+                      recovery.path, recovery.damage_offset, data, data);
     }
     logger_info("log_opened", "directory=%s first=%" PRIu64 " next=%" PRIu64 " cut_bytes=%" PRIu64,
                 path, recovery.index_first, recovery.index_next, recovery.cut_bytes);
@@ -698,9 +698,9 @@ static int open_core(struct edgecore *e)
     uint64_t offset;
     if (status == STATUS_CORRUPT && log_damage(&e->log, path, &offset)) {
         return program_refuse(&program, "cannot start on %s: %s is damaged at offset %" PRIu64 ": %s\n"
-                      "  `kelp log verify %s/log` shows all of it. Pods keep running. To start over, "
-                      "move %s away: the cloud sends everything again", e->settings.data, path,
-                      offset, reason, e->settings.data, e->settings.data);
+                      "  Pods keep running. `kelp log salvage %s` tells what can be kept, and keeps it with "
+                      "--yes. To start over, move %s away: the cloud sends everything again",
+                      e->settings.data, path, offset, reason, e->settings.data, e->settings.data);
     }
     if (status != 0) {
         return program_refuse(&program, "cannot start on %s: %s: %s", e->settings.data, status_text(status), reason);

@@ -60,7 +60,7 @@ segment=$(ls "$k"/cloudcore-3/data/log/*.seg | head -1)
 cp "$segment" "$home/segment"
 printf '\377\377\377\377' | dd of="$segment" bs=1 seek=8300 conv=notrunc status=none
 check "verify names the damage" exits 4 kelp log verify "$k/cloudcore-3/data/log"
-check "a cloudcore does not start on it" says "kelp log verify" try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml"
+check "a cloudcore does not start on it" says "kelp log salvage" try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml"
 cp "$home/segment" "$segment"
 mv "$k/cloudcore-3/data/log" "$home/log-away"
 check "a state without its log" says "forget whom it voted for" try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml"

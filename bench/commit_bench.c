@@ -252,10 +252,12 @@ static int state_fetch(void *context, uint64_t from, const struct manifest *mani
     return 0;
 }
 
-static int state_restore(void *context, const struct manifest *manifest)
+static int state_restore(void *context, const struct manifest *manifest,
+                         uint64_t *out_applied_index)
 {
     (void)context;
     applied = manifest->applied_index;
+    *out_applied_index = applied;
     return 0;
 }
 

@@ -1,7 +1,8 @@
 /* What a snapshot of the group is: not the state, but the list of files that hold it.
  *
- * A state of gigabytes never passes through raft. Its checkpoint is a directory of files made by
- * hard links; the manifest names them, and a replica that lags fetches them beside raft.
+ * A state of gigabytes never passes through raft. The manifest says how new it is; a replica that
+ * lags fetches one that is at least as new beside raft. Where a checkpoint is a directory of files,
+ * they can be named here; a cloudcore names none, since it fetches rows (nodes/cloud/transfer.h).
  *
  * Format, little-endian, version 1:
  *

@@ -6,10 +6,10 @@
 
 #include <limits.h>
 
-static const char needs_transfer[] =
-    "this replica lags behind the log and needs a checkpoint transfer, which comes with the HA "
-    "work; until then rebuild it with a copy of the store (not of the log) of a replica that is "
-    "up to date, taken while both are stopped";
+static const char needs_state[] =
+    "the log goes on behind a state that is not here: rebuild this replica with a copy of the "
+    "store "
+    "(not of the log) of a replica that is up to date, taken while both are stopped";
 
 static struct replica_fsm *fsm_of(struct raft_fsm *fsm)
 {
@@ -150,7 +150,7 @@ int raft_fsm_fetch(void *context, uint64_t from, const struct manifest *manifest
         status = fsm->hooks.checkpoint_fetch(fsm->hooks.context, from, manifest);
     }
     if (status != 0) {
-        fsm->fatal(fsm->fatal_context, needs_transfer, status);
+        fsm->fatal(fsm->fatal_context, needs_state, status);
     }
     return status;
 }
@@ -165,17 +165,19 @@ static int fsm_restore(struct raft_fsm *raft_fsm, struct raft_buffer *buffer)
         return raft_result_of(status);
     }
     if (raft_fsm_needs(fsm, &manifest)) {
+        uint64_t applied_index = 0;
         status = STATUS_UNSUPPORTED;
         if (fsm->hooks.checkpoint_restore != NULL) {
-            status = fsm->hooks.checkpoint_restore(fsm->hooks.context, &manifest);
+            status = fsm->hooks.checkpoint_restore(fsm->hooks.context, &manifest, &applied_index);
         }
         if (status != 0) {
-            fsm->fatal(fsm->fatal_context, needs_transfer, status);
+            fsm->fatal(fsm->fatal_context, needs_state, status);
             manifest_free(&manifest);
             return raft_result_of(status);
         }
+        CHECK(applied_index >= manifest.applied_index);
         fsm->epoch = manifest.epoch;
-        fsm->applied_index = manifest.applied_index;
+        fsm->applied_index = applied_index;
     }
     fsm->cycle_bytes = 0;
     manifest_free(&manifest);

@@ -755,9 +755,14 @@ static int receive_snapshot(struct replica_io *io, struct raft_message *message)
         goto out;
     }
     const bool installing = io->raft->snapshot.put.data != NULL;
-    if (installing || (io->held.type != 0 && io->held_index != install->last_index)) {
+    const bool newer =
+        io->held.type != 0 && install->term > io->held.install_snapshot.term; /* its leader */
+    if (installing || (io->held.type != 0 && io->held_index != install->last_index && !newer)) {
         raft_wire_free(message); /* one at a time; this one is offered again */
         goto out;
+    }
+    if (io->held.type != 0 && io->held_index != install->last_index) {
+        held_drop(io); /* libraft would not take it: its leader is not the leader any more */
     }
     const size_t size = strlen(message->server_address);
     CHECK(size < sizeof io->held_address);

@@ -111,23 +111,25 @@ struct replica_hooks {
      */
     void (*checkpoint_end)(void *context, int status);
 
-    /* A snapshot of another replica is to replace this state; its files must be here first. Fetch
-     * them from that replica beside raft, verify them, then call replica_fetched, in bounded time:
-     * what else is offered meanwhile is dropped. The same manifest may be asked for again (after
-     * replica_fetched failed, or after a restart).
+    /* A snapshot of another replica is to replace this state; a state that is at least as new must
+     * be here first. Fetch it beside raft, durably, then call replica_fetched. What the same leader
+     * offers meanwhile is dropped; what a newer one offers replaces it, and this is called again,
+     * for perhaps a newer manifest: the last call counts. The same manifest may be asked for again
+     * (after replica_fetched failed, after raft did not take it, or after a restart).
      *
      *   manifest   borrowed during the call
      *   answers    0: under way. NULL or anything else: the replica ends with a message
      */
     int (*checkpoint_fetch)(void *context, uint64_t from, const struct manifest *manifest);
-    /* Put a fetched checkpoint in the place of the state; the next `apply` is above its
-     * applied_index. The files stay, like those of a checkpoint that was made here: this replica
-     * may offer the same manifest to others. Also called at open, when a crash came between the
-     * two: idempotent.
+    /* Put what was fetched in the place of the state, durably. Also called at open, when a crash
+     * came between the two: idempotent.
      *
+     *   out_applied_index  of the newest command in it, at least the manifest's; the next `apply` is
+     *                      above it
      *   answers    0; anything else ends the replica with a message. NULL: the same.
      */
-    int (*checkpoint_restore)(void *context, const struct manifest *manifest);
+    int (*checkpoint_restore)(void *context, const struct manifest *manifest,
+                              uint64_t *out_applied_index);
 };
 
 /* The measures of the guard, by the defects of `spec/raft.md`. */
@@ -255,8 +257,8 @@ int replica_assign(struct replica *replica, uint64_t id, enum replica_member_rol
 int replica_remove(struct replica *replica, uint64_t id,
                    void (*callback)(void *context, int status), void *context);
 
-/* The files that hooks.checkpoint_fetch was asked for are here (status 0), or could not be had:
- * then the leader will offer a snapshot again. */
+/* What hooks.checkpoint_fetch was asked for is here (status 0), or could not be had: then the
+ * leader will offer a snapshot again. */
 void replica_fetched(struct replica *replica, int status);
 
 /* Accept nothing any more, end what waits with STATUS_CLOSING, and let writes under way finish.

@@ -415,7 +415,7 @@ static void test_checkpoints(void **state)
     f.config.applied_index = f.manifest_index - 1; /* the store lost its newest flush */
     assert_int_not_equal(boot(&f), 0);
     assert_int_equal(f.fatal_status, STATUS_UNSUPPORTED);
-    assert_non_null(strstr(f.fatal_what, "needs a checkpoint transfer"));
+    assert_non_null(strstr(f.fatal_what, "a state that is not here"));
     log_forget(&f.log);
 }
 
@@ -541,7 +541,7 @@ static void test_a_snapshot_that_needs_files_is_refused(void **state)
         assert_int_equal(boot(&f), 0);
         offer_snapshot(&f, i == 0 ? 4 : 5, i == 0 ? 43 : 41);
         assert_int_equal(f.fatal_status, STATUS_UNSUPPORTED);
-        assert_non_null(strstr(f.fatal_what, "needs a checkpoint transfer"));
+        assert_non_null(strstr(f.fatal_what, "a state that is not here"));
         assert_int_equal(replica_role(f.replica), REPLICA_ENDED);
         assert_int_equal(log_index_next(&f.log), 2); /* the founding entry is still all there is */
     }

@@ -464,12 +464,14 @@ static int state_fetch(void *context, uint64_t from, const struct manifest *mani
     return 0;
 }
 
-static int state_restore(void *context, const struct manifest *manifest)
+static int state_restore(void *context, const struct manifest *manifest,
+                         uint64_t *out_applied_index)
 {
     struct node *node = context;
     if (node->staged != manifest->applied_index) {
         return -ENOENT;
     }
+    *out_applied_index = manifest->applied_index;
     node->applied = manifest->applied_index;
     node->flushed = manifest->applied_index;
     node->checkpoint = manifest->applied_index;

@@ -31,6 +31,7 @@
 #include "nodes/cloud/hub.h"
 #include "nodes/cloud/namespaces.h"
 #include "nodes/cloud/peers.h"
+#include "nodes/cloud/state_place.h"
 #include "nodes/config.h"
 #include "nodes/control.h"
 #include "nodes/logger.h"
@@ -65,6 +66,8 @@ struct settings {
     uint64_t history_ms;
     uint64_t limit_bytes;
     uint64_t reserve_bytes;
+    uint64_t snapshot_bytes;
+    uint64_t transfer_rate;
     enum logger_level log_level;
     enum logger_format log_format;
 };
@@ -107,6 +110,12 @@ static const struct config_key keys[] = {
      "age from which log that is not needed goes even if log.history has room; 0: any age"},
     {"log.limit", CONFIG_SIZE, AT(limit_bytes), "4GiB", LIMIT_LOG_CLOUD_BYTES_MIN, INT64_MAX, NULL,
      "size the log never exceeds; history goes at half of it, writes are refused at three quarters"},
+    {"log.snapshot", CONFIG_SIZE, AT(snapshot_bytes), "64MiB", 1 << 20, 1 << 30, NULL,
+     "log between two snapshots; three times as much is in memory. A cloudcore that was away for "
+     "longer "
+     "than that is given the state of another one"},
+    {"transfer.rate", CONFIG_SIZE, AT(transfer_rate), "64MiB", 1 << 20, INT64_MAX, NULL,
+     "bytes in a second of such a state"},
     {"disk.reserve", CONFIG_SIZE, AT(reserve_bytes), "64MiB", 1 << 20, INT64_MAX, NULL,
      "free space below which larger writes are refused, below a quarter of it all; as much again is held in "
      "a file, for the work that frees space"},
@@ -147,7 +156,9 @@ struct cloudcore {
     struct log log;
     bool log_opened;
     bool log_limited; /* and that was said */
+    struct state_place place;
     struct store *store;
+    struct store *staging; /* in the other place, while a newer state comes, or the one that was */
     struct cloud_core *core;
     struct api *api;
     struct namespaces *namespaces;
@@ -262,6 +273,67 @@ static void on_run(void *context, struct replica_work *work)
     CHECK(pool != NULL);
     pool->work = work;
     CHECK(uv_queue_work(&c->loop, &pool->request, pool_on_work, pool_on_done) == 0);
+}
+
+/* -- a second place for the state ------------------------------------------------------------- */
+
+static int store_at(const char *path, struct store **out)
+{
+    const struct store_options options = {
+        .directory = path,
+        .profile = STORE_CLOUD,
+        .machine = MACHINE_NAME,
+        .format = MACHINE_FORMAT,
+    };
+    return store_rocks_open(&options, out);
+}
+
+/* In the pool, or on the loop while nothing runs yet; so is the other place's. */
+static int on_staging_open(void *context, bool anew, struct store **out)
+{
+    struct cloudcore *c = context;
+    CHECK(c->staging == NULL);
+    const char *path = state_place_other(&c->place);
+    int status = anew ? store_rocks_destroy(path) : 0;
+    struct store *store = NULL;
+    if (status == 0) {
+        status = store_at(path, &store);
+    }
+    if (status != 0) {
+        logger_warn("staging_failed", "directory=%s status=%d reason=%s", path, status,
+                    store == NULL ? status_text(status) : store_error(store));
+        store_close(store);
+        return status;
+    }
+    c->staging = store;
+    *out = store;
+    return 0;
+}
+
+static int on_staging_adopt(void *context, struct store *staging)
+{
+    struct cloudcore *c = context;
+    CHECK(staging == c->staging);
+    const int status = state_place_exchange(&c->place);
+    if (status == 0) {
+        c->staging = c->store;
+        c->store = staging;
+    }
+    return status;
+}
+
+static void on_staging_drop(void *context, struct store *store)
+{
+    struct cloudcore *c = context;
+    CHECK(store == c->staging);
+    store_close(store);
+    c->staging = NULL;
+    const char *path = state_place_other(&c->place);
+    const int status = store_rocks_destroy(path);
+    if (status != 0) {
+        logger_warn("staging_left", "directory=%s status=%d reason=%s", path, status,
+                    status_text(status));
+    }
 }
 
 /* -- inputs of the core ----------------------------------------------------------------------- */
@@ -485,12 +557,12 @@ static size_t on_report(void *owner, char *buffer, size_t size)
         "{\"program\":\"cloudcore\",\"version\":\"%s\",\"name\":\"%s\",\"replica\":%" PRIi64
         ",\"cluster\":\"%s\",\"leader\":%" PRIu64 ",\"leads\":%s,\"applied\":%" PRIu64
         ",\"resourceVersion\":%" PRIu64 ",\"sessions\":%u,\"sessionsActive\":%u,\"proposals\":%u"
-        ",\"logFirst\":%" PRIu64 ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64
-        ",\"space\":\"%s\"}\n",
+        ",\"behind\":%s,\"behindPercent\":%u,\"behindSource\":%" PRIu64 ",\"logFirst\":%" PRIu64
+        ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64 ",\"space\":\"%s\"}\n",
         KELP_VERSION, c->name, c->settings.replica, r.cluster, r.leader, r.leads ? "true" : "false",
         r.applied, r.version, r.sessions, r.sessions_active, r.proposals,
-        log_index_first(&c->log), log_index_next(&c->log), log_disk_bytes(&c->log),
-        space_text(c->space.level));
+        r.behind ? "true" : "false", r.behind_percent, r.behind_source, log_index_first(&c->log),
+        log_index_next(&c->log), log_disk_bytes(&c->log), space_text(c->space.level));
     return written < 0 ? 0 : (size_t)written < size ? (size_t)written : size - 1;
 }
 
@@ -607,25 +679,31 @@ static int open_state(struct cloudcore *c)
                 "cut_bytes=%" PRIu64, path, recovery.index_first, recovery.index_next,
                 recovery.segments, recovery.cut_bytes);
 
-    snprintf(path, sizeof path, "%s/state", data);
-    if (recovery.created && access(path, F_OK) == 0) {
-        return program_refuse(&program, "%s is there, but the log that belongs to it is not: this replica would forget "
-                      "whom it voted for\n  bring %s/log back; or, only while all others are up, move %s "
-                              "away and let them rebuild this replica", path, data, data);
+    status = state_place_open(&c->place, data);
+    if (status != 0) {
+        return program_refuse(&program, "%s/state.current cannot be read: %s", data,
+                              status_text(status));
     }
-    const struct store_options store_options = {
-        .directory = path,
-        .profile = STORE_CLOUD,
-        .machine = MACHINE_NAME,
-        .format = MACHINE_FORMAT,
-    };
-    status = store_rocks_open(&store_options, &c->store);
+    const char *state = state_place_current(&c->place);
+    if (recovery.created && state_place_exists(&c->place)) {
+        return program_refuse(
+            &program,
+            "%s is there, but the log that belongs to it is not: this replica would forget "
+            "whom it voted for\n  bring %s/log back; or, only while all others are up, move %s "
+            "away and let them rebuild this replica",
+            state, data, state);
+    }
+    if (recovery.created) {
+        /* A copy that was begun for another log is none of ours. */
+        (void)store_rocks_destroy(state_place_other(&c->place));
+    }
+    status = store_at(state, &c->store);
     if (status != 0) {
         if (strstr(store_error(c->store), "IO error") != NULL) {
-            program_note(&program, data, "the state cannot be opened", path, status);
+            program_note(&program, data, "the state cannot be opened", state, status);
         }
-        return program_refuse(&program, "the state in %s cannot be opened: %s: %s", path, status_text(status),
-                      store_error(c->store));
+        return program_refuse(&program, "the state in %s cannot be opened: %s: %s", state,
+                              status_text(status), store_error(c->store));
     }
     return 0;
 }
@@ -654,6 +732,8 @@ static int open_core(struct cloudcore *c)
         .propose_ms = (uint32_t)c->settings.propose_ms,
         .election_ms = (uint32_t)c->settings.election_ms,
         .raft_heartbeat_ms = (uint32_t)c->settings.raft_heartbeat_ms,
+        .snapshot_bytes = c->settings.snapshot_bytes,
+        .transfer_bytes = c->settings.transfer_rate,
     };
     static const struct cloud_core_objects objects = {
         .build_node = api_build_node,
@@ -673,6 +753,9 @@ static int open_core(struct cloudcore *c)
         .tag = on_tag,
         .run = on_run,
         .fatal = on_fatal,
+        .staging_open = on_staging_open,
+        .staging_adopt = on_staging_adopt,
+        .staging_drop = on_staging_drop,
     };
     char reason[256];
     status = cloud_core_open(&config, &objects, &ops, c->store, &c->log, now(), &c->core, reason);

@@ -1039,3 +1039,48 @@ READ(sessions, Sessions, {
     v.epochs = r.numbers(t->epochs(), &epoch_count, LIMIT_FRAME_BYTES / 8);
     r.good = r.good && epoch_count == v.opened_count;
 })
+
+BUILD(state_ask, {
+    const auto from = blob(b, v->from);
+    const auto to = blob(b, v->to);
+    const auto digest = tag_of(v->digest);
+    return finish(c,
+                  fb::CreateStateAsk(b, v->request, v->needed, v->format, from, to, v->has, &digest,
+                                     v->over),
+                  out);
+})
+
+READ(state_ask, StateAsk, {
+    v.request = t->request();
+    v.needed = t->needed();
+    v.format = t->format();
+    v.from = r.aligned(t->from());
+    v.to = r.aligned(t->to());
+    v.has = t->has();
+    v.digest = r.tag(t->digest());
+    v.over = t->over();
+    r.good = r.good && v.from.size <= LIMIT_STORE_KEY_BYTES && v.to.size <= LIMIT_STORE_KEY_BYTES;
+})
+
+BUILD(state_range, {
+    const auto to = blob(b, v->to);
+    const auto rows = blob(b, v->rows);
+    const auto digest = tag_of(v->digest);
+    return finish(c,
+                  fb::CreateStateRange(b, v->request, v->status, v->position, v->format, to, v->same,
+                                       &digest, rows, v->row_count),
+                  out);
+})
+
+READ(state_range, StateRange, {
+    v.request = t->request();
+    v.status = t->status();
+    v.position = t->position();
+    v.format = t->format();
+    v.to = r.aligned(t->to());
+    v.same = t->same();
+    v.digest = r.tag(t->digest());
+    v.rows = r.aligned(t->rows());
+    v.row_count = t->row_count();
+    r.good = r.good && v.to.size <= LIMIT_STORE_KEY_BYTES;
+})

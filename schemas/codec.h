@@ -426,6 +426,8 @@ enum wire_kind {
     WIRE_READ_ASK = 36,        /* body struct read_index */
     WIRE_READ_ANSWER = 37,     /* body struct read_index */
     WIRE_SESSIONS = 38,        /* body struct sessions */
+    WIRE_STATE_ASK = 39,       /* body struct state_ask */
+    WIRE_STATE_RANGE = 40,     /* body struct state_range */
 };
 
 #define WIRE_VERSION 1u
@@ -582,6 +584,35 @@ struct sessions {
 };
 int codec_sessions_build(struct codec *codec, const struct sessions *s, struct bytes *out);
 int codec_sessions_read(struct codec *codec, struct bytes bytes, struct sessions *out);
+
+/* A copy of the state, range by range: nodes/cloud/transfer.h says what each field means. */
+struct state_ask {
+    uint64_t request;
+    uint64_t needed;
+    uint32_t format;
+    struct bytes from;
+    struct bytes to;
+    bool has;
+    struct tag digest;
+    bool over;
+};
+int codec_state_ask_build(struct codec *codec, const struct state_ask *ask, struct bytes *out);
+int codec_state_ask_read(struct codec *codec, struct bytes bytes, struct state_ask *out);
+
+struct state_range {
+    uint64_t request;
+    int32_t status;
+    uint64_t position;
+    uint32_t format;
+    struct bytes to;
+    bool same;
+    struct tag digest;
+    struct bytes rows;
+    uint64_t row_count;
+};
+int codec_state_range_build(struct codec *codec, const struct state_range *range,
+                            struct bytes *out);
+int codec_state_range_read(struct codec *codec, struct bytes bytes, struct state_range *out);
 
 #ifdef __cplusplus
 }

@@ -104,6 +104,18 @@ static_assert(LIMIT_COMMAND_BYTES >= 2 * LIMIT_RECORD_BYTES, "a command carries 
 #define LIMIT_MANIFEST_FILES      16384u
 #define LIMIT_MANIFEST_NAME_BYTES 63u
 
+/* Rows of one range of a state that is copied to a replica, unless one row alone is larger: what
+ * raft's messages on the same link wait for at most, 2 ms at 1 Gbit/s. */
+#define LIMIT_TRANSFER_BYTES (256u * 1024u)
+/* Copies that one replica serves at once: each holds a snapshot of the store. */
+#define LIMIT_TRANSFERS 2u
+/* Without a question for so long, or after so long altogether, the snapshot is let go, since the
+ * store keeps old rows for it. Whoever asks again goes on with a newer one. */
+#define LIMIT_TRANSFER_IDLE_MS 30000u
+#define LIMIT_TRANSFER_LIFE_MS (60u * 60u * 1000u)
+/* An answer that has not come by then is asked for again. */
+#define LIMIT_TRANSFER_ANSWER_MS 2000u
+
 /* -- the store (statemachine) ------------------------------------------------------------------ */
 
 /* One key: two object keys' worth, for rows that are found by a node and an object. */

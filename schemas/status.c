@@ -31,6 +31,8 @@ const char *status_text(int status)
         return "the certificate is missing, foreign, expired or names someone else";
     case STATUS_LOCKED:
         return "another process owns this directory";
+    case STATUS_BEHIND:
+        return "this replica is being given a newer state";
     case -4095:
         return "end of file";
     default:

@@ -27,6 +27,8 @@
 #define STATUS_UNSUPPORTED (-5010) /* understood, and not offered (yet) */
 #define STATUS_IDENTITY    (-5011) /* a certificate is missing, foreign, expired or names someone else */
 #define STATUS_LOCKED      (-5012) /* another process owns this directory */
+#define STATUS_BEHIND                                                                              \
+    (-5013) /* this replica is being given a newer state; others serve meanwhile */
 
 /* A short English sentence for a zero or negative status, without a full stop. Lent for ever. */
 const char *status_text(int status);

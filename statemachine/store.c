@@ -264,6 +264,11 @@ void store_snapshot_release(struct store_reader *snapshot)
     atomic_fetch_sub(&store->snapshots, 1);
 }
 
+unsigned store_snapshot_count(const struct store *store)
+{
+    return atomic_load(&store->snapshots);
+}
+
 uint64_t store_reader_position(const struct store_reader *reader)
 {
     return reader->snapshot != NULL ? reader->position : store_position(reader->store);

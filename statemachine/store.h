@@ -167,6 +167,8 @@ struct store_reader *store_live(struct store *store);
  * Given: hand it to store_snapshot_release, on any thread, before store_close. */
 struct store_reader *store_snapshot(struct store *store);
 void store_snapshot_release(struct store_reader *snapshot);
+/* Snapshots that are not released yet. Any thread. */
+unsigned store_snapshot_count(const struct store *store);
 /* Position of the newest commit that this reader sees. */
 uint64_t store_reader_position(const struct store_reader *reader);
 

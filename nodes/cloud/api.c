@@ -168,6 +168,12 @@ void call_error_status(const struct api_call *call, int status, struct api_error
         api_error_set(error, 503, "there is no leader among the cloudcores at the moment");
         error->retry_after_s = 1;
         break;
+    case STATUS_BEHIND:
+        api_error_set(
+            error, 503,
+            "this cloudcore was away and is being brought up to date, others serve meanwhile");
+        error->retry_after_s = 5;
+        break;
     case STATUS_FULL:
         api_error_set(error, 429, "too many writes are waiting, please try again later");
         error->retry_after_s = 1;

@@ -119,7 +119,8 @@ struct backend {
     /* Call back once this replica has applied everything that was acknowledged before this call, so that
      * reads from then on are linearizable. status 0; STATUS_NOT_LEADER, STATUS_TIMEOUT: no leader
      * answered.
-     *   answers  0: on_fresh is called exactly once, later, never from inside; negative: never called */
+     *   answers  0: on_fresh is called exactly once, later, never from inside; negative (STATUS_BEHIND: this
+     *            replica is being given a newer state): never called */
     int (*fresh)(void *owner, backend_on_fresh on_fresh, void *context);
 
     /* -- writing ------------------------------------------------------------------------------- */
@@ -128,7 +129,7 @@ struct backend {
      * replica has applied it, so that a read that follows sees it.
      *   record   Record bytes, borrowed during the call
      *   answers  0: on_written is called exactly once, later, never from inside; negative (STATUS_FULL,
-     *            STATUS_CLOSING, STATUS_TOO_LARGE): nothing happened, never called */
+     *            STATUS_CLOSING, STATUS_BEHIND, STATUS_TOO_LARGE): nothing happened, never called */
     int (*write)(void *owner, struct bytes record, backend_on_written on_written, void *context);
 
     /* -- the rest ------------------------------------------------------------------------------ */

@@ -146,6 +146,17 @@ static void core_hook_apply(void *context, uint64_t index, uint64_t term, struct
     }
 }
 
+void core_entries_drop(struct cloud_core *core)
+{
+    while (core->entries_head != NULL) {
+        struct core_entry *entry = core->entries_head;
+        core->entries_head = entry->next;
+        free(entry);
+    }
+    core->entries_tail = NULL;
+    core->entries_bytes = 0;
+}
+
 static void core_apply_waiting(struct cloud_core *core)
 {
     while (core->entries_head != NULL && core->applied_count < core->config.apply_budget) {
@@ -216,8 +227,8 @@ static int core_hook_checkpoint_start(void *context, uint64_t index)
     return 0;
 }
 
-/* In the pool: what is applied becomes durable in the store, so the log may go up to there. The files
- * of a checkpoint are not offered yet: a replica that needs them says so and stops. */
+/* In the pool: what is applied becomes durable in the store, so the log may go up to there. A manifest
+ * of ours names no files: who needs the state is given its rows (transfer.h). */
 static int core_hook_checkpoint_make(void *context, struct manifest *out)
 {
     struct cloud_core *core = context;
@@ -338,7 +349,7 @@ static int core_open_replica(struct cloud_core *core, struct log *log)
         .address = address,
         .members = members,
         .member_count = core->config.peer_count,
-        .epoch = 1,
+        .epoch = CORE_EPOCH,
         .applied_index = machine_index(&core->machine),
         .seed = core->config.seed,
         .now_ms = core->now.mono_ms,
@@ -356,6 +367,8 @@ static int core_open_replica(struct cloud_core *core, struct log *log)
         .checkpoint_start = core_hook_checkpoint_start,
         .checkpoint_make = core_hook_checkpoint_make,
         .checkpoint_end = core_hook_checkpoint_end,
+        .checkpoint_fetch = core_transfer_fetch,
+        .checkpoint_restore = core_transfer_restore,
     };
     const struct replica_peers peers = {.context = core, .send = core_hook_send};
     return replica_open(log, &config, &hooks, &peers, &core->replica);
@@ -383,6 +396,7 @@ int cloud_core_open(const struct cloud_core_config *config, const struct cloud_c
     core_default(&core->config.propose_ms, 10000);
     core_default(&core->config.apply_budget, 256);
     core_default(&core->config.session_max, LIMIT_SESSIONS);
+    core_default(&core->config.transfer_range_bytes, LIMIT_TRANSFER_BYTES);
 
     core->codec_frame = codec_create();
     core->codec_raft = codec_create();
@@ -391,6 +405,7 @@ int cloud_core_open(const struct cloud_core_config *config, const struct cloud_c
     core_backend_init(core);
     core_sessions_init(core);
     core_leader_init(core);
+    core_transfer_init(core);
 
     int status = machine_open(&core->machine, store);
     if (status != 0) {
@@ -445,7 +460,7 @@ void cloud_core_stop(struct cloud_core *core, struct cloud_core_time now)
 
 bool cloud_core_idle(const struct cloud_core *core)
 {
-    return core->stopping && core->replica_closed;
+    return core->stopping && core->replica_closed && core_transfer_idle(core);
 }
 
 void cloud_core_close(struct cloud_core *core)
@@ -457,11 +472,8 @@ void cloud_core_close(struct cloud_core *core)
     core_sessions_deinit(core);
     forward_destroy(core->forward); /* what waited for its result is freed through core_on_ functions */
     core_leader_deinit(core);
-    while (core->entries_head != NULL) {
-        struct core_entry *entry = core->entries_head;
-        core->entries_head = entry->next;
-        free(entry);
-    }
+    core_transfer_deinit(core);
+    core_entries_drop(core);
     while (core->done_head != NULL) {
         struct core_done *done = core->done_head;
         core->done_head = done->next;
@@ -504,6 +516,8 @@ void cloud_core_on_peer(struct cloud_core *core, uint64_t replica, struct bytes 
         if (status == 0 && report.replica == replica) {
             liveness_on_report(&core->liveness, &report, now.mono_ms, now.wall_ms);
         }
+    } else if (status == 0 && (kind == WIRE_STATE_ASK || kind == WIRE_STATE_RANGE)) {
+        status = core_transfer_on_peer(core, replica, kind, body);
     } else if (status == 0) {
         status = forward_on_peer(core->forward, replica, kind, body, now.mono_ms);
     }
@@ -564,7 +578,7 @@ uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now)
     core_tell_done(core);
     core_greeting_run(core);
 
-    uint64_t next = core->tick_ms;
+    uint64_t next = core_earlier(core->tick_ms, core_transfer_run(core));
     next = core_earlier(next, core_sessions_run(core));
     next = core_earlier(next, core_leader_run(core));
     next = core_earlier(next, forward_run(core->forward, now.mono_ms));
@@ -591,5 +605,8 @@ struct cloud_core_report cloud_core_report(const struct cloud_core *core)
         .sessions_active = core->session_active,
         .proposals = forward_count(core->forward),
         .cluster = core->machine.meta.cluster,
+        .behind = core_behind(core),
+        .behind_percent = core_behind(core) ? transfer_sink_percent(&core->sink) : 100,
+        .behind_source = core_behind(core) ? core->sink.source : 0,
     };
 }

@@ -14,6 +14,10 @@
  * budget, moves sessions, flushes proposals) and says when it wants to run again. Call it after
  * every input, or once per turn of a loop that had inputs.
  *
+ * A replica that was away until the others had trimmed their log is given the state of another one
+ * (transfer.h): it takes no sessions and answers STATUS_BEHIND meanwhile, and then exchanges its store, in
+ * the running process. Who still reads the old one does so to the end.
+ *
  * First boot of a cluster: the first leader that finds no cluster id proposes CLUSTER_INIT and the
  * namespaces default, kube-system, kube-public and kube-node-lease.
  */
@@ -53,6 +57,8 @@ struct cloud_core_config {
     uint32_t apply_budget;   /* entries applied in one run [256] */
     uint32_t session_max;    /* sessions of this replica [LIMIT_SESSIONS] */
     uint64_t snapshot_bytes; /* log between two checkpoints of the state, see replica.h */
+    uint32_t transfer_range_bytes; /* sent at once of a state to be copied [LIMIT_TRANSFER_BYTES] */
+    uint64_t transfer_bytes;       /* in a second, of a state that is copied here; 0: no bound */
 };
 
 /* Kubernetes JSON is made and edited at the API door only; the program passes api.h's functions. */
@@ -97,6 +103,21 @@ struct cloud_core_ops {
     void (*leading)(void *context, bool leads);
     /* The replica cannot go on; the process must end with this message. */
     void (*fatal)(void *context, int status, const char *message);
+
+    /* -- a second place for the state, beside the one that `store` is in, for when this replica lags
+     *    behind the log and is given a newer state. All NULL: it ends with a message instead */
+
+    /* Open what is in that place, an earlier attempt or nothing. Any thread.
+     *   anew     empty it first
+     *   out      to staging_adopt or staging_drop; closed by the owner at cloud_core_close
+     *   answers  0; what store_rocks_open answers */
+    int (*staging_open)(void *context, bool anew, struct store **out);
+    /* This one is the state from now on, durably: whoever starts again opens it. The store that was stays
+     * open, in what is the second place now, until staging_drop. On the loop.
+     *   answers  0; negative: nothing changed */
+    int (*staging_adopt)(void *context, struct store *staging);
+    /* Close it (NULL: nothing is open there) and empty the second place. Any thread. */
+    void (*staging_drop)(void *context, struct store *store);
 };
 
 /* Two clocks at one moment. */
@@ -138,7 +159,8 @@ void cloud_core_peer_connected(struct cloud_core *core, uint64_t replica);
  *
  *   session   a number never used before in this process; the caller's name for the connection
  *   node      from its certificate: "edge-1"; borrowed during the call
- *   answers   0; STATUS_FULL: session_max are open (a Bye was sent), STATUS_CLOSING: close it */
+ *   answers   0; STATUS_FULL: session_max are open, STATUS_BEHIND: see cloud_core_report.behind (a Bye was
+ *             sent); STATUS_CLOSING: close it */
 int cloud_core_session_open(struct cloud_core *core, uint64_t session, const char *node,
                             struct cloud_core_time now);
 void cloud_core_on_session(struct cloud_core *core, uint64_t session, struct bytes frame,
@@ -178,6 +200,9 @@ struct cloud_core_report {
     uint32_t sessions_active; /* welcomed */
     uint32_t proposals;   /* waiting for their result */
     const char *cluster;  /* "" before the first boot is done; lent until the next call */
+    bool behind;          /* it is being given a newer state, and serves nobody meanwhile */
+    uint32_t behind_percent; /* of it that is here; 100 when not behind */
+    uint64_t behind_source;  /* replica that is asked for it; 0 when not behind */
 };
 struct cloud_core_report cloud_core_report(const struct cloud_core *core);
 

@@ -211,6 +211,9 @@ static int core_backend_changes(void *owner, uint64_t after, uint32_t max,
 static int core_backend_fresh(void *owner, backend_on_fresh on_fresh, void *context)
 {
     struct cloud_core *core = owner;
+    if (core_behind(core)) {
+        return STATUS_BEHIND;
+    }
     return forward_read(core->forward, on_fresh, context, core->now.mono_ms);
 }
 
@@ -239,6 +242,9 @@ static int core_backend_write(void *owner, struct bytes record, backend_on_writt
                               void *context)
 {
     struct cloud_core *core = owner;
+    if (core_behind(core)) {
+        return STATUS_BEHIND; /* its result would not be seen here in time */
+    }
     struct core_write *write = malloc(sizeof *write);
     CHECK(write != NULL);
     *write = (struct core_write){.core = core, .on_written = on_written, .context = context};

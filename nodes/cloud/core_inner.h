@@ -1,6 +1,7 @@
 /* What the files of the core share: core.c (life, agreement, turns), core_session.c (the world of
  * sessions), core_leader.c (what only the leader does), core_greeting.c (which replicas are of our
- * cluster), core_backend.c (the world of the API door). */
+ * cluster), core_backend.c (the world of the API door), core_transfer.c (a newer state instead of
+ * ours). */
 #ifndef KELP_NODES_CLOUD_CORE_INNER_H
 #define KELP_NODES_CLOUD_CORE_INNER_H
 
@@ -9,6 +10,7 @@
 #include "nodes/cloud/liveness.h"
 #include "nodes/cloud/scheduler.h"
 #include "nodes/cloud/session.h"
+#include "nodes/cloud/transfer.h"
 #include "statemachine/delivery.h"
 #include "statemachine/machine.h"
 #include "statemachine/object.h"
@@ -19,6 +21,7 @@
 #define CORE_SESSION_MS    100u  /* deadlines of sessions */
 #define CORE_LEADER_RETRY_MS 1000u
 #define CORE_HANDOVER_MS   10000u /* between two attempts to hand leadership over: one may meet a dead peer */
+#define CORE_EPOCH           1u /* replica_config.epoch */
 
 /* A committed entry that could not be applied at once. */
 struct core_entry {
@@ -106,6 +109,19 @@ struct cloud_core {
     bool roomy[LIMIT_REPLICAS]; /* of members: the last greeting said that its disk has room */
     bool greeted_cluster; /* everybody was told which cluster we are of */
 
+    /* a newer state instead of ours */
+    struct transfer_door transfer_door;
+    struct transfer_source source;
+    struct transfer_sink sink;
+    bool fetching;         /* raft asked for one, and we have none that is as new */
+    bool fetched;          /* replica_fetched was called for what is in the sink */
+    uint64_t fetch_needed; /* the index that raft asked for */
+    uint64_t
+        leftover_ms; /* what an earlier process left half done is removed then; 0: nothing is */
+    struct store *retired; /* the state before; somebody may still read it. NULL: none */
+    bool retiring;         /* it is being closed, in the pool */
+    struct replica_work retire;
+
     /* sessions */
     struct session_door session_door;
     struct session_config session_config;
@@ -145,6 +161,8 @@ struct store_reader *core_reader(struct cloud_core *core);
 void core_fatal(struct cloud_core *core, int status, const char *message);
 /* The answer of reading the state, passed on; when the disk failed we end. */
 int core_read(struct cloud_core *core, int status);
+/* Entries that wait to be applied are not any more: a newer state has them. */
+void core_entries_drop(struct cloud_core *core);
 
 /* core_session.c */
 void core_sessions_init(struct cloud_core *core);
@@ -175,6 +193,22 @@ void core_greeting_run(struct cloud_core *core);
 int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes body);
 /* Whether it was found to be of another cluster: nothing it says is heard. */
 bool core_greeting_foreign(const struct cloud_core *core, uint64_t replica);
+
+/* core_transfer.c */
+void core_transfer_init(struct cloud_core *core);
+void core_transfer_deinit(struct cloud_core *core);
+/* replica_hooks.checkpoint_fetch and checkpoint_restore */
+int core_transfer_fetch(void *context, uint64_t from, const struct manifest *manifest);
+int core_transfer_restore(void *context, const struct manifest *manifest,
+                          uint64_t *out_applied_index);
+/* Bodies of WIRE_STATE_ASK and _RANGE. 0; STATUS_MALFORMED */
+int core_transfer_on_peer(struct cloud_core *core, uint64_t replica, uint16_t kind,
+                          struct bytes body);
+uint64_t core_transfer_run(struct cloud_core *core);
+/* Nothing of it is with the pool. */
+bool core_transfer_idle(const struct cloud_core *core);
+/* This replica is being given a newer state: it serves nobody meanwhile. */
+bool core_behind(const struct cloud_core *core);
 
 /* core_backend.c */
 void core_backend_init(struct cloud_core *core);

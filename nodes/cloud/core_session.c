@@ -372,6 +372,20 @@ void core_sessions_deinit(struct cloud_core *core)
     codec_destroy(core->session_codecs.out);
 }
 
+/* Say why to a connection that becomes no session. */
+static void core_session_refuse(struct cloud_core *core, uint64_t session, enum bye_code code,
+                                const char *reason, uint32_t retry_ms)
+{
+    struct bytes body;
+    struct bytes frame;
+    const struct bye bye = {.code = (uint16_t)code, .reason = reason, .retry_ms = retry_ms};
+    codec_reset(core->codec_build);
+    if (codec_bye_build(core->codec_build, &bye, &body) == 0 &&
+        codec_frame_build(core->codec_build, WIRE_BYE, body, &frame) == 0) {
+        (void)core->ops.send_session(core->ops.context, session, frame);
+    }
+}
+
 int cloud_core_session_open(struct cloud_core *core, uint64_t session, const char *node,
                             struct cloud_core_time now)
 {
@@ -379,19 +393,13 @@ int cloud_core_session_open(struct cloud_core *core, uint64_t session, const cha
     if (core->stopping || core->ended) {
         return STATUS_CLOSING;
     }
+    if (core_behind(core)) {
+        core_session_refuse(core, session, BYE_BEHIND, "this cloudcore is being brought up to date",
+                            SESSION_RETRY_MS);
+        return STATUS_BEHIND;
+    }
     if (core->session_count >= core->config.session_max || strlen(node) > LIMIT_NAME_BYTES) {
-        struct bytes body;
-        struct bytes frame;
-        const struct bye bye = {
-            .code = BYE_OVERLOAD,
-            .reason = "too many sessions",
-            .retry_ms = 5 * SESSION_RETRY_MS,
-        };
-        codec_reset(core->codec_build);
-        if (codec_bye_build(core->codec_build, &bye, &body) == 0 &&
-            codec_frame_build(core->codec_build, WIRE_BYE, body, &frame) == 0) {
-            (void)core->ops.send_session(core->ops.context, session, frame);
-        }
+        core_session_refuse(core, session, BYE_OVERLOAD, "too many sessions", 5 * SESSION_RETRY_MS);
         return STATUS_FULL;
     }
     CHECK(core_session_find(core, session) == NULL);

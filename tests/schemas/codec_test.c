@@ -255,6 +255,8 @@ READER(raft_wire)
 READER(forward)
 READER(read_index)
 READER(sessions)
+READER(state_ask)
+READER(state_range)
 
 struct sample {
     struct bytes bytes;
@@ -343,6 +345,20 @@ static size_t build_samples(struct codec *c, struct sample *s)
                       .epochs = epochs,
                       .closed = OWNERS,
                       .closed_count = 1});
+    SAMPLE(state_ask, {.request = 1,
+                       .needed = 2,
+                       .format = 1,
+                       .from = eight,
+                       .to = eight,
+                       .has = true,
+                       .digest = {.low = 1, .high = 2}});
+    SAMPLE(state_range, {.request = 1,
+                         .position = 7,
+                         .format = 1,
+                         .to = eight,
+                         .digest = {.low = 1, .high = 2},
+                         .rows = eight,
+                         .row_count = 100});
     return n;
 }
 

@@ -6,7 +6,8 @@
  *                                              once, and canaries, which must fail
  *      spine_sim canary=boot seeds=50          a rule broken in the test's own seams
  *
- * Also: secs=N of trouble (default 18). Exit 0: nothing failed.
+ * Also: secs=N of trouble (default 18); profile=all|leader|edge|network|death|away, what goes wrong: by
+ * default one of the first five, by the seed. Exit 0: nothing failed.
  */
 #include "tests/sim/spine.h"
 
@@ -17,11 +18,17 @@
 #include <unistd.h>
 
 static const char *const canary_names[CANARIES] = {
-    "none", "sync_cloud", "sync_edge", "row", "boot", "runtime", "remove", "listing", "stream",
+    "none",    "sync_cloud", "sync_edge", "row",    "boot",
+    "runtime", "remove",     "listing",   "stream", "confirm",
+};
+
+static const char *const profile_names[PROFILES] = {
+    "all", "leader", "edge", "network", "death", "away",
 };
 
 struct options {
     uint64_t seed, seeds, jobs, verbose, secs;
+    uint64_t profile; /* 0: by the seed; else 1 + enum profile */
     enum canary canary;
     const char *plan;
 };
@@ -30,7 +37,7 @@ static struct options option;
 
 struct tally {
     uint64_t virtual_us, accepted, unknown, refused, reads, elections, deaths, starts, faults;
-    uint64_t versions, settle_us_max;
+    uint64_t versions, fetches, resumes, exchanges, settle_us_max;
 };
 static struct tally *tally; /* shared by all processes */
 
@@ -100,7 +107,9 @@ static void explain_stuck(struct world *world)
 static void run_seed(uint64_t seed)
 {
     struct world *world = the_world;
-    world_init(world, seed, option.canary);
+    world_init(world, seed, option.canary,
+               option.profile != 0 ? (enum profile)(option.profile - 1)
+                                   : (enum profile)(seed % PROFILE_AWAY));
     world->verbose = option.verbose != 0;
     clients_begin(world);
     faults_begin(world);
@@ -140,6 +149,9 @@ static void run_seed(uint64_t seed)
     tally_add(&tally->elections, world->elections);
     tally_add(&tally->faults, world->faults);
     tally_add(&tally->versions, world->version_last);
+    tally_add(&tally->fetches, world->fetches);
+    tally_add(&tally->resumes, world->resumes);
+    tally_add(&tally->exchanges, world->exchanges);
     for (uint32_t i = 0; i < CLOUDS; i++) {
         tally_add(&tally->deaths, world->clouds[i].process.deaths);
     }
@@ -248,6 +260,12 @@ static bool argument_take(const char *argument)
         option.plan = argument + 5;
         return true;
     }
+    for (uint64_t i = 0; strncmp(argument, "profile=", 8) == 0 && i < PROFILES; i++) {
+        if (strcmp(argument + 8, profile_names[i]) == 0) {
+            option.profile = i + 1;
+            return true;
+        }
+    }
     for (int i = 0; strncmp(argument, "canary=", 7) == 0 && i < CANARIES; i++) {
         if (strcmp(argument + 7, canary_names[i]) == 0) {
             option.canary = (enum canary)i;
@@ -341,19 +359,23 @@ int main(int count, char **arguments)
     const double wall = seconds_now() - start;
     if (campaign.failed > 0) {
         printf("failing seeds:%s\nrepeat: spine_sim seed=%llu seeds=1 verbose=1 secs=%llu "
-               "canary=%s\n",
+               "canary=%s%s%s\n",
                campaign.list, (unsigned long long)campaign.first, (unsigned long long)option.secs,
-               canary_names[option.canary]);
+               canary_names[option.canary], option.profile == 0 ? "" : " profile=",
+               option.profile == 0 ? "" : profile_names[option.profile - 1]);
     }
     const double virtual_s = (double)tally->virtual_us / 1e6;
     printf("seeds=%llu failed=%llu accepted=%llu unknown=%llu refused=%llu reads=%llu "
-           "versions=%llu elections=%llu deaths=%llu faults=%llu starts=%llu settle_s_max=%.1f "
+           "versions=%llu elections=%llu deaths=%llu faults=%llu starts=%llu fetches=%llu "
+           "resumes=%llu exchanges=%llu settle_s_max=%.1f "
            "virtual_s=%.0f wall_s=%.1f\n",
            (unsigned long long)campaign.done, (unsigned long long)campaign.failed,
            (unsigned long long)tally->accepted, (unsigned long long)tally->unknown,
            (unsigned long long)tally->refused, (unsigned long long)tally->reads,
            (unsigned long long)tally->versions, (unsigned long long)tally->elections,
            (unsigned long long)tally->deaths, (unsigned long long)tally->faults,
-           (unsigned long long)tally->starts, (double)tally->settle_us_max / 1e6, virtual_s, wall);
+           (unsigned long long)tally->starts, (unsigned long long)tally->fetches,
+           (unsigned long long)tally->resumes, (unsigned long long)tally->exchanges,
+           (double)tally->settle_us_max / 1e6, virtual_s, wall);
     return campaign.failed > 0 ? 1 : 0;
 }

@@ -56,7 +56,8 @@ enum canary {
     CANARY_RUNTIME,    /* a listing of the runtime forgets a container that runs */
     CANARY_REMOVE,     /* somebody removes pods without having asked for it as a client */
     CANARY_LISTING,    /* a replica tells its watchers one change less */
-    CANARY_STREAM,     /* the link loses a frame in the middle of a connection that goes on, unseen */
+    CANARY_STREAM,  /* the link loses a frame in the middle of a connection that goes on, unseen */
+    CANARY_CONFIRM, /* a range of an older position is said to be the same, whatever is in it */
     CANARIES,
 };
 
@@ -67,6 +68,7 @@ enum profile {
     PROFILE_EDGE,    /* edges, links and runtimes */
     PROFILE_NETWORK, /* partitions, loss, slow disks */
     PROFILE_DEATH,   /* everybody dies, often at once */
+    PROFILE_AWAY, /* a replica is away until the others have trimmed their log; then leaders die */
     PROFILES,
 };
 
@@ -89,12 +91,24 @@ struct process {
     struct store *store;
 };
 
+/* The newest question about a range that the asker has. */
+struct canary_ask {
+    uint64_t request; /* 0: none */
+    struct tag digest;
+    uint16_t from_size, to_size;
+    uint8_t from[LIMIT_STORE_KEY_BYTES];
+    uint8_t to[LIMIT_STORE_KEY_BYTES];
+};
+
 struct cloud {
     struct process process; /* first */
     struct cloud_core *core;
     uint32_t boots;
     uint64_t watched; /* all changes up to this version were told to our watcher */
     uint64_t digested; /* log index of the last digest of rows */
+    struct store_sim *beside;        /* the second place of the state */
+    struct store *staging;           /* open there, or the store that was; NULL: nothing is */
+    struct canary_ask asked[CLOUDS]; /* by whom: the canary's */
     struct cloud_core_peer peers[CLOUDS];
 };
 
@@ -199,7 +213,7 @@ struct world {
     struct codec *codec; /* of the oracles */
 
     /* numbers for the summary */
-    uint64_t accepted, unknown, refused, reads, elections;
+    uint64_t accepted, unknown, refused, reads, elections, fetches, resumes, exchanges;
 };
 
 /* spine.c: the seed has failed. */
@@ -211,7 +225,7 @@ __attribute__((format(printf, 3, 4))) void spine_story(struct world *world, cons
                                                        const char *format, ...);
 
 /* spine_world.c */
-void world_init(struct world *world, uint64_t seed, enum canary canary);
+void world_init(struct world *world, uint64_t seed, enum canary canary, enum profile profile);
 void world_run_until(struct world *world, uint64_t until_us);
 void world_heal(struct world *world);
 struct cloud_core_time world_cloud_now(const struct world *world);

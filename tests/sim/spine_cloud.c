@@ -33,7 +33,11 @@ static void cloud_log(void *context, enum logger_level level, const char *event,
 {
     struct cloud *cloud = context;
     (void)level;
-    spine_story(cloud->process.world, cloud->process.name, "%s %s", event, pairs);
+    struct world *world = cloud->process.world;
+    world->fetches += strcmp(event, "transfer_started") == 0;
+    world->resumes += strcmp(event, "transfer_resumed") == 0;
+    world->exchanges += strcmp(event, "state_exchanged") == 0;
+    spine_story(world, cloud->process.name, "%s %s", event, pairs);
 }
 
 static void cloud_random(void *context, void *buffer, size_t size)
@@ -103,6 +107,44 @@ static void cloud_fatal(void *context, int status, const char *message)
 {
     struct cloud *cloud = context;
     spine_fail(cloud->process.world, "fatal", "%s: %d %s", cloud->process.name, status, message);
+}
+
+/* -- the second place of the state --------------------------------------------------------------- */
+
+static int cloud_staging_open(void *context, bool anew, struct store **out)
+{
+    struct cloud *cloud = context;
+    CHECK(cloud->staging == NULL);
+    if (anew) {
+        store_sim_destroy(cloud->beside);
+        cloud->beside = store_sim_create();
+    }
+    const int status = store_sim_open(cloud->beside, MACHINE_NAME, MACHINE_FORMAT, out);
+    cloud->staging = *out;
+    return status;
+}
+
+static int cloud_staging_adopt(void *context, struct store *staging)
+{
+    struct cloud *cloud = context;
+    struct process *process = &cloud->process;
+    struct store_sim *disk = process->store_disk;
+    CHECK(staging == cloud->staging);
+    process->store_disk = cloud->beside;
+    cloud->beside = disk;
+    cloud->staging = process->store;
+    process->store = staging;
+    return 0;
+}
+
+static void cloud_staging_drop(void *context, struct store *store)
+{
+    struct cloud *cloud = context;
+    CHECK(store == cloud->staging);
+    store_close(store);
+    cloud->staging = NULL;
+    store_sim_destroy(cloud->beside);
+    cloud->beside = store_sim_create();
 }
 
 /* -- objects without JSON of the API door ------------------------------------------------------ */
@@ -226,7 +268,8 @@ void cloud_start(struct cloud *cloud)
         .election_ms = 300,
         .raft_heartbeat_ms = 50,
         .apply_budget = budgets[sim_below(&world->sim, 3)],
-        .snapshot_bytes = 256 * 1024,
+        .snapshot_bytes = world->profile == PROFILE_AWAY ? 16 * 1024 : 256 * 1024,
+        .transfer_range_bytes = 2048,
     };
     const struct cloud_core_objects objects = {
         .build_node = build_node,
@@ -246,6 +289,9 @@ void cloud_start(struct cloud *cloud)
         .run = cloud_run_work,
         .leading = cloud_leading,
         .fatal = cloud_fatal,
+        .staging_open = cloud_staging_open,
+        .staging_adopt = cloud_staging_adopt,
+        .staging_drop = cloud_staging_drop,
     };
     char reason[256] = "";
     if (cloud_core_open(&config, &objects, &ops, process->store, &process->log,
@@ -262,10 +308,15 @@ void cloud_die(struct cloud *cloud, enum disk_sim_crash how)
     process->life = 0;
     disk_sim_crash(&process->disk, how);
     store_sim_crash(process->store_disk, sim_random(&world->sim));
+    if (cloud->staging != NULL) {
+        store_sim_crash(cloud->beside, sim_random(&world->sim));
+    }
     cloud_core_close(cloud->core);
     cloud->core = NULL;
     store_close(process->store);
+    store_close(cloud->staging);
     process->store = NULL;
+    cloud->staging = NULL;
     log_forget(&process->log);
     world_break_connections(process, how != DISK_SIM_KILL);
     clients_cloud_died(world, cloud);

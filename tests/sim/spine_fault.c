@@ -220,6 +220,29 @@ static void fault_idle(struct world *world)
     sim_after(&world->sim, between(world, SECOND, 6 * SECOND), 0, idle_end, world);
 }
 
+/* A follower is away for as long as the others need to trim their log; once it is back and behind, who
+ * leads dies, or it does itself. */
+static void fault_away(struct world *world)
+{
+    struct cloud *leader = world_leader(world);
+    for (uint32_t i = 0; i < CLOUDS; i++) {
+        struct cloud *cloud = &world->clouds[i];
+        if (cloud->process.life == 0 || !cloud_core_report(cloud->core).behind) {
+            continue;
+        }
+        if (below(world, 3) == 0) {
+            process_kill(&cloud->process, any_death(world), between(world, 50 * MS, SECOND));
+        } else if (leader != NULL) {
+            process_kill(&leader->process, any_death(world), between(world, 50 * MS, 3 * SECOND));
+        }
+        return;
+    }
+    struct cloud *away = &world->clouds[below(world, CLOUDS)];
+    if (leader != NULL && away != leader) {
+        process_kill(&away->process, any_death(world), between(world, 3 * SECOND, 8 * SECOND));
+    }
+}
+
 #define FAULTS 20u
 typedef void fault(struct world *world);
 
@@ -236,6 +259,8 @@ static fault *const faults[PROFILES][FAULTS] = {
                          fault_link, fault_leader},
     [PROFILE_DEATH] = {fault_cloud, fault_cloud, fault_leader, fault_leader, fault_all_clouds,
                        fault_everybody, fault_edge, fault_edge, fault_runtime, fault_leave},
+    [PROFILE_AWAY] = {fault_away, fault_away, fault_away, fault_away, fault_away,
+                      fault_leave_leader, fault_loss, fault_link, fault_disk},
 };
 
 static void faults_turn(void *context)
@@ -251,9 +276,9 @@ static void faults_turn(void *context)
     }
     choice[below(world, count)](world);
     world->faults++;
-    const uint64_t us = world->profile == PROFILE_LEADER
-                            ? between(world, 5 * SECOND, 9 * SECOND)
-                            : between(world, 50 * MS, 2500 * MS);
+    const uint64_t us = world->profile == PROFILE_LEADER ? between(world, 5 * SECOND, 9 * SECOND)
+                        : world->profile == PROFILE_AWAY ? between(world, 20 * MS, 1500 * MS)
+                                                         : between(world, 50 * MS, 2500 * MS);
     sim_after(&world->sim, us, 0, faults_turn, world);
 }
 

@@ -1,3 +1,4 @@
+#include "nodes/cloud/transfer.h"
 #include "tests/sim/spine.h"
 
 #include <errno.h>
@@ -227,8 +228,47 @@ static void peer_on_frame(void *context)
     free(frame);
 }
 
+/* The canary: a source says "the same" about whatever the asker has. */
+static struct bytes confirm_unseen(struct world *world, uint32_t from, uint32_t to,
+                                   struct bytes bytes)
+{
+    struct codec *codec = world->codec;
+    uint16_t kind = WIRE_NONE;
+    struct bytes body;
+    struct state_ask ask;
+    struct state_range range;
+    codec_reset(codec);
+    if (codec_frame_read(codec, codec_aligned(codec, bytes), &kind, &body) != 0) {
+        return bytes;
+    }
+    if (kind == WIRE_STATE_ASK && codec_state_ask_read(codec, body, &ask) == 0) {
+        struct canary_ask *asked = &world->clouds[to].asked[from];
+        *asked = (struct canary_ask){.request = ask.has ? ask.request : 0,
+                                     .digest = ask.digest,
+                                     .from_size = (uint16_t)ask.from.size,
+                                     .to_size = (uint16_t)ask.to.size};
+        memcpy(asked->from, ask.from.size == 0 ? asked->from : ask.from.data, ask.from.size);
+        memcpy(asked->to, ask.to.size == 0 ? asked->to : ask.to.data, ask.to.size);
+    } else if (kind == WIRE_STATE_RANGE && codec_state_range_read(codec, body, &range) == 0) {
+        const struct canary_ask *asked = &world->clouds[from].asked[to];
+        if (range.status == 0 && asked->request != 0 && range.request == asked->request) {
+            range.same = true;
+            range.rows = bytes_of(NULL, 0);
+            range.to = bytes_of(asked->to, asked->to_size);
+            range.digest = transfer_seal(bytes_of(asked->from, asked->from_size), range.to, &range,
+                                         asked->digest);
+            CHECK(codec_state_range_build(codec, &range, &body) == 0);
+            CHECK(codec_frame_build(codec, WIRE_STATE_RANGE, body, &bytes) == 0);
+        }
+    }
+    return bytes;
+}
+
 void world_send_peer(struct world *world, uint32_t from, uint32_t to, struct bytes bytes)
 {
+    if (world->canary == CANARY_CONFIRM) {
+        bytes = confirm_unseen(world, from, to, bytes);
+    }
     if (world->peer_cut[from][to] || world->clouds[to].process.life == 0 ||
         sim_chance(&world->sim, world->peer_loss)) {
         return;
@@ -622,16 +662,17 @@ void world_heal(struct world *world)
 
 /* -- the world --------------------------------------------------------------------------------- */
 
-void world_init(struct world *world, uint64_t seed, enum canary canary)
+void world_init(struct world *world, uint64_t seed, enum canary canary, enum profile profile)
 {
     memset(world, 0, sizeof *world);
     world->seed = seed;
     world->canary = canary;
-    world->profile = (enum profile)(seed % PROFILES);
+    world->profile = profile;
     world->codec = codec_create();
     sim_init(&world->sim, seed);
     for (uint32_t i = 0; i < CLOUDS; i++) {
         process_init(&world->clouds[i].process, world, false, i);
+        world->clouds[i].beside = store_sim_create();
     }
     for (uint32_t i = 0; i < EDGES; i++) {
         process_init(&world->edges[i].process, world, true, i);

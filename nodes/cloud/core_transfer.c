@@ -48,8 +48,6 @@ static void core_door_drop(void *context, struct store *staging)
 
 void core_transfer_init(struct cloud_core *core)
 {
-    uint32_t request = 0;
-    core->ops.random(core->ops.context, &request, sizeof request);
     core->transfer_door = (struct transfer_door){
         .context = core,
         .send = core_door_send,
@@ -61,7 +59,7 @@ void core_transfer_init(struct cloud_core *core)
     transfer_source_init(&core->source, &core->transfer_door, core->config.transfer_range_bytes);
     transfer_sink_init(&core->sink, &core->transfer_door, core->config.replica, core->members,
                        core->config.peer_count, core->config.transfer_bytes,
-                       (uint64_t)request << 32);
+                       (uint64_t)core->config.boot_count << 32);
     if (core->ops.staging_open != NULL) {
         core->leftover_ms = core->now.mono_ms + CORE_LEFTOVER_MS;
     }
@@ -216,6 +214,8 @@ static void core_fetching_run(struct cloud_core *core)
     if (!core->fetched && core->sink.state == TRANSFER_READY &&
         core->sink.position >= core->fetch_needed) {
         core->fetched = true;
+        core_log(core, LOGGER_INFO, "state_fetched", "from=%llu position=%llu",
+                 (unsigned long long)core->sink.source, (unsigned long long)core->sink.position);
         replica_fetched(core->replica, 0); /* calls core_transfer_restore, now or in a moment */
     }
 }

@@ -205,6 +205,8 @@ struct transfer_sink {
     uint64_t bytes_received; /* of rows, since it began */
     uint64_t ranges_kept;    /* that were the same at another position */
     uint64_t ranges_taken;
+    uint64_t ranges_rotten; /* whose rows were not what had been written */
+    uint64_t rotten_told;
     uint64_t begun_ms;
     uint64_t told_ms; /* of the newest line about progress */
     int waits;        /* why it waits, as told; 0: it does not */

@@ -230,6 +230,7 @@ static int check_forget(struct transfer_sink *sink, const struct sink_record *re
         store_abandon(sink->staging);
     }
     sink->restart = true;
+    sink->ranges_rotten++;
     return status == STATUS_OK ? sink_walk_on(sink) : status;
 }
 
@@ -366,6 +367,13 @@ static void sink_done(struct replica_work *work)
     if (sink->state == TRANSFER_DROPPING) {
         sink->state = TRANSFER_NONE;
         return;
+    }
+    if (sink->ranges_rotten > sink->rotten_told) {
+        sink->rotten_told = sink->ranges_rotten;
+        sink_log(sink, LOGGER_ERROR, "transfer_rotten",
+                 "position=%" PRIu64 " ranges=%" PRIu64
+                 " reason=rows that were written are not what is read; asked for again",
+                 sink->position, sink->ranges_rotten);
     }
     const int status = sink->work_status;
     if (status == STATUS_FULL || status == -ENOSPC || status == -EDQUOT) {
@@ -516,7 +524,7 @@ static void sink_silence(struct transfer_sink *sink, uint64_t leader)
     if (sink->silences >= SINK_SILENCES || (leader != 0 && leader != sink->source)) {
         sink_turn(sink, leader);
     }
-    if (silent) {
+    if (silent && (sink->silences & (sink->silences - 1)) == 0) { /* less and less often */
         sink_log(sink, LOGGER_WARN, "transfer_silent", "from=%" PRIu64 " next=%" PRIu64, before,
                  sink->source);
     }

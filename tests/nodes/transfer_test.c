@@ -52,6 +52,7 @@ struct rig {
     uint32_t loss, doubled, damaged, shuffled; /* per million */
     uint64_t answers;                          /* frames with a range that were delivered */
     uint64_t rate;
+    uint64_t rotten; /* ranges that a test has spoilt */
     bool room;
     bool verbose;
     struct codec *codec;
@@ -380,6 +381,7 @@ static void rig_take(struct rig *rig)
 {
     struct end *end = rig_sink(rig);
     const uint64_t position = end->sink.position;
+    assert_int_equal(end->sink.ranges_rotten, rig->rotten);
     struct store *store = transfer_sink_take(&end->sink, rig->now_ms);
     assert_ptr_equal(store, end->store);
     assert_int_equal(store_position(store), position);
@@ -627,6 +629,7 @@ static void test_rot_is_found(void **state)
     assert_int_equal(store_commit(sink->staging, 0), 0);
 
     const uint64_t taken = sink->ranges_taken;
+    rig->rotten = 1;
     rig_run_until_ready(rig);
     assert_int_equal(sink->ranges_taken, taken + 1);
     rig_take(rig);

@@ -19,6 +19,7 @@
  * a process that ends; so this test is not for leak checkers. */
 struct fixture {
     bool behind; /* what hooks.behind answers */
+    struct fetching *fetching;
     struct sim sim;
     struct disk_sim disk;
     struct log log;
@@ -419,8 +420,9 @@ static void test_checkpoints(void **state)
     log_forget(&f.log);
 }
 
-/* As the leader, replica 2, offer a snapshot of index 40 whose checkpoint has `applied`. */
-static void offer_snapshot(struct fixture *f, uint64_t epoch, uint64_t applied)
+/* As the leader of a term, offer a snapshot whose checkpoint has `applied`. */
+static void offer_snapshot_of(struct fixture *f, uint64_t leader, uint64_t term, uint64_t index,
+                              uint64_t epoch, uint64_t applied)
 {
     const struct manifest manifest = {.epoch = epoch, .applied_index = applied};
     uint8_t data[64];
@@ -429,10 +431,10 @@ static void offer_snapshot(struct fixture *f, uint64_t epoch, uint64_t applied)
     static const struct raft_wire_server conf[] = {{1, "one", 1}, {2, "two", 1}, {3, "three", 1}};
     const struct raft_wire offer = {
         .type = 5,
-        .server_id = 2,
-        .server_address = "two",
-        .term = 3,
-        .last_index = 40,
+        .server_id = leader,
+        .server_address = conf[leader - 1].address,
+        .term = term,
+        .last_index = index,
         .last_term = 2,
         .conf_index = 1,
         .conf = conf,
@@ -441,6 +443,11 @@ static void offer_snapshot(struct fixture *f, uint64_t epoch, uint64_t applied)
     };
     hear(f, &offer);
     run_for(f, 200);
+}
+
+static void offer_snapshot(struct fixture *f, uint64_t epoch, uint64_t applied)
+{
+    offer_snapshot_of(f, 2, 3, 40, epoch, applied);
 }
 
 /* Claim: a replica whose store was copied from another one takes a snapshot that this store covers
@@ -527,6 +534,83 @@ static void test_a_replica_that_is_behind_takes_nothing(void **state)
     run_for(&f, 100);
     assert_int_equal(replica_last_index(f.replica), 2);
     assert_int_equal(f.applied_count, 1);
+}
+
+struct fetching {
+    uint64_t from;
+    uint64_t needed;
+    unsigned calls;
+    unsigned restores;
+};
+
+static int on_fetch(void *context, uint64_t from, const struct manifest *manifest)
+{
+    struct fetching *fetching = ((struct fixture *)context)->fetching;
+    fetching->from = from;
+    fetching->needed = manifest->applied_index;
+    fetching->calls++;
+    return 0;
+}
+
+/* What was fetched is newer than what was asked for. */
+static int on_restore(void *context, const struct manifest *manifest, uint64_t *out_applied_index)
+{
+    struct fetching *fetching = ((struct fixture *)context)->fetching;
+    fetching->restores++;
+    *out_applied_index = manifest->applied_index + 2;
+    return 0;
+}
+
+/* Claim: while a state is fetched, the leader's next offer is dropped, and a newer leader's takes its
+ * place and is asked for instead; the state that is restored may be newer than what it was asked for,
+ * and then what it has is not applied again. */
+static void test_a_newer_leader_is_fetched_from(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct fetching fetching = {0};
+    fixture_make(&f, 3);
+    f.fetching = &fetching;
+    f.hooks.checkpoint_fetch = on_fetch;
+    f.hooks.checkpoint_restore = on_restore;
+    assert_int_equal(boot(&f), 0);
+    offer_snapshot(&f, 4, 38);
+    assert_int_equal(fetching.calls, 1);
+    assert_int_equal(fetching.from, 2);
+    offer_snapshot_of(&f, 2, 3, 60, 4, 58);
+    assert_int_equal(fetching.calls, 1);
+    offer_snapshot_of(&f, 3, 5, 50, 4, 50);
+    assert_int_equal(fetching.calls, 2);
+    assert_int_equal(fetching.from, 3);
+    assert_int_equal(fetching.needed, 50);
+    assert_int_equal(fetching.restores, 0);
+    assert_int_equal(log_index_next(&f.log), 2); /* nothing is dropped before it is here */
+
+    replica_fetched(f.replica, 0);
+    run_for(&f, 200);
+    assert_int_equal(fetching.restores, 1);
+    assert_int_equal(f.fatal_status, 0);
+    assert_int_equal(log_index_next(&f.log), 51);
+    uint8_t bytes[3][8] = {{1}, {2}, {3}};
+    struct raft_wire_entry entries[3];
+    for (int i = 0; i < 3; i++) {
+        entries[i] = (struct raft_wire_entry){.term = 5, .type = 1, .data = {bytes[i], 8}};
+    }
+    hear(&f, &(struct raft_wire){
+                 .type = 1,
+                 .server_id = 3,
+                 .server_address = "three",
+                 .term = 5,
+                 .prev_log_index = 50,
+                 .prev_log_term = 2,
+                 .leader_commit = 53,
+                 .entries = entries,
+                 .entry_count = 3,
+             });
+    run_for(&f, 200);
+    assert_int_equal(replica_applied_index(f.replica), 53);
+    assert_int_equal(f.applied_count, 1); /* 51 and 52 came with the state */
+    assert_int_equal(f.applied[0], 3);
 }
 
 /* Claim: a snapshot that needs files which nobody can fetch, or of another epoch, ends the replica
@@ -641,6 +725,7 @@ int main(void)
         cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_a_copied_store_is_enough),
         cmocka_unit_test(test_a_replica_that_is_behind_takes_nothing),
+        cmocka_unit_test(test_a_newer_leader_is_fetched_from),
         cmocka_unit_test(test_a_snapshot_that_needs_files_is_refused),
         cmocka_unit_test(test_a_failing_disk_is_the_end),
         cmocka_unit_test(test_a_full_disk_is_not_the_end),

@@ -29,6 +29,12 @@ static void cloud_close_session(void *context, uint64_t session)
     }
 }
 
+static void cloud_on_fetched(void *context)
+{
+    struct cloud *cloud = context;
+    process_kill(&cloud->process, DISK_SIM_POWER, 200 * MS);
+}
+
 static void cloud_log(void *context, enum logger_level level, const char *event, const char *pairs)
 {
     struct cloud *cloud = context;
@@ -37,6 +43,11 @@ static void cloud_log(void *context, enum logger_level level, const char *event,
     world->fetches += strcmp(event, "transfer_started") == 0;
     world->resumes += strcmp(event, "transfer_resumed") == 0;
     world->exchanges += strcmp(event, "state_exchanged") == 0;
+    if (strcmp(event, "state_fetched") == 0 && world->trouble && sim_below(&world->sim, 2) == 0) {
+        /* from here until raft has dropped its log, and the stores are exchanged, it is not long */
+        sim_after(&world->sim, sim_below(&world->sim, 400), cloud->process.life,
+                  cloud_on_fetched, cloud);
+    }
     spine_story(world, cloud->process.name, "%s %s", event, pairs);
 }
 
@@ -269,7 +280,7 @@ void cloud_start(struct cloud *cloud)
         .raft_heartbeat_ms = 50,
         .apply_budget = budgets[sim_below(&world->sim, 3)],
         .snapshot_bytes = world->profile == PROFILE_AWAY ? 16 * 1024 : 256 * 1024,
-        .transfer_range_bytes = 2048,
+        .transfer_range_bytes = 4096,
     };
     const struct cloud_core_objects objects = {
         .build_node = build_node,

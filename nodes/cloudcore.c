@@ -239,9 +239,10 @@ __attribute__((noreturn)) static void on_fatal(void *context, int status, const 
 {
     const struct cloudcore *c = context;
     const int log_failed = log_status(&c->log);
-    char path[1024];
-    snprintf(path, sizeof path, "%s/%s", c->settings.data, log_failed != 0 ? "log" : "state");
-    program_fail(&program, c->settings.data, message, path, log_failed != 0 ? log_failed : status);
+    char path[STATE_PLACE_BYTES];
+    snprintf(path, sizeof path, "%s/log", c->settings.data);
+    program_fail(&program, c->settings.data, message,
+                 log_failed != 0 ? path : state_place_current(&c->place), log_failed != 0 ? log_failed : status);
 }
 
 /* -- work that blocks, in libuv's pool -------------------------------------------------------- */

@@ -1,5 +1,6 @@
 #include "nodes/cli/log_view.h"
 
+#include "nodes/cloud/state_place.h"
 #include "nodes/options.h"
 #include "schemas/check.h"
 #include "schemas/status.h"
@@ -157,9 +158,10 @@ static bool view_locate(struct view *view, const char *directory)
             snprintf(parent, sizeof parent, "%.*s/..", (int)sizeof parent - 8, view->log);
         }
     }
-    snprintf(view->state, sizeof view->state, "%.*s/state", (int)sizeof view->state - 8, parent);
-    if (!is_directory(view->state)) {
-        view->state[0] = '\0';
+    struct state_place place;
+    if (state_place_open(&place, parent) == 0 && is_directory(state_place_current(&place)) &&
+        strlen(state_place_current(&place)) < sizeof view->state) {
+        strcpy(view->state, state_place_current(&place));
     }
     return true;
 }

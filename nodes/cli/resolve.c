@@ -22,6 +22,7 @@
 
 #include "log/disk_uv.h"
 #include "log/inspect.h"
+#include "nodes/cloud/state_place.h"
 #include "nodes/fault.h"
 #include "nodes/options.h"
 #include "schemas/status.h"
@@ -74,7 +75,9 @@ static void look_at_log(struct resolve *resolve)
 {
     struct disk_uv *uv = disk_uv_new(NULL);
     struct inspect inspect;
-    int status = uv == NULL ? -ENOMEM : inspect_open(&inspect, disk_uv_disk(uv), resolve->log, INSPECT_VERIFY);
+    int status = uv == NULL
+                     ? -ENOMEM
+                     : inspect_open(&inspect, disk_uv_disk(uv), resolve->log, INSPECT_VERIFY);
     if (status == -ENOENT) {
         line("log", true, "%s: none yet", resolve->log);
     } else if (status != 0) {
@@ -215,11 +218,20 @@ static int resolve_run(const char *directory, bool yes)
            fault.program[0] == 0 ? "-" : fault.program, fault.operation, fault.error, fault.path);
     struct resolve resolve = {.sound = true};
     snprintf(resolve.log, sizeof resolve.log, "%s/log", directory);
-    snprintf(resolve.state, sizeof resolve.state, "%s/state", directory);
+    struct state_place place;
+    const int placed = state_place_open(&place, directory);
+    if (placed == 0) {
+        snprintf(resolve.state, sizeof resolve.state, "%s", state_place_current(&place));
+    } else {
+        resolve.sound = false;
+        line("state", false, "%s/state.current cannot be read: %s", directory, status_text(placed));
+    }
     forget_pages(resolve.log);
     forget_pages(resolve.state);
     look_at_log(&resolve);
-    look_at_state(&resolve);
+    if (placed == 0) {
+        look_at_state(&resolve);
+    }
     look_at_disk(&resolve, directory);
     if (!resolve.sound) {
         printf("not resolved: mend or replace the disk first. What cannot be read again comes from "

@@ -74,7 +74,6 @@ struct cloud_core {
     bool stopping;
     bool closing; /* nobody outside is called any more */
     bool replica_closed;
-    uint32_t works; /* with the pool */
     int checkpoint_status; /* of the last checkpoint_make: the pool's until checkpoint_end */
 
     /* applying */

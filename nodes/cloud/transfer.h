@@ -201,6 +201,8 @@ struct transfer_sink {
     struct transfer_place check_at;
 
     uint64_t unflushed_bytes;
+    bool flush;              /* behind the range that is written next */
+    uint64_t flush_ms;       /* when it is time for that; 0: nothing was written yet */
     uint64_t row_count;      /* of the state, about: the source says so */
     uint64_t bytes_received; /* of rows, since it began */
     uint64_t ranges_kept;    /* that were the same at another position */

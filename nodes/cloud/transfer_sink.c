@@ -18,7 +18,8 @@
 #include "nodes/cloud/transfer.h"
 #include "schemas/check.h"
 
-#define SINK_FLUSH_BYTES (32u * 1024u * 1024u) /* written between two flushes: what a crash costs */
+#define SINK_FLUSH_BYTES (32u * 1024u * 1024u) /* written, or */
+#define SINK_FLUSH_MS    2000u                 /* since the last flush: what a crash costs */
 #define SINK_CHECK_BYTES (8u * 1024u * 1024u)  /* read back in one go */
 #define SINK_WALK_RANGES 4096u                 /* passed by in one go */
 #define SINK_RETRY_MS    1000u                 /* after a refusal, a full disk */
@@ -207,11 +208,10 @@ static void work_write(struct replica_work *work)
         return;
     }
     sink->unflushed_bytes += sink->answer.size;
-    if (sink->unflushed_bytes >= SINK_FLUSH_BYTES) {
-        const int status = store_flush(sink->staging);
-        if (status == STATUS_OK) {
-            sink->unflushed_bytes = 0; /* otherwise again behind the next range */
-        }
+    if ((sink->flush || sink->unflushed_bytes >= SINK_FLUSH_BYTES) &&
+        store_flush(sink->staging) == STATUS_OK) { /* otherwise again behind the next range */
+        sink->unflushed_bytes = 0;
+        sink->flush = false;
     }
     sink->work_status = sink_walk_on(sink);
 }
@@ -616,6 +616,10 @@ void transfer_sink_answer(struct transfer_sink *sink, uint64_t from,
     if (sink->rate_bytes > 0) {
         const uint64_t base = sink->pace_ms > now_ms ? sink->pace_ms : now_ms;
         sink->pace_ms = base + range->rows.size * 1000 / sink->rate_bytes;
+    }
+    if (now_ms >= sink->flush_ms) {
+        sink->flush = sink->flush_ms != 0;
+        sink->flush_ms = now_ms + SINK_FLUSH_MS;
     }
     sink_work(sink, TRANSFER_WRITING, work_write);
 }

@@ -315,8 +315,9 @@ static int printer_on_item(void *context, const struct item *item)
     }
     /* Records inside a batch are in its bytes too: -o raw and -o hex show them once, with it. */
     const bool bytes = printer->form == FORM_RAW || printer->form == FORM_HEX;
-    if (bytes && (item->secret || (printing->secret && item->outer == NULL && !item->decoded) ||
-                  (printing->secret && (item->batch != NULL || item->snapshot != NULL)))) {
+    if (bytes && !printer->unmask &&
+        (item->secret || (printing->secret && item->outer == NULL && !item->decoded) ||
+         (printing->secret && (item->batch != NULL || item->snapshot != NULL)))) {
         return printer_refuse(printer, item);
     }
     if (bytes && item->outer != NULL && !printer->selection->filters) {

@@ -119,6 +119,10 @@ def test_secrets(directory):
     if root:
         code, out, err = run("log", "cat", "--show-secrets", "-o", "jsonl", directory)
         expect(code == 0 and "c2VjcmV0" in out, "root may see it")
+        for form in ("raw", "hex"):
+            done = subprocess.run([kelp, "log", "get", directory, "3", "--show-secrets", "-o", form],
+                                  capture_output=True, timeout=60)
+            expect(done.returncode == 0 and done.stdout and not done.stderr, f"root may see it as {form}: {done}")
         os.chmod(os.path.dirname(directory), 0o755)
         code, out, err = run("log", "cat", "--show-secrets", directory, user=65534)
         expect(code == 5 and out == "" and "root" in err, f"only root may: {code} {err}")

@@ -294,6 +294,10 @@ static int open_term(struct log *log, struct log_recovery *recovery)
         status = STATUS_CORRUPT; /* it was there a moment ago */
     }
     log_cursor_close(&cursor);
+    if (status == STATUS_CORRUPT && log->damage_sequence != 0) { /* its segment was not read */
+        refuse_segment(recovery, log, log->damage_sequence, log->damage_offset,
+                       "a durable frame is damaged", status);
+    }
     return status;
 }
 

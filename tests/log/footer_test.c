@@ -382,6 +382,32 @@ static void test_damage_in_a_sealed_segment_is_met_when_read(void **state)
     fixture_deinit(&f);
 }
 
+/* Claim: where the newest frame that stands is in a segment that opening does not read, damage to it is
+ * refused with its file and offset.
+ * Method: the only frame behind the third segment is truncated. */
+static void test_damage_to_the_newest_frame_is_named(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct log_request truncate = {0};
+    fixture_init(&f);
+    assert_int_equal(fixture_open(&f), 0);
+    fill(&f, 3);
+    assert_int_equal(log_truncate(&f.log, &truncate, log_index_next(&f.log) - 1), 0);
+    fixture_run(&f);
+    fixture_crash(&f, DISK_SIM_POWER_KEEP);
+    char path[64];
+    fixture_segment_path(3, path);
+    const uint64_t place =
+        SEGMENT_HEADER_BYTES + (IN_ONE - 1) * (PAYLOAD + SEGMENT_FRAME_HEADER_BYTES);
+    disk_sim_flip(&f.disk, path, place + 90, 8);
+
+    assert_int_equal(fixture_open(&f), STATUS_CORRUPT);
+    assert_string_equal(f.recovery.path, path);
+    assert_int_equal(f.recovery.damage_offset, place);
+    fixture_deinit(&f);
+}
+
 /* Claim: an inspection in depth compares a footer with the frames. */
 static void test_a_footer_that_lies_is_found_in_depth(void **state)
 {
@@ -623,6 +649,7 @@ int main(void)
         cmocka_unit_test(test_too_many_truncations_have_no_footer),
         cmocka_unit_test(test_a_footer_proves_what_was_behind_it),
         cmocka_unit_test(test_damage_in_a_sealed_segment_is_met_when_read),
+        cmocka_unit_test(test_damage_to_the_newest_frame_is_named),
         cmocka_unit_test(test_a_footer_that_lies_is_found_in_depth),
         cmocka_unit_test(test_footers_from_outside_are_answered),
         cmocka_unit_test(test_former_segments_go_on),

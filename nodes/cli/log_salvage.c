@@ -3,8 +3,9 @@
  *   1. the directory is inspected; with no damage there is nothing to do
  *   2. every segment is read again, over what is damaged: frames before it, and the last unbroken run
  *      of frames behind it
- *   3. the plan: nothing is lost when both meet, or when the state holds for good what lies between;
- *      else everything from the damage on is, and whose log it is decides what that means
+ *   3. the plan: nothing is lost when both meet and nothing in between can have replaced what lies before,
+ *      or when the state holds for good what lies between; else everything from the damage on is, and
+ *      whose log it is decides what that means
  *   4. --yes, and nobody has the lock: a new log is written beside, the damaged directory is renamed,
  *      the new one takes its name. Nothing is ever destroyed
  *
@@ -54,6 +55,10 @@ struct salvage {
     uint64_t *sequences; /* of all segment files */
     uint32_t sequence_count;
     struct extents behind; /* the last unbroken run of frames, to the end of the log */
+    uint64_t term;         /* of its newest frame */
+    bool gap;              /* something could not be read since, and it may have held frames */
+    bool replaced; /* what could not be read before the run may stand for frames before it */
+    bool ended;    /* the log ends there */
 
     /* The plan. */
     bool joined;           /* what lies before the damage and what lies behind it meet */
@@ -113,23 +118,45 @@ static int salvage_reader_open(struct salvage *salvage, struct segment_reader *r
     return status;
 }
 
+/* Begin a run behind what could not be read. */
+static void behind_begin(struct salvage *salvage, uint64_t index)
+{
+    extents_reset(&salvage->behind, index);
+    salvage->replaced = salvage->replaced || salvage->gap;
+    salvage->gap = false;
+}
+
 /* Take a frame into the run. Each says which index must come: one that does not follow means that
- * something between is missing, and begins a new run, which may be empty. */
+ * something between is missing, and begins a new run, which may be empty.
+ *
+ * That one follows is not enough behind a gap: a truncation may be lost in it, and with it the frames that
+ * came in place of those it took. The same term excludes that, for its frames are one leader's. An edge
+ * has no terms, and truncates nothing. */
 static void behind_take(struct salvage *salvage, const struct segment_frame *frame,
                         uint64_t sequence)
 {
     struct extents *behind = &salvage->behind;
+    const bool owner = frame->type >= LOG_TYPE_OWNER;
     const bool cuts = frame->type == LOG_TYPE_TRUNCATE && frame->index <= behind->index_next;
+    const bool follows = frame->index == behind->index_next;
     if (frame->index == 0) {
         return; /* no frame of ours */
     }
-    if (cuts) {
-        extents_truncate(behind, frame->index);
-    } else if (frame->type == LOG_TYPE_RESET || frame->index != behind->index_next) {
-        extents_reset(behind, frame->index);
+    if (frame->type == LOG_TYPE_RESET ||
+        (follows && (salvage->term == 0 || (owner && frame->term == salvage->term)))) {
+        salvage->gap = false;
     }
-    if (frame->type >= LOG_TYPE_OWNER) {
+    if (frame->type == LOG_TYPE_RESET) {
+        salvage->replaced = false;
+    }
+    if (cuts && !salvage->gap) {
+        extents_truncate(behind, frame->index);
+    } else if (frame->type == LOG_TYPE_RESET || !follows || (salvage->gap && (owner || cuts))) {
+        behind_begin(salvage, frame->index);
+    }
+    if (owner) {
         CHECK(extents_add(behind, frame->index, sequence, frame->offset, frame->disk_bytes) == 0);
+        salvage->term = frame->term;
     }
 }
 
@@ -140,36 +167,49 @@ static int behind_read_segment(struct salvage *salvage, struct segment_reader *r
     struct segment_frame frame;
     int status = salvage_reader_open(salvage, reader, sequence);
     if (status == STATUS_CORRUPT || status == STATUS_FOREIGN || status == -ENOENT) {
+        salvage->gap = !salvage->ended;
         return 0; /* nothing of it can be told from anything else */
     }
+    uint32_t dead = 0; /* from here on; 0: the last frame was alive */
     bool searched = false;
     while (status == 0) {
         status = segment_reader_next(reader, UINT32_MAX, &frame);
         if (status == SEGMENT_FRAME) {
+            /* One bare frame says nothing but its index, which the next one says as well. */
+            salvage->gap =
+                salvage->gap || (dead != 0 && frame.offset - dead != SEGMENT_FRAME_HEADER_BYTES);
+            dead = 0;
             behind_take(salvage, &frame, sequence);
             if (frame.type == LOG_TYPE_SEAL) {
-                break;
+                return 0;
             }
             continue;
         }
         if (status < 0) {
             return status;
         }
+        dead = dead != 0 ? dead : reader->offset;
         struct segment_tail tail = {.rotten = true};
         if (last && !searched) {
             status = segment_reader_examine(reader, &tail);
         }
         searched = true;
-        if (status < 0 || !tail.rotten) {
-            return status < 0 ? status : 0; /* a torn write: it was never acknowledged */
+        if (status < 0) {
+            return status;
         }
-        if (reader->offset + 8 + SEGMENT_FRAME_HEADER_BYTES > reader->header.size_bytes) {
-            return 0;
+        if (!tail.rotten ||
+            reader->offset + 8 + SEGMENT_FRAME_HEADER_BYTES > reader->header.size_bytes) {
+            break;
         }
         segment_reader_seek(reader, reader->offset + 8);
         status = 0;
     }
-    return status < 0 ? status : 0;
+    if (last) {
+        salvage->ended = true; /* what is behind is a torn write: it was never acknowledged */
+    } else {
+        salvage->gap = true; /* its seal, and what was before that */
+    }
+    return 0;
 }
 
 static int behind_read(struct salvage *salvage)
@@ -191,8 +231,13 @@ static int behind_read(struct salvage *salvage)
         }
     }
     for (uint32_t i = 0; i < salvage->sequence_count && status == 0; i++) {
+        if (i > 0 && salvage->sequences[i] != salvage->sequences[i - 1] + 1) {
+            salvage->gap = !salvage->ended;
+        }
         status = behind_read_segment(salvage, &reader, salvage->sequences[i], i >= last);
     }
+    /* A seal is written once there is a segment to go on in. */
+    salvage->gap = salvage->gap || !salvage->ended;
     segment_reader_deinit(&reader);
     return status;
 }
@@ -282,14 +327,14 @@ static void salvage_plan(struct salvage *salvage)
                                                                : snapshot_index(salvage);
     const uint64_t behind_first = extents_index_first(&salvage->behind);
     const uint64_t behind_next = salvage->behind.index_next;
-    const bool known =
-        behind_next > 0; /* some frame behind the damage says where the log goes on */
+    const bool known = behind_next > 0 && !salvage->gap; /* some frame says where the log goes on */
     salvage->before_first = inspect->index_first;
     salvage->before_next = inspect->index_next;
     salvage->index_first = inspect->index_first;
     salvage->behind_first = behind_first;
     salvage->behind_next = behind_first; /* nothing, until it is said */
-    if (known && behind_first <= inspect->index_next && behind_next >= inspect->index_next) {
+    if (known && !salvage->replaced && behind_first <= inspect->index_next &&
+        behind_next >= inspect->index_next) {
         salvage->joined = true; /* what is damaged told nothing that is missing */
         salvage->before_first =
             inspect->index_first < behind_first ? inspect->index_first : behind_first;
@@ -306,6 +351,12 @@ static void salvage_plan(struct salvage *salvage)
     }
     salvage->loses = true;
     salvage->stream_new = salvage->edge;
+    if (salvage->replaced && behind_first < inspect->index_next) { /* from there on it is void */
+        salvage->before_next = behind_first;
+        salvage->before_first =
+            behind_first < salvage->before_first ? behind_first : salvage->before_first;
+        salvage->index_first = salvage->before_first;
+    }
     if (salvage->edge && position + 1 > inspect->index_next) {
         /* The state is ahead of what can be kept: it holds that already, the log goes on behind it. */
         salvage->before_next = salvage->before_first;
@@ -353,7 +404,8 @@ static void salvage_tell(const struct salvage *salvage)
                               : inspect->index_next;
     const uint64_t from = salvage->edge && salvage->state.position + 1 > inspect->index_next
                               ? salvage->state.position + 1
-                              : inspect->index_next;
+                          : salvage->edge ? inspect->index_next
+                                          : salvage->before_next;
     if (last > from) {
         printf("lose    offsets %" PRIu64 " to %" PRIu64 ", which were acknowledged\n", from, last);
     } else {
@@ -414,12 +466,14 @@ struct writer {
     uv_loop_t loop;
     struct disk_uv *uv;
     struct log log;
+    struct log_request request; /* the one under way */
     struct log_entry entries[SALVAGE_GROUP];
     struct bytes pieces[SALVAGE_GROUP];
     uint32_t count;
     size_t bytes;
     bool done;
     int status;
+    bool closed;
 };
 
 static void writer_on_durable(struct log_request *request, int status)
@@ -429,30 +483,40 @@ static void writer_on_durable(struct log_request *request, int status)
     writer->status = status;
 }
 
-static void writer_wait(struct writer *writer)
+/* Wait for the request under way.
+ *   answers   its status; -ENOSPC: it waits for room on the disk, and stays under way until the close */
+static int writer_wait(struct writer *writer)
 {
     while (!writer->done) {
-        uv_run(&writer->loop, UV_RUN_ONCE);
+        if (uv_run(&writer->loop, UV_RUN_ONCE) == 0 && !writer->done) {
+            return -ENOSPC;
+        }
     }
+    return writer->status;
 }
 
-static int writer_flush(struct writer *writer)
+/* Forget what was gathered. */
+static void writer_drop(struct writer *writer)
 {
-    struct log_request request = {.callback = writer_on_durable, .context = writer};
-    if (writer->count == 0) {
-        return 0;
-    }
-    writer->done = false;
-    int status = log_append(&writer->log, &request, writer->entries, writer->count);
-    if (status == 0) {
-        writer_wait(writer);
-        status = writer->status;
-    }
     for (uint32_t i = 0; i < writer->count; i++) {
         free((void *)(uintptr_t)writer->pieces[i].data);
     }
     writer->count = 0;
     writer->bytes = 0;
+}
+
+static int writer_flush(struct writer *writer)
+{
+    if (writer->count == 0) {
+        return 0;
+    }
+    writer->request = (struct log_request){.callback = writer_on_durable, .context = writer};
+    writer->done = false;
+    int status = log_append(&writer->log, &writer->request, writer->entries, writer->count);
+    status = status == 0 ? writer_wait(writer) : status;
+    if (status == 0) {
+        writer_drop(writer);
+    }
     return status;
 }
 
@@ -462,6 +526,9 @@ static int writer_add(struct writer *writer, const struct log_frame *frame)
     if (writer->count == SALVAGE_GROUP ||
         writer->bytes + frame->payload.size > SALVAGE_GROUP_BYTES) {
         status = writer_flush(writer);
+    }
+    if (status != 0) {
+        return status;
     }
     uint8_t *copy = malloc(frame->payload.size + 1);
     CHECK(copy != NULL);
@@ -474,7 +541,7 @@ static int writer_add(struct writer *writer, const struct log_frame *frame)
         .term = frame->term, .type = frame->type, .piece_count = 1, .pieces = piece};
     writer->count++;
     writer->bytes += frame->payload.size;
-    return status;
+    return 0;
 }
 
 /* Copy frames [first, next) out of a view of the damaged log. */
@@ -611,7 +678,7 @@ static int leftover_remove(const char *directory)
 
 static void writer_on_closed(void *context)
 {
-    ((struct writer *)context)->done = true;
+    ((struct writer *)context)->closed = true;
 }
 
 /* Fill the new log.
@@ -632,14 +699,12 @@ static int writer_run(struct writer *writer, struct salvage *salvage, const char
         if (!salvage->meta_lost && inspect->meta.size > 0) {
             status = log_meta_put(&writer->log, inspect->meta);
         }
-        struct log_request request = {.callback = writer_on_durable, .context = writer};
-        writer->done = false;
+        writer->request = (struct log_request){.callback = writer_on_durable, .context = writer};
         if (status == 0) {
-            status = log_reset(&writer->log, &request, salvage->index_first);
+            status = log_reset(&writer->log, &writer->request, salvage->index_first);
         }
         if (status == 0) {
-            writer_wait(writer);
-            status = writer->status;
+            status = writer_wait(writer);
         }
         if (status == 0) {
             status = writer_copy(writer, inspect, &inspect->extents, salvage->before_first,
@@ -652,9 +717,11 @@ static int writer_run(struct writer *writer, struct salvage *salvage, const char
         if (status == 0 && salvage->stream_new) {
             status = writer_stream(writer, salvage);
         }
-        writer->done = false;
         log_close(&writer->log, writer_on_closed, writer);
-        writer_wait(writer);
+        while (!writer->closed) {
+            uv_run(&writer->loop, UV_RUN_ONCE);
+        }
+        writer_drop(writer);
     }
     disk_uv_free(writer->uv);
     while (uv_loop_close(&writer->loop) == UV_EBUSY) {
@@ -725,6 +792,9 @@ static int salvage_do(struct salvage *salvage)
         status = disk_sync_directory(disk, new);
     }
     free(writer);
+    if (status != 0) {
+        (void)leftover_remove(new); /* on a full disk its room is wanted */
+    }
     const int code = status == 0 ? salvage_swap(salvage, new)
                                  : salvage_failure(salvage, "cannot write the new log", status);
     disk_close(disk, lock);

@@ -60,8 +60,9 @@ def listing(directory):
             if name.endswith(".seg") or name == "meta"}
 
 
-def salvage(case, side, whole, copy, lost, with_state=True):
-    """Salvage a damaged copy. `lost`: the offset whose frame was damaged; None: a mark."""
+def salvage(case, side, whole, copy, lost, with_state=True, must_lose=False):
+    """Salvage a damaged copy. `lost`: the offset whose frame was damaged; None: a mark. `must_lose`: what is
+    damaged was acknowledged, and is nowhere else."""
     log = copy + "/log"
     before = listing(log)
     code, said, err = run("salvage", copy)
@@ -73,6 +74,7 @@ def salvage(case, side, whole, copy, lost, with_state=True):
     if side == "cloud" and with_state and lost is not None:
         expect(loses == (lost > 10), f"{case}: {said}")
     expect(not (side == "cloud" and loses and not refused), f"{case}: a cloudcore loses what it acknowledged")
+    expect(loses or not must_lose, f"{case}: what is lost is not told: {said}")
     code, out, err = run("salvage", "--yes", copy)
     if refused:
         expect(code == 5 and listing(log) == before, f"{case}: refused, and yet: {code} {out}{err}")
@@ -130,7 +132,7 @@ def many_segments(top):
         if state == "half":
             os.rename(copy + "/state.half", copy + "/state")
         shutil.rmtree(copy + "/state.half", ignore_errors=True)
-        segment = rng.choice(segments)
+        segment = segments[-1] if case < 12 else rng.choice(segments)
         damaged = copy + "/log/" + os.path.basename(segment)
         lost = None
         what = case // 3 % 4
@@ -151,7 +153,95 @@ def many_segments(top):
             continue  # the last mark, or the oldest segment as if it had been dropped
         missing = {index for _, kind, index in frames_of(segment) if kind >= 16}
         kept = {offset: lines for offset, lines in whole.items() if what > 1 or offset not in missing}
-        salvage(name, "edge", kept, copy, lost, state != "none")
+        code, out, err = run("info", "-o", "json", copy)
+        position = (json.loads(out)["state"] or {"position": 0})["position"]
+        gone = missing if what < 2 else {lost or 0}
+        salvage(name, "edge", kept, copy, lost, state != "none", max(gone) > position)
+
+
+def crc32c(crc, data):
+    crc ^= 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def lost_truncation(top):
+    """A leader's frames replaced some of this follower's, and just the truncation and those are damaged: what
+    follows has the index that would come next, but what stands before is not what was agreed upon."""
+    copy = os.path.join(top, "copy")
+    old, new, bare = (17, 1, b"old payload"), (17, 2, b"new payload"), (4, 0, b"")
+    # what is written, what of it is damaged, offsets that may be said to be sound
+    for name, written, damaged, sound in (
+            ("one index", [(i, old) for i in range(1, 10)] + [(9, (1, 0, b"")), (9, new), (10, new)], (9, 11), 8),
+            ("behind", [(i, old) for i in range(1, 10)] +
+             [(6, (1, 0, b""))] + [(i, new) for i in range(6, 11)], (9, 12), 5),
+            ("all", [(i, old) for i in range(1, 10)] +
+             [(6, (1, 0, b""))] + [(i, new) for i in range(6, 10)] + [(10, bare)], (9, 14), 5),
+            ("the truncation alone", [(i, old) for i in range(1, 10)] +
+             [(6, (1, 0, b""))] + [(i, new) for i in range(6, 11)], (9, 10), 10),
+            ("a mark alone", [(i, old) for i in range(1, 10)] + [(10, bare), (10, new), (11, new)], (9, 10), 11),
+            ("what is void", [(i, old) for i in range(1, 9)] + [(9, bare), (9, old)] +
+             [(8, (1, 0, b""))] + [(i, new) for i in range(8, 11)], (8, 10), 7)):
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(os.path.join(top, "cloud"), copy)
+        shutil.rmtree(copy + "/state")
+        for file in glob.glob(copy + "/log/*.file"):
+            os.unlink(file)
+        segments = sorted(glob.glob(copy + "/log/*.seg"))
+        for path in segments[1:]:
+            os.unlink(path)
+        with open(segments[0], "r+b") as file:
+            data = bytearray(file.read())
+            salt = crc32c(crc32c(0, data[16:32]), data[32:40])
+            data[4096:] = bytes(len(data) - 4096)
+            at, places = 4096, []
+            for index, (kind, term, payload) in written:
+                head = struct.pack("<IQQBBHI", len(payload), index, term, kind, 0, 1, at)
+                frame = struct.pack("<I", crc32c(salt, head + payload)) + head + payload
+                frame += bytes(-len(frame) % 8)
+                data[at:at + len(frame)] = frame
+                places.append(at)
+                at += len(frame)
+            file.seek(0)
+            file.write(data)
+        code, out, err = run("verify", copy)
+        expect(code == 0, f"lost truncation, {name}: {code} {out}{err}")
+        whole = records(copy)
+        with open(segments[0], "r+b") as file:
+            file.seek(places[damaged[0]])
+            file.write(b"\xee" * (places[damaged[1]] - places[damaged[0]]))
+        code, said, err = run("salvage", "--yes", "--lose-acknowledged", copy)
+        expect(code == 0, f"lost truncation, {name}: {code} {said}{err}")
+        expect(("lose    nothing" in said) == (sound == max(whole)), f"lost truncation, {name}: {said}")
+        for offset, lines in records(copy).items():
+            expect(offset > sound or lines == whole[offset], f"lost truncation, {name}: offset {offset}: {said}")
+
+
+def full_disk(top):
+    """Without room for the new log salvage ends, leaves the damaged one as it is, and nothing beside it."""
+    small, copy = os.path.join(top, "small"), os.path.join(top, "small", "edge")
+    source = os.path.join(top, "edge")
+    used = sum(os.stat(path).st_blocks * 512 for path in glob.glob(source + "/**", recursive=True))
+    os.mkdir(small)
+    if not root or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={used + 4096}", "tmpfs", small],
+                                  capture_output=True).returncode != 0:
+        return  # this machine does not allow mounts
+    try:
+        shutil.copytree(source, copy)
+        segment = sorted(glob.glob(copy + "/log/*.seg"))[0]
+        with open(segment, "r+b") as file:
+            file.seek(frames_of(segment)[0][0] + 8)
+            file.write(b"\xee")
+        before = listing(copy + "/log")
+        code, out, err = run("salvage", "--yes", copy)
+        expect(code == 1 and "No space left" in err, f"a full disk: {code} {out}{err}")
+        expect(listing(copy + "/log") == before and not glob.glob(copy + "/log.*"),
+               f"a full disk: {os.listdir(copy)}")
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
 
 
 def main():
@@ -189,6 +279,8 @@ def main():
         expect(cases > 40, f"only {cases} cases")
 
         many_segments(top)
+        lost_truncation(top)
+        full_disk(top)
         code, out, err = run("salvage", os.path.join(top, "edge"))
         expect(code == 1 and "nothing is damaged" in out, f"a sound log: {code} {out}{err}")
         shutil.rmtree(copy)

@@ -480,6 +480,21 @@ static int edge_unknown_fold(struct edge_machine *machine)
     return status == STORE_NONE ? STATUS_OK : status;
 }
 
+/* Whether something that was kept is known by now. STATUS_OK; STORE_NONE: nothing is; negative */
+static int edge_unknown_due(struct edge_machine *machine)
+{
+    struct edge_unknown_cursor cursor = {0};
+    struct record record = {0};
+    int status;
+    do {
+        codec_reset(machine->codec);
+        status = edge_unknown_next(machine, &cursor, machine->codec, &record);
+    } while (status == STATUS_OK && !edge_kind_known(machine, record.kind));
+    codec_reset(machine->codec);
+    store_reader_reset(store_live(machine->store));
+    return status;
+}
+
 /* Not in the row of META, which older releases read: summed when opened. */
 static int edge_unknown_measure(struct edge_machine *machine)
 {
@@ -515,10 +530,13 @@ int edge_machine_open(struct store *store, const struct edge_limits *limits,
     machine->codec = codec_create();
     int status = edge_meta_read(machine);
     store_reader_reset(store_live(store));
+    int due = STORE_NONE;
     if (status == STATUS_OK && machine->meta.unknown_count > 0) {
         status = edge_unknown_measure(machine);
+        due = status == STATUS_OK ? edge_unknown_due(machine) : STORE_NONE;
     }
-    if (status == STATUS_OK && machine->meta.unknown_count > 0) {
+    status = due < 0 ? due : status;
+    if (due == STATUS_OK) { /* only then: a store may be open for reading only */
         struct edge_applied applied = {0};
         store_begin(store);
         status = edge_unknown_fold(machine);

@@ -163,9 +163,13 @@ void out_plain(struct out *out, const char *text, size_t width)
     size_t columns = 0;
     for (size_t i = 0; i < size; i++) {
         const uint8_t c = (uint8_t)text[i];
-        const bool control =
-            c < 0x20 || c == 0x7f || (c == 0xc2 && (uint8_t)text[i + 1] < 0xa0); /* C1, as UTF-8 */
-        place[i] = control ? '?' : c;
+        place[i] = c < 0x20 || c == 0x7f ? '?' : c;
+        if (c == 0xc2 && i + 1 < size && (uint8_t)text[i + 1] < 0xa0) { /* C1, as UTF-8 */
+            place[i] = '?';
+            place[i + 1] = '?';
+            columns++;
+            i++;
+        }
         columns += (c & 0xc0) != 0x80; /* not a further byte of one character */
     }
     out->size += size;
@@ -227,9 +231,16 @@ static size_t utf8_size(const uint8_t *p, size_t left)
     return overlong || surrogate || beyond ? 0 : size;
 }
 
-void out_json_bytes(struct out *out, struct bytes text)
+/* A control character, by its number. */
+static void json_escape(struct out *out, uint8_t c)
 {
     static const char hex[] = "0123456789abcdef";
+    const char escaped[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
+    out_put(out, escaped, sizeof escaped);
+}
+
+void out_json_bytes(struct out *out, struct bytes text)
+{
     out_character(out, '"');
     size_t i = 0;
     while (i < text.size) {
@@ -249,8 +260,9 @@ void out_json_bytes(struct out *out, struct bytes text)
             out_character(out, '\\');
             out_character(out, (char)c);
         } else if (c < 0x20 || c == 0x7f) {
-            const char escaped[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
-            out_put(out, escaped, sizeof escaped);
+            json_escape(out, c);
+        } else if (c == 0xc2 && size == 2 && text.data[i + 1] < 0xa0) {
+            json_escape(out, text.data[i + 1]); /* C1: a terminal may take it for ESC [ */
         } else if (size == 0) {
             out_text(out, "\\ufffd");
         } else {
@@ -313,6 +325,11 @@ static bool json_string(struct json *json)
         const size_t size = utf8_size(json->at, (size_t)(json->end - json->at));
         if (size == 0) {
             return false;
+        }
+        if (*json->at == 0x7f || (*json->at == 0xc2 && json->at[1] < 0xa0)) {
+            out_put(json->out, start, (size_t)(json->at - start));
+            json_escape(json->out, json->at[size - 1]);
+            start = json->at + size;
         }
         json->at += size;
     }

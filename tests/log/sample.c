@@ -179,7 +179,10 @@ static void write_few(struct log *log, struct codec *codec)
 {
     unsigned done = 0;
     const struct bytes records[2] = {
-        object_record(codec, "/configmaps/default/settings", "{\"kind\":\"ConfigMap\"}", 0),
+        object_record(codec, "/configmaps/default/settings",
+                      "{\"kind\":\"ConfigMap\",\"data\":{\"a\":\"\xc2\x9b"
+                      "31m\x7f\"}}",
+                      0),
         object_record(codec, "/secrets/default/\x1b[31mred",
                       "{\"kind\":\"Secret\",\"metadata\":{\"annotations\":{"
                       "\"kubectl.kubernetes.io/last-applied-configuration\":\"c2VjcmV0\"}},"

@@ -67,8 +67,10 @@ struct salvage {
     uint64_t behind_first; /* and [behind_first, behind_next) of what lies behind it */
     uint64_t behind_next;
     uint64_t index_first; /* of the new log, also when it keeps nothing */
-    bool loses;           /* acknowledged records */
-    bool stream_new;      /* the edge needs a new up stream */
+    uint64_t
+        fill_next;   /* behind what is kept, up to here, frames that mean nothing stand; 0: none */
+    bool loses;      /* acknowledged records */
+    bool stream_new; /* the edge needs a new up stream */
 };
 
 /* -- what is there ----------------------------------------------------------------------------- */
@@ -357,6 +359,10 @@ static void salvage_plan(struct salvage *salvage)
             behind_first < salvage->before_first ? behind_first : salvage->before_first;
         salvage->index_first = salvage->before_first;
     }
+    if (!salvage->edge && position >= salvage->before_next) {
+        /* The state holds that already, and would take what is recorded in its place for it. */
+        salvage->fill_next = position + 1;
+    }
     if (salvage->edge && position + 1 > inspect->index_next) {
         /* The state is ahead of what can be kept: it holds that already, the log goes on behind it. */
         salvage->before_next = salvage->before_first;
@@ -421,6 +427,11 @@ static void salvage_tell(const struct salvage *salvage)
                "        them), and the cloud sends all wishes of this node again. Pods keep "
                "running.\n");
     } else {
+        if (salvage->fill_next > 0) {
+            printf("state   is ahead of what is kept: empty entries stand for offsets %" PRIu64
+                   " to %" PRIu64 ", which it holds\n",
+                   salvage->before_next, salvage->fill_next - 1);
+        }
         printf("then    better: do not salvage. Acknowledged records may exist nowhere else than "
                "here and on one\n"
                "        other cloudcore. While the others are up, stop this one, move its data "
@@ -558,6 +569,19 @@ static int writer_copy(struct writer *writer, const struct inspect *inspect,
                                          : STATUS_CORRUPT;
     }
     segment_reader_deinit(&part.reader);
+    return status != 0 ? status : writer_flush(writer);
+}
+
+/* What raft records when it has nothing to say, as the log lends it, so often. */
+static int writer_fill(struct writer *writer, uint64_t count, uint64_t term)
+{
+    static const uint8_t nothing[8];
+    const struct log_frame frame = {
+        .term = term, .type = LOG_TYPE_BARRIER, .payload = bytes_of(nothing, sizeof nothing)};
+    int status = 0;
+    for (uint64_t i = 0; i < count && status == 0; i++) {
+        status = writer_add(writer, &frame);
+    }
     return status != 0 ? status : writer_flush(writer);
 }
 
@@ -713,6 +737,9 @@ static int writer_run(struct writer *writer, struct salvage *salvage, const char
         if (status == 0) {
             status = writer_copy(writer, inspect, &salvage->behind, salvage->behind_first,
                                  salvage->behind_next);
+        }
+        if (status == 0 && salvage->fill_next > 0) {
+            status = writer_fill(writer, salvage->fill_next - salvage->before_next, salvage->term);
         }
         if (status == 0 && salvage->stream_new) {
             status = writer_stream(writer, salvage);

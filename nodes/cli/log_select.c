@@ -113,8 +113,9 @@ static bool time_parse(const char *text, bool local, int64_t *out_ms)
     parts.tm_year -= 1900;
     parts.tm_mon -= 1;
     const int day = parts.tm_mday;
+    const int second = parts.tm_sec;
     const time_t seconds = local ? mktime(&parts) : timegm(&parts);
-    if (parts.tm_mday != day && parts.tm_sec != 0) {
+    if (parts.tm_mday != day && second != 60) { /* a leap second is the first of the next day */
         return false;
     }
     *out_ms = ((int64_t)seconds - 60 * zone_minutes) * 1000 + milliseconds;

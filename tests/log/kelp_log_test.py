@@ -141,6 +141,7 @@ def test_bad_input(directory, top):
             (["log", "cat", "--kind", "object_putt", directory], 2),
             (["log", "cat", "--kind", "pods/object_put", directory], 2),
             (["log", "cat", "--from", "2025-13-01", directory], 2),
+            (["log", "cat", "--from", "2025-02-30", directory], 2),
             (["log", "cat", "--from", "2025-11-20T25:00", directory], 2),
             (["log", "cat", "--from", "10m", directory], 2), (["log", "cat", "--to", "--", directory], 2),
             (["log", "tail", "-n", "-1", directory], 2), (["log", "tail", "-n", "x", directory], 2),

@@ -645,6 +645,14 @@ static int count_boot(struct cloudcore *c, uint32_t *out)
     return status;
 }
 
+/* Whether the log of this state is gone. Asked before one is made, so that each start finds it so. */
+static bool state_lacks_log(const char *data, const struct state_place *place)
+{
+    char meta[1024];
+    snprintf(meta, sizeof meta, "%s/log/meta", data);
+    return access(meta, F_OK) != 0 && errno == ENOENT && state_place_exists(place);
+}
+
 static int open_state(struct cloudcore *c)
 {
     const char *data = c->settings.data;
@@ -654,6 +662,19 @@ static int open_state(struct cloudcore *c)
     const int made = disk_make_directory(disk_uv_disk(c->disk), data);
     if (made != 0) {
         return program_refuse(&program, "cannot make the data directory %s: %s", data, status_text(made));
+    }
+    const int placed = state_place_open(&c->place, data);
+    if (placed != 0) {
+        return program_refuse(&program, "%s/state.current cannot be read: %s", data,
+                              status_text(placed));
+    }
+    if (state_lacks_log(data, &c->place)) {
+        return program_refuse(
+            &program,
+            "%s is there, but the log that belongs to it is not: this replica would forget "
+            "whom it voted for\n  bring %s/log back; or, only while all others are up, move %s "
+            "away and let them rebuild this replica",
+            state_place_current(&c->place), data, data);
     }
     space_open(&c->space, data, c->settings.reserve_bytes);
     snprintf(path, sizeof path, "%s/log", data);
@@ -680,24 +701,11 @@ static int open_state(struct cloudcore *c)
                 "cut_bytes=%" PRIu64, path, recovery.index_first, recovery.index_next,
                 recovery.segments, recovery.cut_bytes);
 
-    status = state_place_open(&c->place, data);
-    if (status != 0) {
-        return program_refuse(&program, "%s/state.current cannot be read: %s", data,
-                              status_text(status));
-    }
-    const char *state = state_place_current(&c->place);
-    if (recovery.created && state_place_exists(&c->place)) {
-        return program_refuse(
-            &program,
-            "%s is there, but the log that belongs to it is not: this replica would forget "
-            "whom it voted for\n  bring %s/log back; or, only while all others are up, move %s "
-            "away and let them rebuild this replica",
-            state, data, state);
-    }
     if (recovery.created) {
         /* A copy that was begun for another log is none of ours. */
         (void)store_rocks_destroy(state_place_other(&c->place));
     }
+    const char *state = state_place_current(&c->place);
     status = store_at(state, &c->store);
     if (status != 0) {
         if (strstr(store_error(c->store), "IO error") != NULL) {

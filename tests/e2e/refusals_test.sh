@@ -64,6 +64,8 @@ check "a cloudcore does not start on it" says "kelp log salvage" try $cloudcore 
 cp "$home/segment" "$segment"
 mv "$k/cloudcore-3/data/log" "$home/log-away"
 check "a state without its log" says "forget whom it voted for" try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml"
+check "nor does a second start make one" says "forget whom it voted for" try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml"
+check "and no log is there" [ ! -e "$k/cloudcore-3/data/log" ]
 rm -rf "$k/cloudcore-3/data/log"
 mv "$home/log-away" "$k/cloudcore-3/data/log"
 quick revive cloudcore-3

@@ -441,7 +441,8 @@ void log_free(struct log *log)
     }
     extents_deinit(&log->extents);
     footer_deinit(&log->footer);
-    *log = (struct log){.status = STATUS_CLOSING};
+    const int status = log->status;
+    *log = (struct log){.status = status != 0 ? status : STATUS_CLOSING};
 }
 
 void log_forget(struct log *log)

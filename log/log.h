@@ -304,7 +304,7 @@ uint64_t log_index_first(const struct log *log);
 uint64_t log_index_next(const struct log *log);
 /* Frames below this are durable (and not truncated since); 1 while a reset is under way. */
 uint64_t log_durable_next(const struct log *log);
-/* 0, or the failure that ended this log. */
+/* 0, or the failure that ended this log; once it is closed STATUS_CLOSING, or the failure. */
 int log_status(const struct log *log);
 /* Bytes of the files of this log, spare ones included. */
 uint64_t log_disk_bytes(const struct log *log);
@@ -329,7 +329,8 @@ void log_tick(struct log *log, int64_t now_ms);
 /* Flush what waits, mark the tail, close the files. After a failure the waiting requests get that
  * status. No request is accepted from here on.
  *
- *   callback   from the loop, exactly once: the memory is the caller's again
+ *   callback   from the loop, exactly once: the memory is the caller's again. What failed until then,
+ *              the mark too, is told by log_status
  */
 void log_close(struct log *log, void (*callback)(void *context), void *context);
 

@@ -439,7 +439,10 @@ static void on_core_timer(uv_timer_t *timer)
 
 static void on_log_closed(void *context)
 {
-    (void)context;
+    struct cloudcore *c = context;
+    if (status_is_fault(log_status(&c->log))) {
+        on_fatal(c, log_status(&c->log), "the log cannot be closed");
+    }
     logger_info("cloudcore_left", "%s", "in=order");
     _exit(0); /* no destructors under the feet of the store's threads; and raft_close may free twice */
 }

@@ -435,6 +435,9 @@ static void on_core_timer(uv_timer_t *timer)
 static void on_log_closed(void *context)
 {
     struct edgecore *e = context;
+    if (status_is_fault(log_status(&e->log))) {
+        on_fatal(e, log_status(&e->log), "the log cannot be closed");
+    }
     store_close(e->store);
     logger_info("edgecore_left", "%s", "in=order");
     _exit(0); /* threads of the pool may be at work: no destructors under their feet */

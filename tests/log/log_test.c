@@ -601,6 +601,26 @@ static void test_nothing_is_acknowledged_after_a_failed_sync(void **state)
     fixture_deinit(&f);
 }
 
+/* Claim: a sync that fails while the log is being closed is told once it is closed. */
+static void test_a_close_tells_what_failed(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    assert_int_equal(fixture_open(&f), 0);
+    assert_int_equal(fixture_append(&f, 1, "good", 4), 0);
+    fixture_run(&f);
+    f.disk.fail_at = f.disk.operations + 3; /* one to come to the loop, the mark, its sync */
+    f.disk.fail_status = -EIO;
+    fixture_close(&f);
+    assert_int_equal(log_status(&f.log), -EIO);
+    assert_int_equal(fixture_open(&f), 0);
+    fixture_run(&f);
+    fixture_close(&f);
+    assert_int_equal(log_status(&f.log), STATUS_CLOSING);
+    fixture_deinit(&f);
+}
+
 /* Claim: an idle log is marked once, so that rot of its last frame is told from a tear. */
 static void test_idle_tail_is_marked(void **state)
 {
@@ -687,6 +707,7 @@ int main(void)
         cmocka_unit_test(test_full_disk_refuses_and_recovers),
         cmocka_unit_test(test_every_call_may_fail),
         cmocka_unit_test(test_nothing_is_acknowledged_after_a_failed_sync),
+        cmocka_unit_test(test_a_close_tells_what_failed),
         cmocka_unit_test(test_idle_tail_is_marked),
         cmocka_unit_test(test_inspection_of_a_live_log),
     };

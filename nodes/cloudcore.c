@@ -691,8 +691,13 @@ static int open_state(struct cloudcore *c)
     if (status == STATUS_LOCKED) {
         return program_refuse(&program, "%s is in use by another cloudcore", data);
     }
+    program_note(&program, data, "the log cannot be opened", path, status);
+    if (status != 0 && status != STATUS_CORRUPT && status != STATUS_FOREIGN) {
+        return program_refuse(&program, "the log in %s cannot be opened: %s%s%s", path, status_text(status),
+                      status_is_fault(status) ? "\n  starts are read-only until it is resolved: mend the disk, run kelp resolve --yes " : "",
+                      status_is_fault(status) ? data : "");
+    }
     if (status != 0) {
-        program_note(&program, data, "the log cannot be opened", path, status);
         return program_refuse(&program, "the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
                       "  `kelp log salvage %s` tells whether anything acknowledged is lost; if so, rebuild "
                       "this replica from the others rather than mend it", path, status_text(status),

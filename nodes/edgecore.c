@@ -601,8 +601,13 @@ static int open_state(struct edgecore *e)
         return program_refuse(&program, "%s does not belong to node %s: %s", data, e->node,
                       recovery.message == NULL ? "another owner" : recovery.message);
     }
+    program_note(&program, data, "the log cannot be opened", path, status);
+    if (status != 0 && status != STATUS_CORRUPT && status != STATUS_FOREIGN) {
+        return program_refuse(&program, "the log in %s cannot be opened: %s%s%s", path, status_text(status),
+                      status_is_fault(status) ? "\n  starts are read-only until it is resolved: mend the disk, run kelp resolve --yes " : "",
+                      status_is_fault(status) ? data : "");
+    }
     if (status != 0) {
-        program_note(&program, data, "the log cannot be opened", path, status);
         return program_refuse(&program, "the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
                       "  Pods keep running. `kelp log salvage %s` tells what can be kept, and keeps it with "
                       "--yes. To start over, move %s away: the cloud sends everything again", path,

@@ -508,6 +508,9 @@ static void on_second(uv_timer_t *timer)
     if (space_look(&c->space)) {
         set_space(c);
     }
+    if (log_status(&c->log) != 0) { /* of a mark or of a file made ahead: nobody else waits for those */
+        on_fatal(c, log_status(&c->log), "the log cannot be written");
+    }
     log_tick(&c->log, program_wall_ms());
     if (c->api != NULL) {
         api_tick(c->api);

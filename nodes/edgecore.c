@@ -493,6 +493,9 @@ static void set_space(struct edgecore *e)
 static void on_second_timer(uv_timer_t *timer)
 {
     struct edgecore *e = timer->data;
+    if (!e->left && log_status(&e->log) != 0) { /* of a mark or of a file made ahead: nobody else waits for those */
+        on_fatal(e, log_status(&e->log), "the log cannot be written");
+    }
     if (!e->left && space_look(&e->space)) {
         set_space(e);
         uv_timer_start(&e->node_timer, on_node_timer, 0, NODE_STATUS_MS);

@@ -163,9 +163,12 @@ static enum options_answer options_parse_flag(const struct options_command *comm
         printf("%s %s\n", command->name, KELP_VERSION);
         return OPTIONS_DONE;
     }
-    const struct options_flag *const flag = longer      ? options_find(command, name, size)
-                                            : size == 1 ? options_find_letter(command, name[0])
-                                                        : NULL;
+    const struct options_flag *flag =
+        longer ? options_find(command, name, size) : options_find_letter(command, name[0]);
+    const bool attached = !longer && size > 1; /* -n3, -o=json */
+    if (attached && flag != NULL && flag->type == OPTIONS_FLAG) {
+        flag = NULL;
+    }
     if (flag == NULL) {
         return options_refuse(command, "unknown flag", word,
                               longer ? options_nearest(command, name) : NULL);
@@ -177,6 +180,8 @@ static enum options_answer options_parse_flag(const struct options_command *comm
         }
     } else if (equals != NULL) {
         value = equals + 1;
+    } else if (attached) {
+        value = name + (name[1] == '=' ? 2 : 1);
     } else if (*index + 1 < argc) {
         (*index)++;
         value = argv[*index];
@@ -201,7 +206,8 @@ enum options_answer options_parse(const struct options_command *command, int arg
             flags = false;
             continue;
         }
-        if (flags && argv[i][0] == '-' && argv[i][1] != '\0') {
+        if (flags && argv[i][0] == '-' && argv[i][1] != '\0' &&
+            (argv[i][1] < '0' || argv[i][1] > '9')) { /* -1 is a number */
             const enum options_answer answer = options_parse_flag(command, argc, argv, &i);
             if (answer != OPTIONS_RUN) {
                 return answer;

@@ -209,6 +209,13 @@ static int resolve_run(const char *directory, bool yes)
         fprintf(stderr, "kelp resolve: %s cannot be looked at: %s\n", directory, strerror(found));
         return EXIT_REFUSED;
     }
+    if (faccessat(AT_FDCWD, directory, R_OK | W_OK | X_OK, AT_EACCESS) != 0 && errno == EACCES) {
+        fprintf(stderr,
+                "kelp resolve: %s may not be read and written by this user; try as the user it "
+                "belongs to\n",
+                directory);
+        return EXIT_REFUSED;
+    }
     if (fault_read(directory, &fault) != 0) {
         fprintf(stderr, "kelp resolve: no I/O error is noted in %s: there is nothing to resolve\n",
                 directory);

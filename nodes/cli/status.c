@@ -106,6 +106,12 @@ int cli_status(int argc, char **argv)
     if (size <= 0) {
         fprintf(stderr, "kelp status: nobody answers at %s: %s\n", path,
                 size == 0 ? "it is on its way out" : strerror((int)-size));
+        if (size == -EACCES) {
+            fprintf(stderr, "  try as root, or as the user it belongs to\n");
+        } else if (directory && (size == -ECONNREFUSED || size == -ENOENT)) {
+            fprintf(stderr, "  no cloudcore or edgecore runs with this data directory; 'kelp log' "
+                            "reads it all the same\n");
+        }
         return EXIT_UNREACHABLE;
     }
     text[size] = 0;

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct key_parts key_split(const char *key)
 {
@@ -34,9 +35,30 @@ bool key_complete(const char *word, char *out)
     for (const char *p = word; *p != '\0'; p++) {
         slashes += *p == '/';
     }
-    const bool core = word[0] != '/' && slashes == 2;
-    const int size = snprintf(out, LIMIT_KEY_BYTES + 2, "%s%s", core ? "/" : "", word);
+    const char *name = strchr(word, '/');
+    const bool short_ = word[0] != '/' && word[0] != '*' && slashes == 1;
+    const bool bare = short_ && (strncmp(word, "nodes/", 6) == 0 ||
+                                 strncmp(word, "namespaces/", 11) == 0); /* in no namespace */
+    const bool core = (word[0] != '/' && slashes == 2) || bare ||
+                      (short_ && strpbrk(name, "*?[") != NULL); /* pods/<any>: * matches slashes */
+    const int size =
+        snprintf(out, LIMIT_KEY_BYTES + 2, "%s%.*s%s%s", core ? "/" : "",
+                 bare ? (int)(name - word) : 0, word, bare ? "/" : "", bare ? name : word);
     return size > 0 && size <= (int)LIMIT_KEY_BYTES;
+}
+
+void key_hint(const char *key)
+{
+    static const char *const resources[] = {"/pods/",   "/configmaps/", "/secrets/",
+                                            "/events/", "/nodes//",     "/namespaces//"};
+    bool known = false;
+    for (size_t i = 0; i < sizeof resources / sizeof resources[0]; i++) {
+        known = known || strncmp(key, resources[i], strlen(resources[i])) == 0;
+    }
+    if (!known) {
+        fprintf(stderr,
+                "  a key is resource/namespace/name, such as pods/default/web, or nodes/edge-1\n");
+    }
 }
 
 /* -- items ------------------------------------------------------------------------------------ */
@@ -313,6 +335,20 @@ bool item_kind_known(const char *kind)
     char end;
     return record_kind_parse(kind) != RECORD_NONE ||
            (sscanf(kind, "frame_%3u%c", &type, &end) == 1 && type <= UINT8_MAX);
+}
+
+bool item_op_known(const char *op)
+{
+    static const char *const ops[] = {
+        "create", "update", "put",  "delete", "unuse", "report", "end", "attempt", "conclude",
+        "open",   "ack",    "ship", "begin",  "rows",  "init",   "set", "gap",
+    };
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+        if (strcmp(op, ops[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool item_kind_is(const struct item *item, const char *kind)

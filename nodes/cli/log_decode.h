@@ -49,6 +49,7 @@ int items_walk(struct codec *codec, const struct log_frame *frame, int64_t *last
 
 /* Whether the word can be a kind of an item ("object_put", "down_batch/object_put", "barrier" ...). */
 bool item_kind_known(const char *kind);
+bool item_op_known(const char *op);
 /* Whether an item is of this kind: the whole "outer/kind", or its last part. */
 bool item_kind_is(const struct item *item, const char *kind);
 /* All kinds, ops and JSON fields, for -o help. */
@@ -68,9 +69,11 @@ struct key_parts {
 };
 struct key_parts key_split(const char *key);
 /* What a user calls a key, as it is in the log: "pods/default/web" and "default/web" of pods lack the
- * slash of the core group.
+ * slash of the core group; "nodes/edge-1" lacks the namespace there is none of.
  *   out   LIMIT_KEY_BYTES + 2 bytes
  *   answers false: too long */
 bool key_complete(const char *word, char *out);
+/* Say on stderr what a key looks like, when this one names no resource of ours. */
+void key_hint(const char *key);
 
 #endif

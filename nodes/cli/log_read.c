@@ -236,6 +236,7 @@ int log_find(struct ask *ask)
             out_plain(&message, key, 0);
             fprintf(stderr, "%.*s in %s\n", (int)message.size, (const char *)message.data,
                     view.log);
+            key_hint(key);
             out_deinit(&message);
         }
     }

@@ -363,6 +363,7 @@ static int replay_show(struct replay *replay)
         out_plain(&showing.body, replay->key, 0);
         fprintf(stderr, "%s: there is no row %.*s at offset %" PRIu64 "\n", replay->ask->command,
                 (int)showing.body.size, (const char *)showing.body.data, replay->reached);
+        key_hint(replay->key);
     }
     out_deinit(&showing.body);
     return some ? OPTIONS_EXIT_OK : OPTIONS_EXIT_NOTHING;

@@ -186,6 +186,13 @@ int selection_begin(struct selection *selection, const char *command, bool local
             return OPTIONS_EXIT_USAGE;
         }
     }
+    for (size_t i = 0; i < selection->ops.count; i++) {
+        if (!item_op_known(selection->ops.items[i])) {
+            fprintf(stderr, "%s: there is no op %s; -o help lists them\n", command,
+                    selection->ops.items[i]);
+            return OPTIONS_EXIT_USAGE;
+        }
+    }
     if (selection->keys.count > 0) {
         selection->keys_full = calloc(selection->keys.count, sizeof *selection->keys_full);
         CHECK(selection->keys_full != NULL);

@@ -182,6 +182,8 @@ int log_get(struct ask *ask)
         } else if (code == OPTIONS_EXIT_NOTHING && inspect->frames == 0) {
             fprintf(stderr, "%s: the log in %s is empty\n", ask->command, view.log);
         } else if (code == OPTIONS_EXIT_NOTHING) {
+            code =
+                index >= next && view_damage(&view) != OPTIONS_EXIT_OK ? VIEW_EXIT_DAMAGED : code;
             fprintf(stderr,
                     "%s: no offset %" PRIu64 " in %s, which holds %" PRIu64 " to %" PRIu64 "\n",
                     ask->command, index, view.log, inspect->index_first, next - 1);
@@ -228,6 +230,9 @@ int log_find(struct ask *ask)
                            : keys_find(&keys, key, KEYS_OLDEST_FIRST, find_on_frame, &printer);
         }
         keys_close(&keys);
+        if (code == OPTIONS_EXIT_OK && ask->selection.offset_to >= view.inspect.index_next) {
+            code = view_damage(&view); /* an index ends there without a word */
+        }
         code = read_ending(&printer, code);
         if (code == OPTIONS_EXIT_NOTHING && printer.matched == 0) {
             fprintf(stderr, "%s: no record of ", ask->command);

@@ -192,12 +192,16 @@ int view_failure(const struct view *view, const char *path, int status)
                                                                 : OPTIONS_EXIT_NOTHING;
 }
 
-int view_damage(const struct view *view)
+int view_damage(struct view *view)
 {
     const struct inspect *inspect = &view->inspect;
     if (inspect->damage_status == 0) {
         return OPTIONS_EXIT_OK;
     }
+    if (view->damage_told) {
+        return VIEW_EXIT_DAMAGED;
+    }
+    view->damage_told = true;
     fprintf(stderr, "%s: %s at byte %" PRIu64 ": %s\n", view->command, inspect->damage_path,
             inspect->damage_offset, inspect->damage_message);
     if (inspect->damage_status == STATUS_CORRUPT) {

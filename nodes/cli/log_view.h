@@ -38,6 +38,7 @@ struct view {
     struct view_disk *disk; /* counts what is read, writes nothing */
     struct inspect inspect;
     bool opened;
+    bool damage_told;
     struct codec *codec;
     struct out *out; /* borrowed */
     struct progress progress;
@@ -57,8 +58,8 @@ void view_close(struct view *view);
 
 /* Say why a directory cannot be read. Answers the exit code. */
 int view_failure(const struct view *view, const char *path, int status);
-/* Say what is damaged, if anything. Answers the exit code, OPTIONS_EXIT_OK when nothing is. */
-int view_damage(const struct view *view);
+/* Say what is damaged, if anything, once. Answers the exit code, OPTIONS_EXIT_OK when nothing is. */
+int view_damage(struct view *view);
 /* The exit code when printing is over: 1 when the output could not be written (said), else `code`. */
 int view_ending(const struct view *view, int code);
 

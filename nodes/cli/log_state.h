@@ -1,7 +1,8 @@
 /* The state beside a log, read without disturbing its owner: what is durable in it.
  *
- * A running owner applies records first and flushes them later, so what is seen here may be a minute
- * behind what it knows. Everything up to `position` is in the state for good.
+ * A running owner applies records first and flushes them later: an edgecore within a minute, a
+ * cloudcore once LIMIT_RAFT_SNAPSHOT_BYTES of log have come, which may be days. Everything up to
+ * `position` is in the state for good; state_fold adds in memory what a running cloudcore has applied.
  */
 #ifndef KELP_NODES_CLI_LOG_STATE_H
 #define KELP_NODES_CLI_LOG_STATE_H
@@ -21,12 +22,20 @@ struct state {
     bool running;
     uint64_t applied;
     uint64_t up_last, up_acked; /* of an edge */
+    bool link_down;             /* of an edge: it says so */
+
+    struct store_sim *folded; /* what holds `store` after state_fold; else NULL */
 };
 
 /* Open what belongs to a view. Never fails: without a state, `why` says so. */
 void state_open(struct state *state, const struct view *view);
 /* Ask the owner, if it is running and its control socket is where it is by default. Takes a second at most. */
 void state_ask(struct state *state, const struct view *view);
+/* Behind state_ask, never of an edge: copy the rows, if there are any, into memory and fold the log behind
+ * them up to what the running cloudcore has applied; `store` and `position` are then of that. Where it
+ * cannot be done (nobody runs, the log begins later, too many rows, a record of a newer release), nothing
+ * changes. */
+void state_fold(struct state *state, struct view *view);
 void state_close(struct state *state);
 const char *state_machine_text(enum state_machine machine);
 

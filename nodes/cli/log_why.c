@@ -2,7 +2,8 @@
  *
  *   1. the key index finds the newest wish (OBJECT_PUT, OBJECT_REMOVE), and what was recorded of the
  *      object since: facts, attempts
- *   2. the state beside the log says what was applied, numbered, acknowledged
+ *   2. the state beside the log says what was applied, numbered, acknowledged; that of a running
+ *      cloudcore is brought up to date in memory (state_fold)
  *   3. each step is told with its proof; what a later step proves, the earlier ones need not
  *
  * A cloudcore's directory knows the beginning of the journey at first hand and its end by reports; an
@@ -57,6 +58,7 @@ struct met {
     char uid[LIMIT_NAME_BYTES + 1];
     char node[LIMIT_NAME_BYTES + 1];
     char text[256];      /* what it says, for people */
+    bool trouble;        /* a status: not all of the pod runs */
     struct bytes record; /* ours */
 };
 
@@ -66,7 +68,11 @@ struct journey {
     struct keys keys;
     char key[LIMIT_KEY_BYTES + 2];
     struct met wish;
-    struct met status; /* the newest POD_STATUS or NODE_STATUS behind the wish */
+    struct met status;        /* the newest POD_STATUS or NODE_STATUS behind the wish */
+    struct met former;        /* the newest before it that tells of the same generation */
+    uint32_t holders, behind; /* nodes that need it; those that have not acknowledged it */
+    bool unchanged;     /* `status` was the former one: the wish changes nothing of what runs */
+    int64_t generation; /* of the wish; 0: it is not known, or the wish is to end */
     struct met attempt;
     struct met ended;
     struct met ack; /* of the node, or of the cloud at an edge */
@@ -105,7 +111,7 @@ static void met_fill(struct met *met, const struct item *item, const char *uid)
     met->record = bytes_of(copy, item->bytes.size);
 }
 
-static void met_status(struct journey *journey, const struct item *item)
+static void met_status(struct journey *journey, struct met *met, const struct item *item)
 {
     static const char *const phases[] = {
         [POD_PENDING] = "Pending", [POD_RUNNING] = "Running", [POD_SUCCEEDED] = "Succeeded",
@@ -113,14 +119,14 @@ static void met_status(struct journey *journey, const struct item *item)
     };
     struct pod_status status;
     if (item->record.kind == RECORD_NODE_STATUS) {
-        met_fill(&journey->status, item, "");
-        text_copy(journey->status.text, sizeof journey->status.text, "the node says how it is");
+        met_fill(met, item, "");
+        text_copy(met->text, sizeof met->text, "the node says how it is");
         return;
     }
     if (codec_pod_status_read(journey->view->codec, item->record.body, &status) != 0) {
         return;
     }
-    met_fill(&journey->status, item, status.uid);
+    met_fill(met, item, status.uid);
     char waits[160] = "";
     for (uint32_t i = 0; i < status.container_count; i++) {
         const struct container_status *container = &status.containers[i];
@@ -131,8 +137,22 @@ static void met_status(struct journey *journey, const struct item *item)
             break;
         }
     }
-    snprintf(journey->status.text, sizeof journey->status.text, "phase %s%s%.40s%s",
-             phases[status.phase], status.reason[0] == '\0' ? "" : ", ", status.reason, waits);
+    snprintf(met->text, sizeof met->text, "phase %s%s%.40s%s", phases[status.phase],
+             status.reason[0] == '\0' ? "" : ", ", status.reason, waits);
+    met->trouble = (status.phase != POD_RUNNING && status.phase != POD_SUCCEEDED) ||
+                   (status.phase == POD_RUNNING && waits[0] != '\0');
+}
+
+/* A status from before the wish: does it tell of the generation that is wished? */
+static void met_former(struct journey *journey, const struct item *item)
+{
+    struct pod_status status;
+    if (!journey->former.is && journey->generation > 0 && item->record.kind == RECORD_POD_STATUS &&
+        codec_pod_status_read(journey->view->codec, item->record.body, &status) == 0 &&
+        strcmp(status.uid, journey->wish.uid) == 0 &&
+        status.observed_generation >= journey->generation) {
+        met_status(journey, &journey->former, item);
+    }
 }
 
 static void met_attempt(struct journey *journey, const struct item *item)
@@ -144,6 +164,11 @@ static void met_attempt(struct journey *journey, const struct item *item)
                  attempt.container[0] == '\0' ? "the sandbox" : "container ", attempt.container,
                  attempt.attempt);
     }
+}
+
+static bool is_pod(const struct journey *journey)
+{
+    return strncmp(journey->key, "/pods/", 6) == 0;
 }
 
 static bool removes(const struct journey *journey)
@@ -172,6 +197,13 @@ static int journey_on_item(void *context, const struct item *item)
         return 0;
     }
     if (journey->wish.is && item->offset != journey->wish.offset) {
+        if (!removes(journey)) {
+            met_former(journey, item);
+            return 0;
+        }
+        if (item->record.kind == RECORD_POD_ENDED && !journey->ended.is) {
+            met_fill(&journey->ended, item, "");
+        }
         former_take(journey, item);
         return 0;
     }
@@ -179,6 +211,9 @@ static int journey_on_item(void *context, const struct item *item)
     case RECORD_OBJECT_PUT:
         met_fill(&journey->wish, item, item->put == NULL ? "" : item->put->object.uid);
         journey->wish.frame_ms = journey->frame_ms;
+        journey->generation = item->put == NULL || item->put->object.deletion_time_ms != 0
+                                  ? 0
+                                  : item->put->object.generation;
         return 0;
     case RECORD_OBJECT_REMOVE:
         met_fill(&journey->wish, item, "");
@@ -187,7 +222,7 @@ static int journey_on_item(void *context, const struct item *item)
     case RECORD_POD_STATUS:
     case RECORD_NODE_STATUS:
         if (!journey->status.is || journey->status.offset == item->offset) {
-            met_status(journey, item);
+            met_status(journey, &journey->status, item);
         }
         return 0;
     case RECORD_POD_ATTEMPT:
@@ -208,7 +243,9 @@ static int journey_on_item(void *context, const struct item *item)
 static int journey_on_frame(void *context, const struct log_frame *frame)
 {
     struct journey *journey = context;
-    if (journey->done || (journey->wish.is && !removes(journey))) {
+    if (journey->done || (journey->wish.is && !removes(journey) &&
+                          (journey->generation == 0 || !is_pod(journey) || journey->status.is ||
+                           journey->ended.is || journey->former.is))) {
         return 1;
     }
     (void)items_walk(journey->view->codec, frame, &journey->last_ms, journey_on_item, journey);
@@ -264,11 +301,6 @@ static void mean(struct journey *journey, const char *meaning)
     }
 }
 
-static bool is_pod(const struct journey *journey)
-{
-    return strncmp(journey->key, "/pods/", 6) == 0;
-}
-
 /* -- in the cloud -------------------------------------------------------------------------------- */
 
 /* Whether the state holds exactly this record. */
@@ -297,14 +329,20 @@ static void cloud_committed(struct journey *journey)
         tell(journey, COMMITTED, STEP_UNKNOWN, 0, 0, "%.300s", state->why);
         return;
     }
+    if (state->position < offset && state->running) {
+        tell(journey, COMMITTED, STEP_MISSING, 0, 0,
+             "the running cloudcore has applied up to offset %" PRIu64, state->applied);
+        mean(journey, "The record waits for a majority of the cloudcores: do enough of them run? "
+                      "'kelp status' tells who leads.");
+        return;
+    }
     if (state->position < offset) {
         tell(journey, COMMITTED, STEP_UNKNOWN, 0, 0,
-             "the state on disk ends at offset %" PRIu64 "; a running cloudcore may be further",
+             "the state on disk ends at offset %" PRIu64 ", and no cloudcore answers here",
              state->position);
         mean(journey,
-             "Either the state was not flushed since (it is within a minute), or the record waits "
-             "for a majority of the cloudcores: 'kelp status' tells the leader and how many "
-             "answer.");
+             "What a stopped cloudcore had applied is not on its disk: ask in the directory of one "
+             "that runs, or start this one.");
         return;
     }
     uint64_t version;
@@ -313,6 +351,10 @@ static void cloud_committed(struct journey *journey)
              removes(journey) ? "the object is not in the state any more%.0" PRIu64
                               : "in the state as version %" PRIu64,
              version);
+        return;
+    }
+    if (journey->ended.is) {
+        tell(journey, COMMITTED, STEP_DONE, 0, 0, "it was in the state until the pod had ended");
         return;
     }
     tell(journey, COMMITTED, STEP_MISSING, 0, 0, "committed, but the state does not hold it");
@@ -327,6 +369,11 @@ static bool cloud_delivered(struct journey *journey, const struct node_row *node
 {
     struct store_reader *reader = store_live(journey->state->store);
     const struct bytes key = bytes_text(journey->key);
+    char others[80] = "";
+    if (journey->holders > 1) {
+        snprintf(others, sizeof others, "; of %u nodes that need it %u have not", journey->holders,
+                 journey->behind);
+    }
     uint64_t sequence = 0;
     const int unread =
         delivery_sequence_find(reader, node->name, key, journey->wish.uid, &sequence);
@@ -345,8 +392,8 @@ static bool cloud_delivered(struct journey *journey, const struct node_row *node
     }
     if (unread == STATUS_OK && sequence > node->down_acked) {
         tell(journey, DURABLE, STEP_MISSING, 0, 0,
-             "node %.100s has acknowledged up to %" PRIu64 " of %" PRIu64, node->name,
-             node->down_acked, node->down_tip);
+             "node %.100s has acknowledged up to %" PRIu64 " of %" PRIu64 "%s", node->name,
+             node->down_acked, node->down_tip, others);
         mean(
             journey,
             node->epoch == 0
@@ -360,8 +407,8 @@ static bool cloud_delivered(struct journey *journey, const struct node_row *node
     snprintf(nodes_key, sizeof nodes_key, "/nodes//%.260s", node->name);
     (void)keys_find(&journey->keys, nodes_key, KEYS_NEWEST_FIRST, ack_on_frame, journey);
     tell(journey, DURABLE, STEP_DONE, journey->ack.offset, journey->ack.time_ms,
-         "node %.100s has acknowledged up to %" PRIu64 " of %" PRIu64, node->name, node->down_acked,
-         node->down_tip);
+         "node %.100s has acknowledged up to %" PRIu64 " of %" PRIu64 "%s", node->name,
+         node->down_acked, node->down_tip, others);
     return true;
 }
 
@@ -373,9 +420,19 @@ static void cloud_reported(struct journey *journey)
         tell(journey, ACTED, STEP_NONE, 0, 0, "only pods are acted upon");
         tell(journey, REPORTED, STEP_NONE, 0, 0, "nothing is reported of it");
         tell(journey, APPLIED, STEP_UNKNOWN, 0, 0, "the directory of the edge tells");
+        mean(journey, "Run 'kelp log why' on the data directory of the edge for the rest.");
         return;
     }
-    const struct met *proof = removes(journey) || !status->is ? ended : status;
+    if (journey->unchanged) {
+        tell(journey, APPLIED, STEP_NONE, 0, 0, "it changes nothing of what runs");
+        tell(journey, ACTED, STEP_NONE, 0, 0, "it changes nothing of what runs");
+        tell(journey, REPORTED, STEP_DONE, status->offset, status->time_ms, "%s, before it",
+             status->text);
+        return;
+    }
+    const struct met *proof =
+        removes(journey) || !status->is || (ended->is && ended->offset >= status->offset) ? ended
+                                                                                          : status;
     if (!proof->is) {
         tell(journey, APPLIED, STEP_UNKNOWN, 0, 0, "the directory of the edge tells");
         tell(journey, ACTED, STEP_UNKNOWN, 0, 0, "the directory of the edge tells");
@@ -392,18 +449,30 @@ static void cloud_reported(struct journey *journey)
          proof == ended ? "the containers have ended" : status->text);
 }
 
-/* The first node, by name, that holds the object. Others may too. false: none does. */
-static bool first_holder(struct journey *journey, char name[LIMIT_NAME_BYTES + 1])
+/* Of the nodes that hold the object or must hear of its end, the first by name that has not
+ * acknowledged it, else the first. Counts both. false: there is none. */
+static bool holder_find(struct journey *journey, char out_name[LIMIT_NAME_BYTES + 1])
 {
     struct node_row node;
+    char name[LIMIT_NAME_BYTES + 1] = "";
     struct store_reader *reader = store_live(journey->state->store);
+    const struct bytes key = bytes_text(journey->key);
     while (node_next(reader, name, &node) == STATUS_OK) {
-        text_copy(name, LIMIT_NAME_BYTES + 1, node.name);
-        if (delivery_held_find(reader, name, bytes_text(journey->key)) == STATUS_OK) {
-            return true;
+        uint64_t sequence = 0;
+        text_copy(name, sizeof name, node.name);
+        const bool numbered =
+            delivery_sequence_find(reader, name, key, journey->wish.uid, &sequence) == STATUS_OK;
+        const bool behind = numbered && sequence > node.down_acked;
+        if (behind || delivery_held_find(reader, name, key) == STATUS_OK) {
+            if (journey->holders == 0 || (behind && journey->behind == 0)) {
+                text_copy(out_name, LIMIT_NAME_BYTES + 1, name);
+            }
+            journey->holders++;
+            journey->behind += behind;
         }
+        store_reader_reset(reader);
     }
-    return false;
+    return journey->holders > 0;
 }
 
 static void cloud_journey(struct journey *journey)
@@ -415,11 +484,19 @@ static void cloud_journey(struct journey *journey)
     if (journey->steps[COMMITTED].answer != STEP_DONE) {
         return;
     }
+    if (journey->ended.is && !removes(journey)) { /* its rows are gone */
+        tell(journey, NUMBERED, STEP_DONE, 0, 0, "what was reported since proves it");
+        tell(journey, DURABLE, STEP_DONE, 0, 0, "what was reported since proves it");
+        cloud_reported(journey);
+        return;
+    }
     if (journey->state->position <
         wish->offset) { /* the rest is not on disk yet, but for reports */
         tell(journey, NUMBERED, STEP_UNKNOWN, 0, 0, "the state on disk is older");
-        mean(journey, "The state is flushed within a minute: ask again then.");
-        if (journey->status.is || journey->ended.is) {
+        mean(journey,
+             "This log is not enough to tell what the cloudcore knows beyond its disk: run "
+             "'kelp log why' on the data directory of the edge.");
+        if ((journey->status.is && !journey->unchanged) || journey->ended.is) {
             tell(journey, NUMBERED, STEP_DONE, 0, 0, "what was reported since proves it");
             tell(journey, DURABLE, STEP_DONE, 0, 0, "what was reported since proves it");
             cloud_reported(journey);
@@ -430,9 +507,10 @@ static void cloud_journey(struct journey *journey)
     struct store_reader *reader = store_live(journey->state->store);
     char name[LIMIT_NAME_BYTES + 1];
     text_copy(name, sizeof name, is_pod(journey) ? wish->node : "");
-    if (!is_pod(journey) && !first_holder(journey, name)) {
+    if (!is_pod(journey) && !holder_find(journey, name)) {
         for (enum step_name i = NUMBERED; i < STEPS; i++) {
-            tell(journey, i, STEP_NONE, 0, 0, "no node needs it");
+            tell(journey, i, STEP_NONE, 0, 0,
+                 removes(journey) ? "no node has it any more" : "no node needs it");
         }
         return;
     }
@@ -485,12 +563,16 @@ static void edge_acted(struct journey *journey)
         return;
     }
     if (removes(journey)) {
-        tell(journey, ACTED, STEP_UNKNOWN, journey->ended.offset, journey->ended.time_ms,
-             "the runtime tells whether the containers are gone");
+        tell(journey, ACTED, journey->ended.is ? STEP_DONE : STEP_UNKNOWN, journey->ended.offset,
+             journey->ended.time_ms,
+             journey->ended.is ? "the containers have ended"
+                               : "the runtime tells whether the containers are gone");
         tell(journey, REPORTED, STEP_NONE, 0, 0, "the cloud took the object away itself");
         return;
     }
-    if (journey->ended.is) {
+    if (journey->unchanged) {
+        tell(journey, ACTED, STEP_NONE, 0, 0, "it changes nothing of what runs");
+    } else if (journey->ended.is) {
         tell(journey, ACTED, STEP_DONE, journey->ended.offset, journey->ended.time_ms,
              "the containers have ended");
     } else if (attempt->is) {
@@ -577,7 +659,8 @@ static void edge_journey(struct journey *journey)
         edge_machine_open(state->store, NULL, &machine) != STATUS_OK) {
         machine = NULL;
     }
-    const bool later = journey->attempt.is || journey->status.is || journey->ended.is;
+    const bool later = journey->attempt.is || (journey->status.is && !journey->unchanged) ||
+                       (journey->ended.is && journey->ended.offset >= wish->offset);
     const enum step_answer applied =
         machine == NULL ? STEP_UNKNOWN : edge_applied_answer(journey, machine);
     if (applied == STEP_MISSING) {
@@ -634,6 +717,24 @@ static enum step_name first_open(const struct journey *journey)
     return i;
 }
 
+/* What to make of it; "" when nothing is missing. */
+static const char *conclusion(const struct journey *journey)
+{
+    if (journey->view->inspect.damage_status != 0) {
+        return "The log is damaged: what lies behind the damage was not read, and may be newer.";
+    }
+    if (first_open(journey) != STEPS) {
+        return journey->meaning == NULL ? "" : journey->meaning;
+    }
+    if (journey->status.is && journey->status.trouble && !journey->ended.is && !removes(journey)) {
+        return "Every step was taken, but not all of the pod runs: what was reported says why.";
+    }
+    return journey->edge && journey->state->link_down
+               ? "Nothing is missing here; but the link is down, and the cloud may wish something "
+                 "newer."
+               : "";
+}
+
 static void why_json(struct out *out, const struct journey *journey)
 {
     const enum step_name open = first_open(journey);
@@ -663,7 +764,7 @@ static void why_json(struct out *out, const struct journey *journey)
     out_text(out, "],\"open\":");
     out_json_text(out, open == STEPS ? "" : step_names[open]);
     out_text(out, ",\"meaning\":");
-    out_json_text(out, open == STEPS || journey->meaning == NULL ? "" : journey->meaning);
+    out_json_text(out, conclusion(journey));
     out_text(out, "}\n");
 }
 
@@ -699,13 +800,12 @@ static void why_text(struct out *out, const struct journey *journey)
         out_plain(out, step->what, 0);
         out_character(out, '\n');
     }
-    if (open == STEPS) {
-        out_text(out, "\nNothing is missing.\n");
-    } else {
-        out_print(out, "\nThe first that is not proved: %s.", step_names[open]);
-        out_print(out, "%s%s\n", journey->meaning == NULL ? "" : " ",
-                  journey->meaning == NULL ? "" : journey->meaning);
+    out_character(out, '\n');
+    if (open != STEPS) {
+        out_print(out, "The first that is not proved: %s. ", step_names[open]);
     }
+    const char *text = conclusion(journey);
+    out_print(out, "%s\n", open == STEPS && text[0] == '\0' ? "Nothing is missing." : text);
 }
 
 /* Whose log it is: by its state, else by its frames. */
@@ -722,8 +822,8 @@ static bool view_is_edge(struct view *view, const struct state *state)
 
 static void journey_free(struct journey *journey)
 {
-    struct met *mets[] = {&journey->wish, &journey->status, &journey->attempt, &journey->ended,
-                          &journey->ack};
+    struct met *mets[] = {&journey->wish,  &journey->status, &journey->attempt,
+                          &journey->ended, &journey->ack,    &journey->former};
     for (size_t i = 0; i < sizeof mets / sizeof mets[0]; i++) {
         free((void *)(uintptr_t)mets[i]->record.data);
     }
@@ -741,18 +841,25 @@ static int journey_run(struct ask *ask, struct journey *journey)
         return code;
     }
     if (!journey->wish.is) {
+        code = view_damage(journey->view);
         struct out message;
         out_init(&message, -1);
         out_plain(&message, journey->key, 0);
+        const bool since = journey->status.is || journey->attempt.is;
         fprintf(stderr, "%s: no wish for %.*s in %s, which begins at offset %" PRIu64 "%s\n",
                 ask->command, (int)message.size, (const char *)message.data, journey->view->log,
                 journey->view->inspect.index_first,
-                journey->status.is || journey->attempt.is
+                since && journey->view->inspect.index_first > 1
                     ? ": it is older than what is kept; 'kelp log find' shows what was reported of "
                       "it since"
+                : since ? ": nobody wished it here; 'kelp log find' shows what was reported of it"
+                : journey->view->inspect.damage_status != 0 ? ", up to the damage"
+                : view_is_edge(journey->view, journey->state)
+                    ? ": this node was not told of it; ask the directory of a cloudcore"
                     : "");
+        key_hint(journey->key);
         out_deinit(&message);
-        return OPTIONS_EXIT_NOTHING;
+        return code == OPTIONS_EXIT_OK ? OPTIONS_EXIT_NOTHING : code;
     }
     if (journey->wish.uid[0] !=
         '\0') { /* what an earlier object under this key did is not of this journey */
@@ -761,6 +868,11 @@ static int journey_run(struct ask *ask, struct journey *journey)
             others[i]->is = others[i]->is && (others[i]->uid[0] == '\0' ||
                                               strcmp(others[i]->uid, journey->wish.uid) == 0);
         }
+    }
+    if (!journey->status.is && !journey->attempt.is && !journey->ended.is && journey->former.is) {
+        journey->status = journey->former;
+        journey->former = (struct met){.is = false};
+        journey->unchanged = true;
     }
     journey->edge = view_is_edge(journey->view, journey->state);
     if (journey->edge) {
@@ -773,7 +885,7 @@ static int journey_run(struct ask *ask, struct journey *journey)
     } else {
         why_text(ask->out, journey);
     }
-    return OPTIONS_EXIT_OK;
+    return view_damage(journey->view); /* what lies behind it is not told */
 }
 
 int log_why(struct ask *ask)
@@ -789,6 +901,9 @@ int log_why(struct ask *ask)
     if (code == OPTIONS_EXIT_OK) {
         state_open(&state, &view);
         state_ask(&state, &view);
+        if (!view_is_edge(&view, &state)) {
+            state_fold(&state, &view);
+        }
         code = view_ending(&view, journey_run(ask, &journey));
         journey_free(&journey);
         state_close(&state);

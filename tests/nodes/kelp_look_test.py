@@ -135,9 +135,10 @@ def test_a_running_owner_is_asked(top):
         if side == "cloud":
             expect(known["committed"] == "done" and known["reported"] == "done", f"cloud: {known}")
             known = ask("pods/default/late", b'{"applied":99}')
-            expect(known["committed"] == "done" and known["numbered"] == "unknown", f"cloud: {known}")
+            expect(known["committed"] == "done" and known["numbered"] == "done" and
+                   known["durable"] == "missing", f"cloud: folded up to what it has applied: {known}")
             known = ask("pods/default/late", b'{"applied":3}')
-            expect(known["committed"] == "unknown", f"cloud: {known}")
+            expect(known["committed"] == "missing", f"cloud: {known}")
         else:
             expect(known["reported"] == "done", f"edge: {known}")
             known = ask("pods/default/web", b'{"applied":99,"upLast":2,"upAcked":1}')
@@ -192,6 +193,33 @@ def test_difference(top):
     expect(sequences == [1, 2, 3, 4], f"each with its place in the stream: {out}")
 
 
+def test_more(top):
+    """What needs no doing is not missing; what a cut-off node must still hear is; a deleted pod is gone."""
+    more = os.path.join(top, "more")
+    subprocess.run([world, more, "--more"], check=True, timeout=60)
+    for side in ("cloud", "edge"):
+        code, out, err = run("why", "pods/default/web", os.path.join(more, side), "-o", "json")
+        told = json.loads(out)
+        steps = {step["step"]: step["answer"] for step in told["steps"]}
+        expect(steps["acted"] == "none" and steps["reported"] == ("done" if side == "cloud" else "missing"),
+               f"a label is no reason to act: {out}")
+    cloud = os.path.join(more, "cloud")
+    expect(open_step("configmaps/default/settings", cloud) == "durable", "the node has not heard of the end")
+    expect(open_step("pods/default/gone", cloud) != "durable", "the node has heard of this end")
+    segment = more + "/edge/log/0000000000000001.seg"
+    with open(segment, "r+b") as file:  # the last frame but three
+        data = file.read()
+        frames = [4096]
+        while int.from_bytes(data[frames[-1] + 4:frames[-1] + 8], "little") != 0:
+            frames.append(frames[-1] + ((32 + int.from_bytes(data[frames[-1] + 4:frames[-1] + 8], "little") + 7) & ~7))
+        file.seek(frames[-4] + 40)
+        file.write(b"damage")
+    for command in (("why", "pods/default/web"), ("find", "pods/default/web"), ("why", "pods/default/late")):
+        code, out, err = run(*command, os.path.join(more, "edge"))
+        expect(code == 4 and err.count("at byte") == 1 and "Nothing is missing" not in out,
+               f"{command} of a damaged log: {code} {out} {err}")
+
+
 def test_bad_input(top):
     edge = os.path.join(top, "edge")
     for arguments, wanted in (
@@ -201,6 +229,7 @@ def test_bad_input(top):
             (("replay", edge, "--show", "a/b/c", "--until", "soon"), 2),
             (("replay", edge, "--show", "pods/default/web", "--until", "9" * 40), 0),
             (("replay", edge, "--show", "pods/default/web", "--until", "-100"), 1),
+            (("cat", edge, "--op", "nonsense"), 2), (("find", "pods/*", edge), 0), (("why", "pods/web", edge), 1),
             (("diff", edge), 2), (("diff", edge, edge), 2), (("diff", top + "/nothing", edge), 1),
             (("salvage",), 2), (("salvage", top + "/nothing"), 1), (("salvage", "--nes", edge), 2)):
         code, out, err = run(*arguments)
@@ -249,6 +278,7 @@ def main():
         test_a_running_owner_is_asked(top)
         test_front_is_gone(top)
         test_difference(top)
+        test_more(top)
         test_bad_input(top)
         test_help_is_complete()
 

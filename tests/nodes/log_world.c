@@ -3,13 +3,15 @@
  *
  *     log_world DIR [N]      DIR/cloud and DIR/edge, each with log and state; with N reports more, which
  *                            fill segments, and DIR/edge/state.half as it was after half of them
+ *     log_world DIR --more   the same, and what the second part of the story adds
  *     log_world --start DIR  open an edge's directory as edgecore does, fold what the state lacks, and
  *                            print where it stands; exit 1 when edgecore would refuse to start
  *
  * The story: a node, a config map, a secret and a pod `web` that names them; all of it reaches the edge,
  * the pod is started, and its report reaches the cloud. Then the link is down: `gone`, which was shipped
  * too, is removed, `late` is bound to the node, `loose` has no node, and the edge records that `web`
- * failed without being able to tell.
+ * failed without being able to tell. The second part: the link is there for a moment and `web` gets a
+ * label, which changes nothing of what runs; then it is down again and the config map is deleted.
  */
 #include "log/disk_uv.h"
 #include "log/log.h"
@@ -107,8 +109,7 @@ static struct tag tag_of(const char *text)
 }
 
 static void put(const char *resource, const char *kind, const char *namespace, const char *name,
-                const char *node, const struct reference *references, uint32_t reference_count,
-                const char *json)
+                const char *node, const struct reference *names, uint32_t count, const char *json)
 {
     const char *key = codec_print(codec, "/%s/%s/%s", resource, namespace, name);
     const struct object_put body = {
@@ -120,8 +121,8 @@ static void put(const char *resource, const char *kind, const char *namespace, c
                    .name = name,
                    .uid = codec_print(codec, "uid-%s", name),
                    .node_name = node,
-                   .references = references,
-                   .reference_count = reference_count,
+                   .references = names,
+                   .reference_count = count,
                    .tag = tag_of(key),
                    .json = bytes_text(json)},
     };
@@ -223,11 +224,12 @@ static void take_snapshot(uint64_t index)
     CHECK(log_file_put(&cloud_log, "snapshot", &piece, 1) == 0);
 }
 
+static const struct reference references[] = {{.resource = "configmaps", .name = "settings"},
+                                              {.resource = "secrets", .name = "password"}};
+
 static void story(void)
 {
     struct bytes bytes;
-    static const struct reference references[] = {{.resource = "configmaps", .name = "settings"},
-                                                  {.resource = "secrets", .name = "password"}};
     (void)append(&cloud_log, 1, LOG_TYPE_CHANGE, (struct bytes){0});
     (void)append(&cloud_log, 1, LOG_TYPE_BARRIER, (struct bytes){0});
     const struct cluster_init cluster = {.cluster = "cluster-1"};
@@ -267,6 +269,32 @@ static void story(void)
     put("pods", "Pod", "default", "late", "edge-1", NULL, 0, "{\"kind\":\"Pod\"}");
     put("pods", "Pod", "default", "loose", "", NULL, 0, "{\"kind\":\"Pod\"}");
     report(POD_FAILED, CONTAINER_TERMINATED, "Error");
+}
+
+static void more(void)
+{
+    const struct object_put labelled = {
+        .mode = PUT_ANY,
+        .object = {.version = "v1",
+                   .kind = "Pod",
+                   .resource = "pods",
+                   .namespace_ = "default",
+                   .name = "web",
+                   .uid = "uid-web",
+                   .node_name = "edge-1",
+                   .references = references,
+                   .reference_count = 2,
+                   .generation = 1, /* as reported by report() */
+                   .tag = tag_of("labelled"),
+                   .json = bytes_text("{\"kind\":\"Pod\",\"metadata\":{\"name\":\"web\"}}")},
+    };
+    const struct object_remove remove = {.reason = REMOVE_DELETED};
+    struct bytes bytes;
+    CHECK(codec_object_put_build(codec, &labelled, &bytes) == 0);
+    (void)cloud(RECORD_OBJECT_PUT, "/pods/default/web", "cloudcore-1", bytes);
+    ship_down();
+    CHECK(codec_object_remove_build(codec, &remove, &bytes) == 0);
+    (void)cloud(RECORD_OBJECT_REMOVE, "/configmaps/default/settings", "cloudcore-1", bytes);
 }
 
 static void on_closed(void *context)
@@ -367,6 +395,9 @@ int main(int argc, char **argv)
     CHECK(machine_open(&machine, cloud_store) == 0);
     CHECK(edge_machine_open(edge_store, NULL, &edge) == 0);
     story();
+    if (argc == 3 && strcmp(argv[2], "--more") == 0) {
+        more();
+    }
     for (unsigned i = 0; i < reports; i++) {
         report(i % 2 == 0 ? POD_RUNNING : POD_FAILED, CONTAINER_RUNNING, "");
         if (i == reports / 2) {

@@ -327,6 +327,7 @@ static void cloud_committed(struct journey *journey)
     }
     if (state->machine != STATE_CLOUD) {
         tell(journey, COMMITTED, STEP_UNKNOWN, 0, 0, "%.300s", state->why);
+        mean(journey, "Ask in the directory of another cloudcore.");
         return;
     }
     if (state->position < offset && state->running) {
@@ -802,10 +803,11 @@ static void why_text(struct out *out, const struct journey *journey)
     }
     out_character(out, '\n');
     if (open != STEPS) {
-        out_print(out, "The first that is not proved: %s. ", step_names[open]);
+        out_print(out, "The first that is not proved: %s.", step_names[open]);
     }
     const char *text = conclusion(journey);
-    out_print(out, "%s\n", open == STEPS && text[0] == '\0' ? "Nothing is missing." : text);
+    out_print(out, "%s%s\n", open != STEPS && text[0] != '\0' ? " " : "",
+              open == STEPS && text[0] == '\0' ? "Nothing is missing." : text);
 }
 
 /* Whose log it is: by its state, else by its frames. */

@@ -165,8 +165,8 @@ void call_error_status(const struct api_call *call, int status, struct api_error
 {
     switch (status) {
     case STATUS_NOT_LEADER:
+        /* No Retry-After: it was retried until propose.deadline, and kubectl would go on in silence. */
         api_error_set(error, 503, "there is no leader among the cloudcores at the moment");
-        error->retry_after_s = 1;
         break;
     case STATUS_BEHIND:
         api_error_set(

@@ -533,7 +533,8 @@ static void test_node_join(void **state)
     codec_destroy(codec);
 }
 
-/* Claim: without a leader writes and fresh reads are 503 with Retry-After, stale reads work. */
+/* Claim: without a leader writes and fresh reads are 503 that kubectl shows (it is silent over a
+ * Retry-After), stale reads work. */
 static void test_no_leader(void **state)
 {
     struct rig *rig = *state;
@@ -541,7 +542,7 @@ static void test_no_leader(void **state)
     struct answer answer;
     rig_ask(rig, &answer, "POST", CMS, "{\"metadata\":{\"name\":\"a\"}}");
     assert_int_equal(answer.status, 503);
-    assert_non_null(strstr(answer.headers.data, "Retry-After: 1"));
+    assert_true(answer.headers.data == NULL || strstr(answer.headers.data, "Retry-After") == NULL);
     answer_release(&answer);
     expect_text(rig, 503, "GET", CMS, "", "reason", "ServiceUnavailable");
     expect(rig, 503, "DELETE", CMS "/a", "");

@@ -11,6 +11,8 @@
 #include "schemas/check.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Groups of flags. */
@@ -237,6 +239,25 @@ static int raw_check(const struct log_command *command, struct ask *ask, const s
     return OPTIONS_EXIT_OK;
 }
 
+static bool is_directory(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
+}
+
+/* KEY DIR and DIR OFFSET: who mixes up the order is understood. */
+static void words_order(const struct log_command *command, struct options_list *words)
+{
+    const bool key_first = strncmp(command->words, "KEY ", 4) == 0;
+    const bool offset_last = strcmp(command->words, "DIR OFFSET") == 0;
+    const char *first = words->items[0];
+    if ((key_first && is_directory(first) && !is_directory(words->items[1])) ||
+        (offset_last && !is_directory(first) && is_directory(words->items[1]))) {
+        words->items[0] = words->items[1];
+        words->items[1] = first;
+    }
+}
+
 static int run(const struct log_command *command, int argc, char **argv)
 {
     struct out out;
@@ -277,6 +298,7 @@ static int run(const struct log_command *command, int argc, char **argv)
     case OPTIONS_RUN:
         break;
     }
+    words_order(command, &ask.words);
     int code = raw_check(command, &ask, &raw);
     const char *no_colour = getenv("NO_COLOR");
     out.local = raw.local;
@@ -303,7 +325,8 @@ static int run(const struct log_command *command, int argc, char **argv)
 
 int cli_log(int argc, char **argv)
 {
-    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+                      strcmp(argv[1], "help") == 0)) {
         help_print(stdout);
         return OPTIONS_EXIT_OK;
     }

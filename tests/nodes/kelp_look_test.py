@@ -229,7 +229,9 @@ def test_bad_input(top):
             (("replay", edge, "--show", "a/b/c", "--until", "soon"), 2),
             (("replay", edge, "--show", "pods/default/web", "--until", "9" * 40), 0),
             (("replay", edge, "--show", "pods/default/web", "--until", "-100"), 1),
-            (("cat", edge, "--op", "nonsense"), 2), (("find", "pods/*", edge), 0), (("why", "pods/web", edge), 1),
+            (("cat", edge, "--op", "nonsense"), 2),
+            (("why", edge, "pods/default/web"), 0), (("get", "1", edge), 0),
+            (("find", "pods/*", edge), 0), (("why", "pods/web", edge), 1),
             (("diff", edge), 2), (("diff", edge, edge), 2), (("diff", top + "/nothing", edge), 1),
             (("salvage",), 2), (("salvage", top + "/nothing"), 1), (("salvage", "--nes", edge), 2)):
         code, out, err = run(*arguments)

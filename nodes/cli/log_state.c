@@ -79,7 +79,7 @@ void state_ask(struct state *state, const struct view *view)
     snprintf(path, sizeof path, "%s/../control", view->state[0] == '\0' ? view->log : view->state);
     const ssize_t size = cli_status_ask(path, text, sizeof text, 1);
     json_t *object = size <= 0 ? NULL : json_loadb(text, (size_t)size, 0, NULL);
-    if (json_is_object(object)) {
+    if (json_is_integer(json_object_get(object, "applied"))) { /* a read-only one applies nothing */
         state->running = true;
         state->applied = answer_number(object, "applied");
         state->up_last = answer_number(object, "upLast");

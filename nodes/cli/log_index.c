@@ -402,6 +402,14 @@ static int keys_make(struct keys *keys, const struct inspect_segment *segment,
     return status;
 }
 
+/* Whether a segment is for ever as it is: sealed, and frames behind it say that its end is durable. Before
+ * that a crash may give it another end. */
+static bool segment_rests(const struct inspect *inspect, uint32_t i)
+{
+    return inspect->segments[i].sealed && i + 1 < inspect->segment_count &&
+           inspect->segments[i + 1].used_bytes > SEGMENT_HEADER_BYTES;
+}
+
 int keys_open(struct keys *keys, struct view *view)
 {
     const struct inspect *inspect = &view->inspect;
@@ -413,7 +421,7 @@ int keys_open(struct keys *keys, struct view *view)
     for (uint32_t i = 0; i < keys->count; i++) {
         const struct inspect_segment *segment = &inspect->segments[i];
         keys->segments[i].sequence = segment->sequence;
-        if (segment->sealed && !keys_map(view, segment, &keys->segments[i])) {
+        if (segment_rests(inspect, i) && !keys_map(view, segment, &keys->segments[i])) {
             missing_bytes += segment->used_bytes;
         }
     }
@@ -425,7 +433,7 @@ int keys_open(struct keys *keys, struct view *view)
     int status = 0;
     progress_begin(&view->progress, view->command, "making the key index", missing_bytes);
     for (uint32_t i = 0; i < keys->count && status >= 0; i++) {
-        if (inspect->segments[i].sealed && keys->segments[i].data == NULL) {
+        if (segment_rests(inspect, i) && keys->segments[i].data == NULL) {
             status = keys_make(keys, &inspect->segments[i], &keys->segments[i], &memory);
         }
     }

@@ -244,6 +244,10 @@ static void space_footer(struct log *log, struct log_segment_file *segment)
     if (segment->file == NULL) {
         log_segment_path(log->directory, segment->sequence, log->path_a);
         const int status = disk_open(log->disk, log->path_a, DISK_OPEN_WRITE, &segment->file);
+        if (status == -EMFILE || status == -ENFILE || status == -ENOMEM) {
+            space_footer_end(log, segment); /* a hint is not worth more than what is short */
+            return;
+        }
         if (status != 0) {
             log_fail(log, status);
             return;

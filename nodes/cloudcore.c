@@ -787,6 +787,9 @@ static int open_core(struct cloudcore *c)
                       "this replica from the others rather than mend it", c->settings.data, path,
                       offset, reason, c->settings.data);
     }
+    if (status == -EIO) {
+        program_note(&program, c->settings.data, "the state cannot be replayed from the log", c->settings.data, status);
+    }
     if (status != 0) {
         return program_refuse(&program, "cannot start on %s: %s: %s", c->settings.data, status_text(status), reason);
     }

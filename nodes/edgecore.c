@@ -713,6 +713,9 @@ static int open_core(struct edgecore *e)
                       "--yes. To start over, move %s away: the cloud sends everything again",
                       e->settings.data, path, offset, reason, e->settings.data, e->settings.data);
     }
+    if (status == -EIO) {
+        program_note(&program, e->settings.data, "the state cannot be replayed from the log", e->settings.data, status);
+    }
     if (status != 0) {
         return program_refuse(&program, "cannot start on %s: %s: %s", e->settings.data, status_text(status), reason);
     }

@@ -137,6 +137,8 @@ static void item_read_batch(struct codec *codec, struct item *item)
     if (codec_batch_read(codec, item->record.body, batch) == 0) {
         item->batch = batch;
         item->node = batch->node;
+    } else {
+        item->secret = true; /* who knows what is in it */
     }
 }
 
@@ -148,6 +150,8 @@ static void item_read_snapshot(struct codec *codec, struct item *item)
     if (codec_snapshot_read(codec, item->record.body, snapshot) == 0) {
         item->snapshot = snapshot;
         item->op = steps[snapshot->step];
+    } else {
+        item->secret = true; /* who knows what is in it */
     }
 }
 

@@ -188,8 +188,9 @@ int view_failure(const struct view *view, const char *path, int status)
         return OPTIONS_EXIT_NOTHING;
     }
     fprintf(stderr, "%s: cannot read %s: %s\n", view->command, path, status_text(status));
-    return status == STATUS_CORRUPT || status == STATUS_FOREIGN ? VIEW_EXIT_DAMAGED
-                                                                : OPTIONS_EXIT_NOTHING;
+    return status == STATUS_CORRUPT || status == STATUS_FOREIGN || status == -EIO
+               ? VIEW_EXIT_DAMAGED
+               : OPTIONS_EXIT_NOTHING;
 }
 
 int view_damage(struct view *view)

@@ -228,6 +228,10 @@ static int io_append(struct raft_io *raft_io, struct raft_io_append *request,
     write->entries = raft_memory(count * sizeof *write->entries);
     write->pieces = raft_memory(count * sizeof *write->pieces);
     for (unsigned i = 0; i < count; i++) {
+        if (entries[i].type == RAFT_BARRIER) {
+            /* libraft leaves in it what was in its memory, and sends it only after this */
+            memset(entries[i].buf.base, 0, entries[i].buf.len);
+        }
         write->pieces[i] = bytes_of(entries[i].buf.base, entries[i].buf.len);
         write->entries[i] = (struct log_entry){
             .term = entries[i].term,

@@ -910,6 +910,7 @@ static void check_history(struct node *node)
         uint32_t check = 2166136261u;
         for (size_t i = 0; i < frame.payload.size; i++) {
             check = (check ^ frame.payload.data[i]) * 16777619u;
+            CHECK(frame.type != LOG_TYPE_BARRIER || frame.payload.data[i] == 0);
         }
         truths = grown(truths, &truth_count, frame.index, sizeof *truths);
         struct truth *truth = &truths[frame.index];

@@ -16,6 +16,13 @@ static struct replica_fsm *fsm_of(struct raft_fsm *fsm)
     return fsm->data;
 }
 
+static void durable_raise(struct replica_fsm *fsm, uint64_t index)
+{
+    if (index > fsm->durable_index) {
+        fsm->durable_index = index;
+    }
+}
+
 /* -- apply and the time of snapshots ----------------------------------------------------------- */
 
 /* Set libraft's threshold, which it looks at after each turn of applying. */
@@ -98,6 +105,7 @@ static int fsm_snapshot_async(struct raft_fsm *raft_fsm, struct raft_buffer *out
         return raft_result_of(status);
     }
     CHECK(manifest.applied_index >= fsm->taking_index);
+    fsm->making_index = manifest.applied_index;
     manifest.epoch = fsm->epoch;
     const size_t size = manifest_bytes(&manifest);
     if (size == 0) {
@@ -125,7 +133,9 @@ static int fsm_finalize(struct raft_fsm *raft_fsm, struct raft_buffer *buffers[]
     *count = 0;
     /* libraft does not say how it ended, but it has moved its log before it calls here */
     const bool stored = raft->log.snapshot.last_index >= raft->snapshot.pending.index;
-    if (!stored) {
+    if (stored) {
+        durable_raise(fsm, fsm->making_index);
+    } else {
         fsm->cycle_bytes += fsm->taking_bytes;
         fsm->retry_ms = fsm->now_ms + RAFT_FSM_RETRY_MS;
     }
@@ -139,7 +149,7 @@ static int fsm_finalize(struct raft_fsm *raft_fsm, struct raft_buffer *buffers[]
 bool raft_fsm_needs(void *context, const struct manifest *manifest)
 {
     const struct replica_fsm *fsm = context;
-    return manifest->epoch != fsm->epoch || fsm->applied_index < manifest->applied_index;
+    return manifest->epoch != fsm->epoch || fsm->durable_index < manifest->applied_index;
 }
 
 int raft_fsm_fetch(void *context, uint64_t from, const struct manifest *manifest)
@@ -164,7 +174,7 @@ static int fsm_restore(struct raft_fsm *raft_fsm, struct raft_buffer *buffer)
     if (status != 0) {
         return raft_result_of(status);
     }
-    if (raft_fsm_needs(fsm, &manifest)) {
+    if (manifest.epoch != fsm->epoch || fsm->applied_index < manifest.applied_index) {
         uint64_t applied_index = 0;
         status = STATUS_UNSUPPORTED;
         if (fsm->hooks.checkpoint_restore != NULL) {
@@ -179,6 +189,7 @@ static int fsm_restore(struct raft_fsm *raft_fsm, struct raft_buffer *buffer)
         fsm->epoch = manifest.epoch;
         fsm->applied_index = applied_index;
     }
+    durable_raise(fsm, manifest.applied_index); /* before it was let in, or as the state begins */
     fsm->cycle_bytes = 0;
     manifest_free(&manifest);
     raft_free(buffer->base);
@@ -203,6 +214,7 @@ void raft_fsm_init(struct replica_fsm *fsm, struct raft *raft, const struct repl
                        hooks->checkpoint_end != NULL,
         .epoch = config->epoch,
         .applied_index = config->applied_index,
+        .durable_index = config->applied_index,
         .fatal = fatal,
         .fatal_context = context,
         .snapshot_bytes =

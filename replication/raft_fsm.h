@@ -30,6 +30,8 @@ struct replica_fsm {
     bool checkpoints; /* the hooks for them are there */
     uint64_t epoch;
     uint64_t applied_index; /* of the newest command that the state holds */
+    uint64_t durable_index; /* the same after a crash, as far as we know */
+    uint64_t making_index;  /* of the checkpoint that is being made: the pool's until its end */
     bool applying;          /* inside hooks.apply */
     bool ended;
     void (*fatal)(void *context, const char *what, int status);
@@ -50,9 +52,10 @@ void raft_fsm_init(struct replica_fsm *fsm, struct raft *raft, const struct repl
 
 /* For raft_io_state: see replica_hooks.behind. */
 bool raft_fsm_behind(void *context);
-/* For raft_io_state: must files be fetched before this snapshot can be restored? */
+/* For raft_io_state: must something be done before this snapshot may take the place of our log? A state
+ * that has it only until the next crash will not do: what would be replayed is gone by then. */
 bool raft_fsm_needs(void *context, const struct manifest *manifest);
-/* Start fetching them; not 0: the replica was ended with a message. */
+/* Begin with it; not 0: the replica was ended with a message. */
 int raft_fsm_fetch(void *context, uint64_t from, const struct manifest *manifest);
 
 #endif

@@ -115,7 +115,9 @@ struct replica_hooks {
      * be here first. Fetch it beside raft, durably, then call replica_fetched. What the same leader
      * offers meanwhile is dropped; what a newer one offers replaces it, and this is called again,
      * for perhaps a newer manifest: the last call counts. The same manifest may be asked for again
-     * (after replica_fetched failed, after raft did not take it, or after a restart).
+     * (after replica_fetched failed, after raft did not take it, or after a restart). Called also
+     * when this state is as new but a crash could take it back: the log that would replay it goes,
+     * so it has to be durable first.
      *
      *   manifest   borrowed during the call
      *   answers    0: under way. NULL or anything else: the replica ends with a message

@@ -214,16 +214,14 @@ static void core_hook_fatal(void *context, const char *what, int status)
 static int core_hook_checkpoint_start(void *context, uint64_t index)
 {
     struct cloud_core *core = context;
-    if (core->entries_head != NULL || core->stalled != NULL) {
+    if (core->entries_head != NULL || core->stalled != NULL || core->securing) {
         return STATUS_FULL;
     }
-    if (machine_index(&core->machine) >= index) {
-        return 0;
-    }
-    if (!core_apply(core, index, bytes_of(NULL, 0))) {
+    if (machine_index(&core->machine) < index && !core_apply(core, index, bytes_of(NULL, 0))) {
         core_keep_entry(core, index, bytes_of(NULL, 0));
         return STATUS_FULL;
     }
+    core->checkpointing = true;
     return 0;
 }
 
@@ -245,6 +243,7 @@ static void core_hook_checkpoint_end(void *context, int status)
     struct cloud_core *core = context;
     const int made = core->checkpoint_status;
     core->checkpoint_status = 0;
+    core->checkpointing = false;
     if (status != 0 && status_is_fault(made)) {
         char message[300];
         snprintf(message, sizeof message, "the state cannot be written: %s",

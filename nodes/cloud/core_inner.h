@@ -74,6 +74,7 @@ struct cloud_core {
     bool stopping;
     bool closing; /* nobody outside is called any more */
     bool replica_closed;
+    bool checkpointing;    /* the pool makes a checkpoint: the store is flushed by one at a time */
     int checkpoint_status; /* of the last checkpoint_make: the pool's until checkpoint_end */
 
     /* applying */
@@ -115,6 +116,10 @@ struct cloud_core {
     bool fetching;         /* raft asked for one, and we have none that is as new */
     bool fetched;          /* replica_fetched was called for what is in the sink */
     uint64_t fetch_needed; /* the index that raft asked for */
+    bool securing;         /* our state has it, and is being made durable, in the pool */
+    int secure_status;     /* of that: the pool's until securing is false */
+    uint64_t secure_ms;    /* not before, after a failure */
+    struct replica_work secure;
     uint64_t
         leftover_ms; /* what an earlier process left half done is removed then; 0: nothing is */
     struct store *retired; /* the state before; somebody may still read it. NULL: none */

@@ -15,6 +15,8 @@
 
 /* What an earlier process left half done is removed when nobody has asked to go on with it by then. */
 #define CORE_LEFTOVER_MS 60000u
+/* A flush that failed for want of room is tried again. */
+#define CORE_SECURE_RETRY_MS 1000u
 
 static void core_door_send(void *context, uint64_t replica, struct bytes frame)
 {
@@ -73,7 +75,7 @@ void core_transfer_deinit(struct cloud_core *core)
 
 bool core_behind(const struct cloud_core *core)
 {
-    return core->fetching;
+    return core->fetching && machine_index(&core->machine) < core->fetch_needed;
 }
 
 /* -- raft's hooks ------------------------------------------------------------------------------ */
@@ -84,12 +86,13 @@ int core_transfer_fetch(void *context, uint64_t from, const struct manifest *man
     if (core->ops.staging_open == NULL || manifest->epoch != CORE_EPOCH) {
         return STATUS_UNSUPPORTED;
     }
-    core_log(
-        core, LOGGER_WARN, "state_behind_log",
-        "from=%llu applied=%llu needed=%llu reason=this replica was away for too long, another "
-        "state is fetched",
-        (unsigned long long)from, (unsigned long long)machine_index(&core->machine),
-        (unsigned long long)manifest->applied_index);
+    if (machine_index(&core->machine) < manifest->applied_index) {
+        core_log(core, LOGGER_WARN, "state_behind_log",
+                 "from=%llu applied=%llu needed=%llu reason=this replica was away for too long, "
+                 "another state is fetched",
+                 (unsigned long long)from, (unsigned long long)machine_index(&core->machine),
+                 (unsigned long long)manifest->applied_index);
+    }
     if (!core->fetching || manifest->applied_index > core->fetch_needed) {
         core->fetch_needed = manifest->applied_index;
     }
@@ -198,20 +201,52 @@ static void core_retire(struct cloud_core *core)
     core->ops.run(core->ops.context, &core->retire);
 }
 
+static void core_secure_work(struct replica_work *work)
+{
+    struct cloud_core *core = CONTAINER_OF(work, struct cloud_core, secure);
+    core->secure_status = store_flush(core->store);
+}
+
+static void core_secure_done(struct replica_work *work)
+{
+    struct cloud_core *core = CONTAINER_OF(work, struct cloud_core, secure);
+    core->securing = false;
+    core->secure_ms = core->now.mono_ms + CORE_SECURE_RETRY_MS;
+    if (status_is_fault(core->secure_status)) {
+        core_fatal(core, core->secure_status, "the state cannot be written");
+    }
+}
+
+/* Our state has what raft's new log will begin behind. The old log goes then, so a crash must not take
+ * the state back. */
+static void core_secure_run(struct cloud_core *core)
+{
+    if (core->securing) {
+        return;
+    }
+    if (store_flushed_position(core->store) >= core->fetch_needed) {
+        core->fetching = false;
+        transfer_sink_cancel(&core->sink);
+        replica_fetched(core->replica, 0); /* nothing is restored: the state is as new */
+    } else if (core->now.mono_ms >= core->secure_ms && !core->checkpointing) {
+        core->securing = true;
+        core->secure = (struct replica_work){.work = core_secure_work, .done = core_secure_done};
+        core->ops.run(core->ops.context, &core->secure);
+    }
+}
+
 /* raft waits for a state: has it come, or is it not needed any more? */
 static void core_fetching_run(struct cloud_core *core)
 {
+    if (machine_index(&core->machine) >= core->fetch_needed) {
+        core_secure_run(core);
+        return;
+    }
     for (struct core_session *s = core->sessions; s != NULL; s = s->next_all) {
         session_leave(&s->session, BYE_BEHIND, "this cloudcore is being brought up to date",
                       SESSION_RETRY_MS);
     }
-    if (machine_index(&core->machine) >= core->fetch_needed) {
-        core->fetching = false;
-        transfer_sink_cancel(&core->sink);
-        replica_fetched(core->replica, 0); /* nothing is restored: the state is as new */
-        return;
-    }
-    if (!core->fetched && core->sink.state == TRANSFER_READY &&
+    if (!core->fetched && !core->securing && core->sink.state == TRANSFER_READY &&
         core->sink.position >= core->fetch_needed) {
         core->fetched = true;
         core_log(core, LOGGER_INFO, "state_fetched", "from=%llu position=%llu",
@@ -244,6 +279,6 @@ uint64_t core_transfer_run(struct cloud_core *core)
 
 bool core_transfer_idle(const struct cloud_core *core)
 {
-    return !core->retiring && transfer_sink_idle(&core->sink) &&
+    return !core->retiring && !core->securing && transfer_sink_idle(&core->sink) &&
            transfer_source_idle(&core->source);
 }

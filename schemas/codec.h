@@ -25,12 +25,14 @@
  * Keys. The key of an object row is "group/resource/namespace/name" with an empty group for the
  * core group and an empty namespace for cluster scope: "/pods/default/web", "/nodes//edge-1",
  * "devices.kubeedge.io/devices/default/thermo". It is the key of OBJECT_PUT, OBJECT_REMOVE and
- * VERDICT records, and of facts about an object (POD_STATUS, POD_ENDED, NODE_STATUS).
+ * VERDICT records, and of facts about an object (POD_STATUS, POD_ENDED, NODE_STATUS, DEVICE_STATUS,
+ * DEVICE_VALUE); TWIN_UPDATE and DEVICE_STATE carry that of their Device.
  */
 #ifndef KELP_SCHEMAS_CODEC_H
 #define KELP_SCHEMAS_CODEC_H
 
 #include "schemas/bytes.h"
+#include "schemas/codec_device.h"
 #include "schemas/limits.h"
 #include "schemas/status.h"
 
@@ -64,12 +66,18 @@ enum record_kind {
     RECORD_OBJECT_PUT = 1,    /* body struct object_put */
     RECORD_OBJECT_REMOVE = 2, /* body struct object_remove */
     /* facts, decided at one edge, delivered up */
-    RECORD_POD_STATUS = 10,  /* body struct pod_status */
-    RECORD_POD_ENDED = 11,   /* body struct pod_ended; event: no end is compacted away */
-    RECORD_NODE_STATUS = 12, /* body struct node_status */
-    RECORD_EDGE_EVENT = 13,  /* body struct edge_event; event */
+    RECORD_POD_STATUS = 10,    /* body struct pod_status */
+    RECORD_POD_ENDED = 11,     /* body struct pod_ended; event: no end is compacted away */
+    RECORD_NODE_STATUS = 12,   /* body struct node_status */
+    RECORD_EDGE_EVENT = 13,    /* body struct edge_event; event */
+    RECORD_DEVICE_STATUS = 14, /* body struct device_status */
+    RECORD_DEVICE_VALUE = 15,  /* body struct device_value; event */
+    RECORD_MQTT_MESSAGE = 16,  /* body struct mqtt_message; event; the key is the topic */
     /* facts that stay at the edge */
-    RECORD_POD_ATTEMPT = 20, /* body struct pod_attempt */
+    RECORD_POD_ATTEMPT = 20,  /* body struct pod_attempt */
+    RECORD_TWIN_UPDATE = 21,  /* body struct twin_update; event */
+    RECORD_DEVICE_STATE = 22, /* body struct device_state; event */
+    RECORD_OUTBOX_DONE = 23,  /* body struct outbox_done */
     /* verdicts, concluded in the cloud, stay there */
     RECORD_VERDICT = 30, /* body struct verdict */
     /* sessions, cloud log */
@@ -190,6 +198,7 @@ struct object {
     uint32_t seal_key;
     struct tag tag;
     struct bytes json;
+    const struct device_wish *device; /* NULL unless this is a Device */
 };
 
 /* PUT_CREATE: refused when a row is there. PUT_UPDATE: refused when none is. PUT_ANY: either. */

@@ -143,6 +143,18 @@ static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
 static_assert(LIMIT_RECORD_BYTES + 2 * LIMIT_FACT_BYTES + 8 * LIMIT_KEY_BYTES <= LIMIT_FRAME_BYTES,
               "what an object was before a change is one value of the store");
 
+/* -- devices ---------------------------------------------------------------------------------- */
+
+/* Key and value of a twin, as KubeEdge bounds them. */
+#define LIMIT_TWIN_KEY_BYTES   128u
+#define LIMIT_TWIN_VALUE_BYTES 512u
+/* Twins of one device, removed ones that are remembered included; their status is one fact. */
+#define LIMIT_DEVICE_TWINS     128u
+static_assert(LIMIT_DEVICE_TWINS * (LIMIT_TWIN_KEY_BYTES + 2 * LIMIT_TWIN_VALUE_BYTES + 256u) <= LIMIT_FACT_BYTES,
+              "the status of a device is one fact");
+/* What one MQTT client says to the cloud at once; brokers take 256 MiB, records do not. */
+#define LIMIT_MESSAGE_BYTES    (256u * 1024u)
+
 /* -- connections, HTTP, WebSocket, configuration (nodes/net) ---------------------------------- */
 
 /* Plaintext handed over in one on_bytes: a TLS record carries at most this much. */

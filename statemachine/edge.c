@@ -189,6 +189,13 @@ bool edge_kind_known(const struct edge_machine *machine, uint16_t kind)
     case RECORD_SETTING:
     case RECORD_GAP:
         return true;
+    case RECORD_DEVICE_STATUS:
+    case RECORD_DEVICE_VALUE:
+    case RECORD_MQTT_MESSAGE:
+    case RECORD_TWIN_UPDATE:
+    case RECORD_DEVICE_STATE:
+    case RECORD_OUTBOX_DONE:
+        break;
     }
     return false;
 }
@@ -376,6 +383,12 @@ static int edge_fold(struct edge_machine *machine, struct bytes bytes, const str
     case RECORD_CLUSTER_INIT:
     case RECORD_SETTING:
     case RECORD_GAP:
+    case RECORD_DEVICE_STATUS:
+    case RECORD_DEVICE_VALUE:
+    case RECORD_MQTT_MESSAGE:
+    case RECORD_TWIN_UPDATE:
+    case RECORD_DEVICE_STATE:
+    case RECORD_OUTBOX_DONE:
         break;
     }
     edge_refuse(machine, EDGE_REFUSED_KIND);

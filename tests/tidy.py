@@ -28,7 +28,7 @@ ROOMS = {
 
 # foreign header -> files of the house that may include it (tests/ and bench/ may include any)
 DOORS = {
-    r"flatbuffers/|.*_generated\.h": r"schemas/codec\.cc",
+    r"flatbuffers/|.*_generated\.h": r"schemas/codec\w*\.(cc|h)",
     r"rocksdb/": r"statemachine/store_rocks\.c",
     r"raft\.h": r"replication/raft_\w+\.[ch]",
     r"wolfssl/": r"nodes/.*_tls\.[ch]",

@@ -55,6 +55,12 @@ static void record_inside(struct codec *codec, const struct record *record)
         {RECORD_CLUSTER_INIT, FUZZ_CODEC_cluster_init},
         {RECORD_SETTING, FUZZ_CODEC_setting},
         {RECORD_GAP, FUZZ_CODEC_gap},
+        {RECORD_TWIN_UPDATE, FUZZ_CODEC_twin_update},
+        {RECORD_DEVICE_STATE, FUZZ_CODEC_device_state},
+        {RECORD_OUTBOX_DONE, FUZZ_CODEC_outbox_done},
+        {RECORD_DEVICE_STATUS, FUZZ_CODEC_device_status},
+        {RECORD_DEVICE_VALUE, FUZZ_CODEC_device_value},
+        {RECORD_MQTT_MESSAGE, FUZZ_CODEC_mqtt_message},
     };
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
         if (bodies[i].kind == record->kind) {
@@ -123,6 +129,14 @@ NOTHING_INSIDE(peer_hello)
 NOTHING_INSIDE(raft_wire)
 NOTHING_INSIDE(read_index)
 NOTHING_INSIDE(sessions)
+NOTHING_INSIDE(twin)
+NOTHING_INSIDE(twin_update)
+NOTHING_INSIDE(device_state)
+NOTHING_INSIDE(outbox_done)
+NOTHING_INSIDE(device_status)
+NOTHING_INSIDE(device_value)
+NOTHING_INSIDE(mqtt_message)
+NOTHING_INSIDE(publication)
 
 /* The wire's envelope is no struct of its own. */
 struct frame {

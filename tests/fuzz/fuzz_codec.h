@@ -9,7 +9,9 @@
             noun(session_open) noun(down_ack) noun(batch) noun(snapshot) noun(stream_init)         \
                 noun(cluster_init) noun(setting) noun(gap) noun(hello) noun(welcome) noun(ack)     \
                     noun(ping) noun(bye) noun(peer_hello) noun(raft_wire) noun(forward)            \
-                        noun(read_index) noun(sessions) noun(frame)
+                        noun(read_index) noun(sessions) noun(frame) noun(twin) noun(twin_update)   \
+                            noun(device_state) noun(outbox_done) noun(device_status)               \
+                                noun(device_value) noun(mqtt_message) noun(publication)
 
 #define FUZZ_CODEC_NUMBER(noun) FUZZ_CODEC_##noun,
 enum fuzz_codec { FUZZ_CODEC_NOUNS(FUZZ_CODEC_NUMBER) FUZZ_CODEC_COUNT };

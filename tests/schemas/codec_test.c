@@ -90,6 +90,77 @@ static void test_object_survives_nesting(void **state)
     codec_destroy(codec);
 }
 
+/* Claim: what a Device wishes survives in its envelope, and every other kind has none. */
+static void test_a_device_survives(void **state)
+{
+    (void)state;
+    struct codec *codec = codec_create();
+    const struct device_property properties[] = {
+        {.name = "temperature", .type = "int", .has_desired = true, .desired = ""},
+        {.name = "humidity", .type = "double", .optional = true}};
+    const struct device_wish device = {.description = "sensor",
+                                       .properties = properties,
+                                       .property_count = 2,
+                                       .keep_values = true};
+    struct object_put put = sample_put();
+    put.object.device = &device;
+    struct bytes body;
+    struct object_put read;
+    assert_int_equal(codec_object_put_build(codec, &put, &body), 0);
+    assert_int_equal(codec_object_put_read(codec, body, &read), 0);
+    assert_non_null(read.object.device);
+    assert_string_equal(read.object.device->description, "sensor");
+    assert_true(read.object.device->keep_values);
+    assert_int_equal(read.object.device->property_count, 2);
+    assert_true(read.object.device->properties[0].has_desired);
+    assert_string_equal(read.object.device->properties[0].desired, "");
+    assert_string_equal(read.object.device->properties[1].type, "double");
+    assert_false(read.object.device->properties[1].has_desired);
+    assert_true(read.object.device->properties[1].optional);
+
+    put.object.device = NULL;
+    assert_int_equal(codec_object_put_build(codec, &put, &body), 0);
+    assert_int_equal(codec_object_put_read(codec, body, &read), 0);
+    assert_null(read.object.device);
+    codec_destroy(codec);
+}
+
+/* Claim: a publication keeps what was before and what is after apart, and its kind is one there is. */
+static void test_a_publication_survives(void **state)
+{
+    (void)state;
+    struct codec *codec = codec_create();
+    const struct published_twin twins[] = {
+        {.has_before = true,
+         .before = {.key = "t", .has_actual = true, .actual = "24"},
+         .has_after = true,
+         .after = {.key = "t", .has_actual = true, .actual = "26"},
+         .parts = TWIN_PART_ACTUAL},
+        {.has_after = true, .after = {.key = "new"}, .parts = TWIN_PART_EXPECTED}};
+    struct publication publication = {.kind = PUBLISH_TWIN_DOCUMENT,
+                                      .topics = DEVICE_TOPICS_PLAIN,
+                                      .device = "devices.kubeedge.io/devices/default/dht11",
+                                      .event_id = "u-1",
+                                      .time_ms = 17,
+                                      .twins = twins,
+                                      .twin_count = 2};
+    struct bytes bytes;
+    struct publication read;
+    assert_int_equal(codec_publication_build(codec, &publication, &bytes), 0);
+    assert_int_equal(codec_publication_read(codec, bytes, &read), 0);
+    assert_int_equal(read.twin_count, 2);
+    assert_string_equal(read.twins[0].before.actual, "24");
+    assert_string_equal(read.twins[0].after.actual, "26");
+    assert_int_equal(read.twins[0].parts, TWIN_PART_ACTUAL);
+    assert_false(read.twins[1].has_before);
+    assert_string_equal(read.twins[1].after.key, "new");
+
+    publication.kind = 0;
+    assert_int_equal(codec_publication_build(codec, &publication, &bytes), 0);
+    assert_int_equal(codec_publication_read(codec, bytes, &read), STATUS_MALFORMED);
+    codec_destroy(codec);
+}
+
 /* Claim: a record of a kind from the future is read, shown and shipped unchanged. */
 static void test_unknown_kind_survives(void **state)
 {
@@ -257,6 +328,14 @@ READER(read_index)
 READER(sessions)
 READER(state_ask)
 READER(state_range)
+READER(twin)
+READER(twin_update)
+READER(device_state)
+READER(outbox_done)
+READER(device_status)
+READER(device_value)
+READER(mqtt_message)
+READER(publication)
 
 struct sample {
     struct bytes bytes;
@@ -327,8 +406,12 @@ static size_t build_samples(struct codec *c, struct sample *s)
     SAMPLE(ack, {.stream = 1, .position = 2, .refused = true});
     SAMPLE(ping, {.time_ms = 1, .position = 2});
     SAMPLE(bye, {.code = BYE_REPLACED, .reason = "newer session", .retry_ms = 1});
-    SAMPLE(peer_hello, {.version = 1, .cluster = "c", .replica = 2, .address = "a:1",
-                        .members = epochs, .member_count = 2});
+    SAMPLE(peer_hello, {.version = 1,
+                        .cluster = "c",
+                        .replica = 2,
+                        .address = "a:1",
+                        .members = epochs,
+                        .member_count = 2});
     SAMPLE(raft_wire, {.type = 3,
                        .server_id = 1,
                        .entries = entries,
@@ -359,6 +442,41 @@ static size_t build_samples(struct codec *c, struct sample *s)
                          .digest = {.low = 1, .high = 2},
                          .rows = eight,
                          .row_count = 100});
+    static const struct twin twins[] = {{.key = "temperature",
+                                         .type = "int",
+                                         .optional = true,
+                                         .has_expected = true,
+                                         .expected = "25",
+                                         .expected_ms = 1,
+                                         .expected_saw = 2,
+                                         .has_actual = true,
+                                         .actual = "24",
+                                         .actual_ms = 3,
+                                         .expected_writes = 4,
+                                         .actual_writes = 5},
+                                        {.key = "gone", .removed = true}};
+    static const struct twin_change changes[] = {
+        {.key = "temperature", .has_actual = true, .actual = "26", .type = "int"},
+        {.key = "gone", .remove = true, .optional = TWIN_OPTIONAL_YES}};
+    const struct published_twin published[] = {
+        {.has_before = true, .before = twins[0], .has_after = true, .after = twins[0], .parts = 3},
+        {.has_before = true, .before = twins[1]}};
+    SAMPLE(twin, {.key = "k", .type = "string"});
+    SAMPLE(twin_update,
+           {.event_id = "e", .topics = DEVICE_TOPICS_PLAIN, .changes = changes, .change_count = 2});
+    SAMPLE(device_state, {.event_id = "e", .state = "online"});
+    SAMPLE(outbox_done, {.position = 9});
+    SAMPLE(device_status,
+           {.uid = "u", .state = "ok", .last_online_ms = 5, .twins = twins, .twin_count = 2});
+    SAMPLE(device_value, {.uid = "u", .key = "k", .value = "1", .time_ms = 2});
+    SAMPLE(mqtt_message, {.topic = "x/user/y", .payload = eight});
+    SAMPLE(publication, {.kind = PUBLISH_TWIN_DOCUMENT,
+                         .device = "d",
+                         .event_id = "e",
+                         .code = 400,
+                         .reason = "why",
+                         .twins = published,
+                         .twin_count = 2});
     return n;
 }
 
@@ -426,6 +544,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_object_survives_nesting),
+        cmocka_unit_test(test_a_device_survives),
+        cmocka_unit_test(test_a_publication_survives),
         cmocka_unit_test(test_unknown_kind_survives),
         cmocka_unit_test(test_batch_order_is_checked),
         cmocka_unit_test(test_what_c_cannot_hold_is_refused),

@@ -11,7 +11,7 @@
 #define BATCH   500u
 #define FANOUT  1000u
 
-struct twin {
+struct both {
     struct store *store;
     struct machine machine;
     double seconds;
@@ -27,7 +27,7 @@ static double now_s(void)
 static uint64_t next_index;
 
 /* One entry on both; answers what it did. */
-static const struct machine_applied *twins_apply(struct fixture *f, struct twin *rocks,
+static const struct machine_applied *twins_apply(struct fixture *f, struct both *rocks,
                                                  const struct bytes *records, uint32_t count)
 {
     const struct machine_applied *applied;
@@ -50,7 +50,7 @@ static const struct machine_applied *twins_apply(struct fixture *f, struct twin 
     return applied;
 }
 
-static void check_equal(struct fixture *f, struct twin *rocks)
+static void check_equal(struct fixture *f, struct both *rocks)
 {
     uint64_t ours;
     uint64_t theirs;
@@ -71,7 +71,7 @@ static void test_the_real_store_holds_the_same_rows(void **state)
                                           .machine = MACHINE_NAME,
                                           .format = MACHINE_FORMAT};
     struct fixture f;
-    struct twin rocks = {0};
+    struct both rocks = {0};
     fixture_open(&f);
     assert_int_equal(store_rocks_open(&options, &rocks.store), STATUS_OK);
     assert_int_equal(machine_open(&rocks.machine, rocks.store), STATUS_OK);

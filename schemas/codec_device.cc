@@ -11,9 +11,9 @@ Offset<fb::Twin> twin_of(struct codec *c, const struct twin &i)
     const auto type = text(b, i.type);
     const auto expected = text(b, i.expected);
     const auto actual = text(b, i.actual);
-    return fb::CreateTwin(b, key, type, i.optional, i.removed, i.has_expected, expected,
-                          i.expected_ms, i.expected_saw, i.has_actual, actual, i.actual_ms,
-                          i.expected_writes, i.actual_writes);
+    return fb::CreateTwin(b, key, type, i.optional, i.has_expected, expected, i.expected_ms,
+                          i.expected_local, i.expected_saw, i.has_actual, actual, i.actual_ms,
+                          i.wish_revision);
 }
 
 void twin_fill(reader &r, const fb::Twin *t, struct twin *to)
@@ -21,16 +21,15 @@ void twin_fill(reader &r, const fb::Twin *t, struct twin *to)
     to->key = r.text(t->key());
     to->type = r.text(t->type());
     to->optional = t->optional();
-    to->removed = t->removed();
     to->has_expected = t->has_expected();
     to->expected = r.text(t->expected());
     to->expected_ms = t->expected_ms();
+    to->expected_local = t->expected_local();
     to->expected_saw = t->expected_saw();
     to->has_actual = t->has_actual();
     to->actual = r.text(t->actual());
     to->actual_ms = t->actual_ms();
-    to->expected_writes = t->expected_writes();
-    to->actual_writes = t->actual_writes();
+    to->wish_revision = t->wish_revision();
 }
 
 } // namespace
@@ -70,6 +69,7 @@ const struct device_wish *device_wish_fill(reader &r, const fb::DeviceWish *t)
             to->has_desired = f->has_desired();
             to->desired = r.text(f->desired());
             to->optional = f->optional();
+            to->revision = f->revision();
         });
     v->keep_values = t->keep_values();
     return v;
@@ -98,7 +98,7 @@ BUILD(twin_update, {
 
 READ(twin_update, TwinUpdate, {
     v.event_id = r.text(t->event_id());
-    v.topics = r.choice(t->topics(), DEVICE_TOPICS_PLAIN);
+    v.topics = r.choice(t->topics(), DEVICE_TOPICS_BOTH);
     v.changes = r.list<struct twin_change>(t->changes(), &v.change_count, LIMIT_DEVICE_TWINS,
                                            [&r](const fb::TwinChange *f, struct twin_change *to) {
                                                to->key = r.text(f->key());
@@ -121,7 +121,7 @@ BUILD(device_state, {
 
 READ(device_state, DeviceState, {
     v.event_id = r.text(t->event_id());
-    v.topics = r.choice(t->topics(), DEVICE_TOPICS_PLAIN);
+    v.topics = r.choice(t->topics(), DEVICE_TOPICS_BOTH);
     v.state = r.text(t->state());
 })
 
@@ -197,7 +197,7 @@ BUILD(publication, {
 READ(publication, Publication, {
     v.kind = r.choice(t->kind(), PUBLISH_DEVICE_REMOVED);
     r.good = r.good && v.kind >= PUBLISH_TWIN_RESULT;
-    v.topics = r.choice(t->topics(), DEVICE_TOPICS_PLAIN);
+    v.topics = r.choice(t->topics(), DEVICE_TOPICS_BOTH);
     v.device = r.text(t->device());
     v.event_id = r.text(t->event_id());
     v.time_ms = t->time_ms();

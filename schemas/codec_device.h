@@ -26,6 +26,7 @@ struct device_property {
     bool has_desired;
     const char *desired;
     bool optional;
+    uint64_t revision;
 };
 
 struct device_wish {
@@ -41,16 +42,15 @@ struct twin {
     const char *key;
     const char *type;
     bool optional;
-    bool removed;
     bool has_expected;
     const char *expected;
     int64_t expected_ms;
+    bool expected_local;
     uint64_t expected_saw;
     bool has_actual;
     const char *actual;
     int64_t actual_ms;
-    uint64_t expected_writes;
-    uint64_t actual_writes;
+    uint64_t wish_revision;
 };
 int codec_twin_build(struct codec *codec, const struct twin *twin, struct bytes *out);
 int codec_twin_read(struct codec *codec, struct bytes bytes, struct twin *out);
@@ -68,8 +68,12 @@ struct twin_change {
 };
 
 /* Which generation of topics somebody uses: $hw/events/device/<namespace>/<name>/... since KubeEdge
- * 1.17, $hw/events/device/<name>/... before. */
-enum device_topics { DEVICE_TOPICS_NAMESPACED = 0, DEVICE_TOPICS_PLAIN = 1 };
+ * 1.17, $hw/events/device/<name>/... before. What nobody asked for is told on both. */
+enum device_topics {
+    DEVICE_TOPICS_NAMESPACED = 0,
+    DEVICE_TOPICS_PLAIN = 1,
+    DEVICE_TOPICS_BOTH = 2
+};
 
 struct twin_update {
     const char *event_id;

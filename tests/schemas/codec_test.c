@@ -97,7 +97,7 @@ static void test_a_device_survives(void **state)
     struct codec *codec = codec_create();
     const struct device_property properties[] = {
         {.name = "temperature", .type = "int", .has_desired = true, .desired = ""},
-        {.name = "humidity", .type = "double", .optional = true}};
+        {.name = "humidity", .type = "double", .optional = true, .revision = 3}};
     const struct device_wish device = {.description = "sensor",
                                        .properties = properties,
                                        .property_count = 2,
@@ -117,6 +117,7 @@ static void test_a_device_survives(void **state)
     assert_string_equal(read.object.device->properties[1].type, "double");
     assert_false(read.object.device->properties[1].has_desired);
     assert_true(read.object.device->properties[1].optional);
+    assert_int_equal(read.object.device->properties[1].revision, 3);
 
     put.object.device = NULL;
     assert_int_equal(codec_object_put_build(codec, &put, &body), 0);
@@ -452,9 +453,8 @@ static size_t build_samples(struct codec *c, struct sample *s)
                                          .has_actual = true,
                                          .actual = "24",
                                          .actual_ms = 3,
-                                         .expected_writes = 4,
-                                         .actual_writes = 5},
-                                        {.key = "gone", .removed = true}};
+                                         .wish_revision = 4},
+                                        {.key = "gone"}};
     static const struct twin_change changes[] = {
         {.key = "temperature", .has_actual = true, .actual = "26", .type = "int"},
         {.key = "gone", .remove = true, .optional = TWIN_OPTIONAL_YES}};

@@ -49,7 +49,7 @@ Offset<fb::DeviceWish> device_wish_of(struct codec *c, const struct device_wish 
             const auto type = text(c->builder, i.type);
             const auto desired = text(c->builder, i.desired);
             return fb::CreateDeviceProperty(c->builder, name, type, i.has_desired, desired,
-                                            i.optional);
+                                            i.optional, i.revision);
         });
     return fb::CreateDeviceWish(b, description, properties, v->keep_values);
 }

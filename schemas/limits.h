@@ -154,6 +154,10 @@ static_assert(LIMIT_DEVICE_TWINS * (LIMIT_TWIN_KEY_BYTES + 2 * LIMIT_TWIN_VALUE_
               "the status of a device is one fact");
 /* What one MQTT client says to the cloud at once; brokers take 256 MiB, records do not. */
 #define LIMIT_MESSAGE_BYTES    (256u * 1024u)
+/* Promised to be published and not taken by the broker yet; while it is down the oldest give way, since
+ * who asked is gone, and what should be is told again by the next change. */
+#define LIMIT_EDGE_PUBLICATIONS      16384u
+#define LIMIT_EDGE_PUBLICATION_BYTES (16u * 1024u * 1024u)
 
 /* -- connections, HTTP, WebSocket, configuration (nodes/net) ---------------------------------- */
 

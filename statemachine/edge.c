@@ -4,7 +4,7 @@
 
 #include "schemas/check.h"
 
-static_assert((unsigned)EDGE_TABLE_UNKNOWN < STORE_TABLES, "every table of the edge has a place");
+static_assert((unsigned)EDGE_TABLE_OUTBOX < STORE_TABLES, "every table of the edge has a place");
 static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + LIMIT_NAME_BYTES + 8,
               "a key of UP_KEY fits: kind, key, uid");
 
@@ -37,6 +37,10 @@ const char *edge_outcome_text(enum edge_outcome outcome)
         return "refused_no_pod";
     case EDGE_REFUSED_FULL:
         return "refused_full";
+    case EDGE_REFUSED_NO_DEVICE:
+        return "refused_no_device";
+    case EDGE_REFUSED_VALUE:
+        return "refused_value";
     }
     return "outcome_unknown";
 }
@@ -51,7 +55,7 @@ const char *edge_outcome_text(enum edge_outcome outcome)
  *    ...          node, cluster
  */
 #define EDGE_META_HEADER_BYTES 16u
-#define EDGE_META_NUMBERS      32u
+#define EDGE_META_NUMBERS      36u
 
 /* Every number of the meta, out of it or into it. */
 static void edge_meta_numbers(struct edge_meta *meta, uint64_t numbers[static EDGE_META_NUMBERS],
@@ -99,6 +103,10 @@ static void edge_meta_numbers(struct edge_meta *meta, uint64_t numbers[static ED
     NUMBER(malformed_count);
     NUMBER(mismatch_count);
     NUMBER(wish_table);
+    NUMBER(outbox_last);
+    NUMBER(outbox_done);
+    NUMBER(outbox_bytes);
+    NUMBER(outbox_dropped);
 #undef NUMBER
     CHECK(i == EDGE_META_NUMBERS);
 }
@@ -188,14 +196,13 @@ bool edge_kind_known(const struct edge_machine *machine, uint16_t kind)
     case RECORD_CLUSTER_INIT:
     case RECORD_SETTING:
     case RECORD_GAP:
-        return true;
     case RECORD_DEVICE_STATUS:
     case RECORD_DEVICE_VALUE:
     case RECORD_MQTT_MESSAGE:
     case RECORD_TWIN_UPDATE:
     case RECORD_DEVICE_STATE:
     case RECORD_OUTBOX_DONE:
-        break;
+        return true;
     }
     return false;
 }
@@ -373,6 +380,14 @@ static int edge_fold(struct edge_machine *machine, struct bytes bytes, const str
         return edge_node_status_apply(machine, bytes, record);
     case RECORD_EDGE_EVENT:
         return edge_event_apply(machine, bytes, record);
+    case RECORD_MQTT_MESSAGE:
+        return edge_mqtt_message_apply(machine, bytes, record);
+    case RECORD_TWIN_UPDATE:
+        return edge_twin_update_apply(machine, record);
+    case RECORD_DEVICE_STATE:
+        return edge_device_state_apply(machine, record);
+    case RECORD_OUTBOX_DONE:
+        return edge_outbox_done_apply(machine, record);
     case RECORD_NONE:
     case RECORD_OBJECT_PUT:
     case RECORD_OBJECT_REMOVE:
@@ -385,10 +400,6 @@ static int edge_fold(struct edge_machine *machine, struct bytes bytes, const str
     case RECORD_GAP:
     case RECORD_DEVICE_STATUS:
     case RECORD_DEVICE_VALUE:
-    case RECORD_MQTT_MESSAGE:
-    case RECORD_TWIN_UPDATE:
-    case RECORD_DEVICE_STATE:
-    case RECORD_OUTBOX_DONE:
         break;
     }
     edge_refuse(machine, EDGE_REFUSED_KIND);
@@ -439,6 +450,7 @@ int edge_machine_apply(struct edge_machine *machine, uint64_t index, struct byte
         edge_refuse(machine, EDGE_REFUSED_MALFORMED);
     } else {
         out->kind = read.kind;
+        machine->time_ms = read.time_ms;
         status = edge_fold(machine, record, &read);
     }
 
@@ -470,6 +482,7 @@ static int edge_unknown_fold(struct edge_machine *machine)
                 return status;
             }
             machine->index = cursor.index;
+            machine->time_ms = record.time_ms;
             edge_unknown_count_out(machine, key, bytes.size);
             store_remove(machine->store, EDGE_TABLE_UNKNOWN, key);
             struct edge_applied applied = {0};
@@ -537,10 +550,13 @@ int edge_machine_open(struct store *store, const struct edge_limits *limits,
                                            .object_bytes = LIMIT_EDGE_OBJECT_BYTES,
                                            .events = LIMIT_EDGE_EVENTS,
                                            .event_bytes = LIMIT_EDGE_EVENT_BYTES,
+                                           .publications = LIMIT_EDGE_PUBLICATIONS,
+                                           .publication_bytes = LIMIT_EDGE_PUBLICATION_BYTES,
                                            .unknown = LIMIT_EDGE_UNKNOWN,
                                            .unknown_bytes = LIMIT_EDGE_UNKNOWN_BYTES,
                                        };
     machine->codec = codec_create();
+    machine->scratch = codec_create();
     int status = edge_meta_read(machine);
     store_reader_reset(store_live(store));
     int due = STORE_NONE;
@@ -571,6 +587,7 @@ void edge_machine_close(struct edge_machine *machine)
         return;
     }
     codec_destroy(machine->codec);
+    codec_destroy(machine->scratch);
     free(machine);
 }
 

@@ -15,6 +15,9 @@
  *   UP_ACK          the cloud has applied our records up to there: they are trimmed
  *   POD_ATTEMPT     this container will be created for the n-th time
  *   POD_STATUS, POD_ENDED, NODE_STATUS, EDGE_EVENT   facts; each receives the next up sequence
+ *   TWIN_UPDATE, DEVICE_STATE   what a client of the broker says of a device (twin.c)
+ *   MQTT_MESSAGE    what it says to the cloud: an event
+ *   OUTBOX_DONE     the broker has taken what was promised up to there
  *
  * What is kept, one row each, in store tables (enum edge_table):
  *
@@ -27,13 +30,19 @@
  *                                         (0: none), le32 kind, le64 size of the record, Record
  *                                         bytes, UP_KEY key
  *   UP_KEY      kind (be32) key \0 uid    sequence (le64) of the unread fact of that key
- *   UP_EVENT    sequence (be64)           size (le32) of an unread EDGE_EVENT
+ *   UP_EVENT    sequence (be64)           size (le32) of an unread event
+ *   DEVICE      object key                struct device_status of a Device that is wished, without twins
+ *   TWIN        object key \0 property    struct twin
+ *   OUTBOX      position (be64)           struct publication: promised, and not taken by the broker yet
  *   UNKNOWN     log index, place (be64)   Record bytes of a kind of a newer release: shown, and
  *                                         folded when a release that knows it opens the state
  *
  * A pod lives here by its uid. When its wish goes, or another uid comes under its key, attempts,
  * status and end of the old uid go with it, in the same batch, and so do its unread facts: it was
  * the cloud that took the object away. Facts of a pod that is not wished are refused.
+ *
+ * A Device's rows follow its wish likewise. Its unread fact is one empty DEVICE_STATUS record in UP: what is
+ * shipped is read from its rows then, so it is always the newest, however often it changed.
  *
  * Bounds (struct edge_limits, defaults from limits.h): objects, their bytes, unread events (the
  * oldest give way to one GAP record that says which), unknown records. Other unread facts are at
@@ -58,6 +67,9 @@ enum edge_table {
     EDGE_TABLE_UP_KEY = 7,
     EDGE_TABLE_UP_EVENT = 8,
     EDGE_TABLE_UNKNOWN = 9,
+    EDGE_TABLE_DEVICE = 10,
+    EDGE_TABLE_TWIN = 11,
+    EDGE_TABLE_OUTBOX = 12,
 };
 
 /* Bounds that apply obeys. One state must see the same ones for life, or a replay differs: only
@@ -65,8 +77,10 @@ enum edge_table {
 struct edge_limits {
     uint32_t objects;      /* wishes held */
     uint64_t object_bytes; /* of their rows */
-    uint32_t events;       /* unread EDGE_EVENTs */
+    uint32_t events;       /* unread EDGE_EVENTs, DEVICE_VALUEs, MQTT_MESSAGEs */
     uint64_t event_bytes;
+    uint32_t publications; /* promised and not taken by the broker; the oldest give way */
+    uint64_t publication_bytes;
     uint32_t unknown;       /* records of unknown kinds */
     uint64_t unknown_bytes; /* their bytes; one record that is larger alone is kept */
     uint16_t kind_withheld; /* 0; a kind to be treated as unknown */
@@ -103,7 +117,12 @@ struct edge_meta {
     uint32_t stage_count;
     uint64_t stage_bytes;
 
-    uint32_t event_count; /* unread EDGE_EVENTs */
+    uint64_t outbox_last;    /* newest position promised */
+    uint64_t outbox_done;    /* taken by the broker, or given up, up to there */
+    uint64_t outbox_bytes;   /* of the rows between */
+    uint64_t outbox_dropped; /* given up, since this state began */
+
+    uint32_t event_count; /* unread events */
     uint64_t event_bytes;
     uint64_t gap_first;    /* 0, or the first event dropped that the unread GAP record tells of */
     uint64_t gap_sequence; /* where that record is */
@@ -121,18 +140,20 @@ struct edge_meta {
 
 enum edge_outcome {
     EDGE_ACCEPTED = 0,
-    EDGE_DUPLICATE = 1,         /* known already: what it says holds */
-    EDGE_KEPT_UNKNOWN = 2,      /* a kind of a newer release: kept for later */
-    EDGE_REFUSED_MALFORMED = 3, /* not the shape of its kind */
-    EDGE_REFUSED_KIND = 4,      /* a known kind that has no place in the log of an edge */
-    EDGE_REFUSED_FOREIGN = 5,   /* another node, another cluster, or no STREAM_INIT yet */
-    EDGE_REFUSED_STREAM = 6,    /* another stream id */
-    EDGE_REFUSED_GAP = 7,       /* begins after our position: ack that, with refused */
-    EDGE_REFUSED_STALE = 8,     /* older than what is known (attempt, snapshot) */
-    EDGE_REFUSED_STAGE = 9,     /* a step of a snapshot that was not begun */
-    EDGE_REFUSED_DIGEST = 10,   /* the rows of the snapshot do not add up: discarded */
-    EDGE_REFUSED_NO_POD = 11,   /* a fact of a pod that is not wished under that key and uid */
-    EDGE_REFUSED_FULL = 12,     /* a bound of struct edge_limits */
+    EDGE_DUPLICATE = 1,          /* known already: what it says holds */
+    EDGE_KEPT_UNKNOWN = 2,       /* a kind of a newer release: kept for later */
+    EDGE_REFUSED_MALFORMED = 3,  /* not the shape of its kind */
+    EDGE_REFUSED_KIND = 4,       /* a known kind that has no place in the log of an edge */
+    EDGE_REFUSED_FOREIGN = 5,    /* another node, another cluster, or no STREAM_INIT yet */
+    EDGE_REFUSED_STREAM = 6,     /* another stream id */
+    EDGE_REFUSED_GAP = 7,        /* begins after our position: ack that, with refused */
+    EDGE_REFUSED_STALE = 8,      /* older than what is known (attempt, snapshot) */
+    EDGE_REFUSED_STAGE = 9,      /* a step of a snapshot that was not begun */
+    EDGE_REFUSED_DIGEST = 10,    /* the rows of the snapshot do not add up: discarded */
+    EDGE_REFUSED_NO_POD = 11,    /* a fact of a pod that is not wished under that key and uid */
+    EDGE_REFUSED_FULL = 12,      /* a bound of struct edge_limits */
+    EDGE_REFUSED_NO_DEVICE = 13, /* said of a device that is not wished here */
+    EDGE_REFUSED_VALUE = 14,     /* a value that is none of its twin's type: the outbox tells why */
 };
 /* "accepted", "refused_gap" ...: for log lines. Lent for ever. */
 const char *edge_outcome_text(enum edge_outcome outcome);
@@ -229,6 +250,17 @@ int edge_node_status_find(struct edge_machine *machine, const char *key, struct 
 /* Whether POD_ENDED is recorded for a uid.
  *   answers   STATUS_OK; STORE_NONE; negative */
 int edge_pod_ended_find(struct edge_machine *machine, const char *uid);
+
+/* A device that is wished, with its twins sorted by key.
+ *   answers   STATUS_OK; STORE_NONE; negative */
+int edge_device_find(struct edge_machine *machine, const char *key, struct codec *codec,
+                     struct device_status *out);
+
+/* The oldest promise behind `after` that the broker has not taken (edge_meta.outbox_last tells whether there is
+ * one). It is to be published, in this order, until OUTBOX_DONE is applied.
+ *   answers   STATUS_OK; STORE_NONE; negative */
+int edge_outbox_next(struct edge_machine *machine, uint64_t after, struct codec *codec,
+                     uint64_t *out_position, struct publication *out);
 
 /* What the cloud has not applied yet: a batch of the up direction.
  *

@@ -1,5 +1,6 @@
 /* Between the sources of the edge's state: edge.c (the fold and its META row), metadata.c (wishes),
- * pod.c (attempts and facts of pods), up.c (what is to be shipped). Included by them only.
+ * pod.c (attempts and facts of pods), twin.c (devices), outbox.c (what is to be published), up.c (what is
+ * to be shipped). Included by them only.
  *
  * Every function that changes rows works inside the open batch of the store and on machine->meta.
  * It first decides, then changes; a refusal leaves both as they were. A negative answer is the
@@ -14,8 +15,10 @@ struct edge_machine {
     struct store *store; /* borrowed */
     struct edge_limits limits;
     struct edge_meta meta;
-    struct codec *codec; /* of apply: reset when the next one begins */
-    uint64_t index;      /* of the record that is being applied */
+    struct codec *codec;   /* of apply: reset when the next one begins */
+    struct codec *scratch; /* of one device: reset when the next one begins */
+    uint64_t index;        /* of the record that is being applied */
+    int64_t time_ms;       /* of that record: for display and for what is published */
     struct edge_applied *applied;
     struct edge_change *changes; /* of this apply, in the codec's memory */
     uint32_t change_capacity;
@@ -65,6 +68,32 @@ int edge_pod_forget(struct edge_machine *machine, const char *key, const char *u
 /* The wishes were replaced: forget every uid that is not among them. */
 int edge_pods_forget_unwished(struct edge_machine *machine);
 
+/* -- twin.c ---------------------------------------------------------------------------------------- */
+
+/* Whether this is the key of a Device. */
+bool edge_key_is_device(const char *key);
+/* What clients say. Answer STATUS_OK with an outcome in machine->applied, or negative. */
+int edge_twin_update_apply(struct edge_machine *machine, const struct record *record);
+int edge_device_state_apply(struct edge_machine *machine, const struct record *record);
+/* This object is wished under this key now; what is no device is ignored.
+ *   object   must not be lent by machine->scratch */
+int edge_device_wished(struct edge_machine *machine, const char *key, const struct object *object);
+/* It is wished no more. */
+int edge_device_forget(struct edge_machine *machine, const char *key);
+/* The wishes were replaced: the devices are those of the new ones. */
+int edge_devices_follow_wishes(struct edge_machine *machine);
+/* Put the newest status of a device into the empty DEVICE_STATUS record that waits to be shipped.
+ *   record   in: Record bytes without a body; out: with one, lent by `codec` */
+int edge_device_status_fill(struct edge_machine *machine, struct codec *codec,
+                            struct bytes *record);
+
+/* -- outbox.c -------------------------------------------------------------------------------------- */
+
+/* It will be published, until a record says that it was. The oldest give way at the bounds.
+ *   answers  STATUS_OK; negative */
+int edge_outbox_promise(struct edge_machine *machine, const struct publication *publication);
+int edge_outbox_done_apply(struct edge_machine *machine, const struct record *record);
+
 /* -- up.c --------------------------------------------------------------------------------------------- */
 
 /* Give this fact the next sequence. `uid` NULL: it stands alone. Otherwise it is the newest of its
@@ -73,7 +102,10 @@ int edge_up_append(struct edge_machine *machine, uint16_t kind, struct bytes rec
                    const char *key, const char *uid);
 /* Drop the unread fact of this kind, key and uid, if there is one. */
 int edge_up_withdraw(struct edge_machine *machine, uint16_t kind, const char *key, const char *uid);
-/* Count an EDGE_EVENT just appended, and let the oldest give way. */
+/* MQTT_MESSAGE: a client says this to the cloud. */
+int edge_mqtt_message_apply(struct edge_machine *machine, struct bytes bytes,
+                            const struct record *record);
+/* Count an event just appended, and let the oldest give way. */
 int edge_up_event_added(struct edge_machine *machine, size_t record_bytes);
 int edge_up_ack_apply(struct edge_machine *machine, const struct record *record);
 

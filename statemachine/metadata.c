@@ -127,6 +127,10 @@ static int edge_wish_put(struct edge_machine *machine, unsigned table, struct ed
     *sums.count += 1;
     store_put(machine->store, table, bytes_text(record->key), record->body);
     if (live) {
+        status = edge_device_wished(machine, record->key, &put.object);
+        if (status < 0) {
+            return status;
+        }
         edge_change_add(machine, (struct edge_change){
                                      .key = record->key,
                                      .uid = put.object.uid,
@@ -159,6 +163,9 @@ static int edge_wish_remove(struct edge_machine *machine, const struct record *r
     struct edge_sums sums = edge_sums_live(machine);
     CHECK(*sums.count > 0);
     status = edge_pod_forget(machine, record->key, old.object.uid);
+    if (status == STATUS_OK) {
+        status = edge_device_forget(machine, record->key);
+    }
     if (status < 0) {
         return status;
     }
@@ -357,7 +364,8 @@ static int edge_snapshot_end(struct edge_machine *machine, const struct snapshot
     meta->snapshot_wanted = false;
     edge_stage_close(machine);
     machine->applied->all_changed = true;
-    return edge_pods_forget_unwished(machine);
+    status = edge_pods_forget_unwished(machine);
+    return status < 0 ? status : edge_devices_follow_wishes(machine);
 }
 
 int edge_snapshot_apply(struct edge_machine *machine, const struct record *record)

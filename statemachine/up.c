@@ -177,7 +177,27 @@ int edge_up_event_added(struct edge_machine *machine, size_t record_bytes)
     return status;
 }
 
+int edge_mqtt_message_apply(struct edge_machine *machine, struct bytes bytes,
+                            const struct record *record)
+{
+    struct mqtt_message message;
+    if (strlen(record->key) > LIMIT_KEY_BYTES ||
+        codec_mqtt_message_read(machine->codec, record->body, &message) != STATUS_OK ||
+        message.payload.size > LIMIT_MESSAGE_BYTES) {
+        edge_refuse(machine, EDGE_REFUSED_MALFORMED);
+        return STATUS_OK;
+    }
+    const int status = edge_up_append(machine, record->kind, bytes, record->key, NULL);
+    return status < 0 ? status : edge_up_event_added(machine, bytes.size);
+}
+
 /* -- acknowledgement --------------------------------------------------------------------------------- */
+
+/* Whether it has a row of UP_EVENT, and may give way to newer ones. */
+static bool edge_up_is_event(uint16_t kind)
+{
+    return kind == RECORD_EDGE_EVENT || kind == RECORD_DEVICE_VALUE || kind == RECORD_MQTT_MESSAGE;
+}
 
 /* One row is applied in the cloud: it goes, with what points to it. */
 static int edge_up_trim(struct edge_machine *machine, uint64_t sequence, struct bytes bytes)
@@ -193,7 +213,7 @@ static int edge_up_trim(struct edge_machine *machine, uint64_t sequence, struct 
     if (row.key.size > 0) {
         store_remove(machine->store, EDGE_TABLE_UP_KEY, row.key);
     }
-    if (row.kind == RECORD_EDGE_EVENT) {
+    if (edge_up_is_event(row.kind)) {
         CHECK(meta->event_count > 0);
         CHECK(meta->event_bytes >= row.record.size);
         meta->event_count--;
@@ -287,10 +307,16 @@ int edge_up_read(struct edge_machine *machine, uint64_t after, size_t max_bytes,
             }
             records = larger;
         }
+        struct bytes record = codec_copy(codec, row.record);
+        if (row.kind == RECORD_DEVICE_STATUS) {
+            status = edge_device_status_fill(machine, codec, &record);
+            if (status != STATUS_OK) {
+                break;
+            }
+        }
         last = get_be64(store_iterator_key(iterator).data);
-        records[count] =
-            (struct sequenced){.sequence = last, .record = codec_copy(codec, row.record)};
-        bytes += row.record.size;
+        records[count] = (struct sequenced){.sequence = last, .record = record};
+        bytes += record.size;
         count++;
         on = store_iterator_next(iterator);
     }

@@ -14,7 +14,13 @@ static const struct access_rule access_rules[] = {
     {RECORD_POD_ENDED, ACCESS_UP},
     {RECORD_NODE_STATUS, ACCESS_UP},
     {RECORD_EDGE_EVENT, ACCESS_UP},
+    {RECORD_DEVICE_STATUS, ACCESS_UP},
+    {RECORD_DEVICE_VALUE, ACCESS_UP},
+    {RECORD_MQTT_MESSAGE, ACCESS_UP},
     {RECORD_POD_ATTEMPT, 0},
+    {RECORD_TWIN_UPDATE, 0},
+    {RECORD_DEVICE_STATE, 0},
+    {RECORD_OUTBOX_DONE, 0},
     {RECORD_VERDICT, ACCESS_COMMAND},
     {RECORD_SESSION_OPEN, ACCESS_COMMAND},
     {RECORD_DOWN_ACK, ACCESS_COMMAND},
@@ -54,9 +60,13 @@ bool access_allows_fact(const char *node, uint16_t kind, const char *key)
 {
     static const char nodes[] = "/nodes//";
     static const char pods[] = "/pods/";
+    static const char devices[] = "devices.kubeedge.io/devices/";
     if (kind == RECORD_NODE_STATUS) {
         return strncmp(key, nodes, sizeof nodes - 1) == 0 &&
                strcmp(key + sizeof nodes - 1, node) == 0;
+    }
+    if (kind == RECORD_DEVICE_STATUS || kind == RECORD_DEVICE_VALUE) {
+        return strncmp(key, devices, sizeof devices - 1) == 0;
     }
     CHECK(kind == RECORD_POD_STATUS || kind == RECORD_POD_ENDED);
     return strncmp(key, pods, sizeof pods - 1) == 0;

@@ -108,7 +108,7 @@ void change_trim(struct machine *machine);
 struct machine_result object_apply_put(struct machine *machine, const struct arrival *arrival);
 struct machine_result object_apply_remove(struct machine *machine, const struct arrival *arrival);
 struct machine_result object_apply_verdict(struct machine *machine, const struct arrival *arrival);
-/* POD_STATUS, NODE_STATUS, POD_ENDED from an upward batch of `node`. */
+/* POD_STATUS, NODE_STATUS, POD_ENDED, DEVICE_STATUS from an upward batch of `node`. */
 struct machine_result object_apply_fact(struct machine *machine, const char *node,
                                         const struct arrival *arrival);
 
@@ -122,6 +122,12 @@ bool object_find(struct machine *machine, struct bytes key, struct part_value *o
 uint64_t object_erase(struct machine *machine, struct bytes key, const struct object *object,
                       const struct arrival *arrival);
 
+/* A Device: bound to a node like a pod, and reported by it. */
+static inline bool object_is_device(const struct object *object)
+{
+    return strcmp(object->group, "devices.kubeedge.io") == 0 &&
+           strcmp(object->resource, "devices") == 0;
+}
 static inline bool object_is(const struct object *object, const char *resource)
 {
     return object->group[0] == '\0' && strcmp(object->resource, resource) == 0;
@@ -136,6 +142,13 @@ void event_sweep(struct machine *machine);
 /* An Event object was created: it goes when it is too old. */
 void event_note_object(struct machine *machine, struct bytes key, uint64_t version);
 void event_forget_node(struct machine *machine, const char *node);
+
+/* -- inbox: inbox.c ------------------------------------------------------------------------------ */
+
+/* DEVICE_VALUE or MQTT_MESSAGE of an upward batch. */
+struct machine_result inbox_apply(struct machine *machine, const char *node,
+                                  const struct arrival *arrival);
+void inbox_forget_node(struct machine *machine, const char *node);
 
 /* -- nodes: node.c ----------------------------------------------------------------------------- */
 

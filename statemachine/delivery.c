@@ -1,6 +1,6 @@
 /* Who must hear of what, in which place: the writing of the down logs.
  *
- * What a node holds is decided here and nowhere else: pods bound to it, and what they name. HELD is
+ * What a node holds is decided here and nowhere else: pods and devices bound to it, and what pods name. HELD is
  * that set as of the tip, DOWN the way there. A row of DOWN says "read this key now", so when a key
  * changes again before the node has read it, the older row goes and the newer takes the next number.
  * A remove is never dropped together with an unread put: any replica may have sent the put already.
@@ -300,7 +300,7 @@ static void delivery_bind(struct machine *machine, struct bytes pod_key, const s
     if (!bound) {
         const struct row_key key = row_key_pair(name, pod_key);
         store_put(machine->store, TABLE_BOUND, row_key_bytes(&key), (struct bytes){0});
-        row_add(machine, TABLE_BOUND, name, 1);
+        row_add(machine, TABLE_BOUND, name, object_is_device(pod) ? 0 : 1);
     }
     for (uint32_t i = 0; i < pod->reference_count; i++) {
         const struct row_key object_key = reference_object_key(pod, &pod->references[i]);
@@ -319,7 +319,7 @@ static void delivery_unbind(struct machine *machine, struct bytes pod_key, const
     const struct bytes name = bytes_text(pod->node_name);
     const struct row_key key = row_key_pair(name, pod_key);
     store_remove(machine->store, TABLE_BOUND, row_key_bytes(&key));
-    row_add(machine, TABLE_BOUND, name, -1);
+    row_add(machine, TABLE_BOUND, name, object_is_device(pod) ? 0 : -1);
     struct node_row *node = node_find(machine, name);
     if (node != NULL) {
         delivery_take(machine, node, pod_key, reason, arrival);
@@ -371,7 +371,7 @@ static bool delivery_next_bound(struct machine *machine, struct bytes node, stru
     return on && machine->failed == STATUS_OK;
 }
 
-/* A Node appeared; pods may be bound to its name already. */
+/* A Node appeared; pods and devices may be bound to its name already. */
 static void delivery_make_node(struct machine *machine, const struct object *object,
                                const struct arrival *arrival)
 {
@@ -406,6 +406,7 @@ void delivery_forget_node(struct machine *machine, const char *name, const struc
     row_remove_prefix(machine, TABLE_DOWN_KEY, row_key_bytes(&prefix));
     row_remove_prefix(machine, TABLE_HELD, row_key_bytes(&prefix));
     event_forget_node(machine, node);
+    inbox_forget_node(machine, node);
     node_remove(machine, row);
 
     struct row_key at = {.size = 0};
@@ -417,7 +418,7 @@ void delivery_forget_node(struct machine *machine, const char *name, const struc
             machine->failed = STATUS_CORRUPT;
             return;
         }
-        if (pod.finalizer_count == 0) {
+        if (pod.finalizer_count == 0 && !object_is_device(&pod)) { /* a device waits for its node */
             object_erase(machine, pod_key, &pod, arrival);
         }
         store_reader_reset(store_live(machine->store));
@@ -471,7 +472,7 @@ static void delivery_tell(struct machine *machine, struct bytes key, const struc
 void delivery_put(struct machine *machine, struct bytes key, const struct object *before,
                   const struct object *object, const struct arrival *arrival)
 {
-    if (object_is(object, "pods")) {
+    if (object_is(object, "pods") || object_is_device(object)) {
         delivery_put_pod(machine, key, before, object, arrival);
     } else if (delivery_is_shared(object)) {
         delivery_tell(machine, key, object, arrival);
@@ -483,7 +484,7 @@ void delivery_put(struct machine *machine, struct bytes key, const struct object
 void delivery_remove(struct machine *machine, struct bytes key, const struct object *object,
                      const struct arrival *arrival)
 {
-    if (object_is(object, "pods")) {
+    if (object_is(object, "pods") || object_is_device(object)) {
         if (object->node_name[0] != '\0') {
             delivery_unbind(machine, key, object, REMOVE_DELETED, arrival);
         }

@@ -9,7 +9,7 @@ static const char *const table_names[MACHINE_TABLES] = {
     [TABLE_VERDICT] = "verdict", [TABLE_CHANGE] = "change", [TABLE_CHANGE_KEY] = "change_key",
     [TABLE_NODE] = "node",       [TABLE_DOWN] = "down",     [TABLE_DOWN_KEY] = "down_key",
     [TABLE_HELD] = "held",       [TABLE_BOUND] = "bound",   [TABLE_REF] = "ref",
-    [TABLE_ORIGIN] = "origin",   [TABLE_EVENT] = "event",
+    [TABLE_ORIGIN] = "origin",   [TABLE_EVENT] = "event",   [TABLE_INBOX] = "inbox",
 };
 
 /* Each byte is four characters at most. Answers the size written. */

@@ -30,7 +30,7 @@
  *             "setting\0" name              i64
  *             "namespace\0" name            u64, objects in it; absent when none
  *   WISH      object key                    part header (below), Record bytes of OBJECT_PUT
- *   FACT      object key                    part header, Record bytes of POD_STATUS, NODE_STATUS;
+ *   FACT      object key                    part header, Record bytes of POD_STATUS, NODE_STATUS, DEVICE_STATUS;
  *                                           no Record when only the end of the pod is known
  *   VERDICT   object key                    part header, Record bytes of VERDICT
  *   CHANGE    version be64                  type, key, and each part that changed as it was before
@@ -40,12 +40,13 @@
  *                                           bytes of a put are read from WISH when it is sent
  *   DOWN_KEY  node \0 object key \0 uid     u64, the sequence of its unread DOWN row
  *   HELD      node \0 object key            tag, uid: the rows the node holds at its tip
- *   BOUND     node \0 pod key               "", pods with that node_name, Node or no Node
- *             node                          u64, how many; absent when none
+ *   BOUND     node \0 object key            "", pods and devices with that node_name, Node or no Node
+ *             node                          u64, how many pods; absent when none
  *   REF       object key \0 node \0 pod key   "": what pods bound to a node need; the config map
  *                                           or secret itself may be missing, and so may the node
  *   ORIGIN    origin be64, sequence be64    results of that command; sequence 0: the newest of it
  *   EVENT     see event.c
+ *   INBOX     see inbox.c
  *
  * A part header is 32 bytes: u64 version of the part, u64 version its object was created at, u32
  * offset and u32 size of the body inside the Record bytes, u64 flags (enum part_flag).
@@ -74,7 +75,8 @@ enum machine_table {
     TABLE_REF = 11,
     TABLE_ORIGIN = 12,
     TABLE_EVENT = 13,
-    MACHINE_TABLES = 14,
+    TABLE_INBOX = 14,
+    MACHINE_TABLES = 15,
 };
 static_assert(MACHINE_TABLES <= STORE_TABLES, "the store has a table for each of ours");
 
@@ -123,6 +125,7 @@ enum setting_id {
     SETTING_NODE_PODS_MAX,  /* "node_pods_max": bound to one node name */
     SETTING_OBJECTS_MAX,    /* "objects_max" */
     SETTING_REFERENCES_MAX, /* "references_max": of one object */
+    SETTING_INBOX_ROWS_MAX, /* "inbox_rows_max": of one node; beyond it the oldest go */
     SETTINGS,
 };
 struct setting_rule {

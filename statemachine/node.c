@@ -340,9 +340,13 @@ static void node_apply_up(struct machine *machine, struct node_row *node, struct
         }
     } else {
         const struct arrival arrival = {.record = &record, .bytes = bytes};
-        result = record.kind == RECORD_EDGE_EVENT
-                     ? event_apply(machine, node, &arrival)
-                     : object_apply_fact(machine, node->name, &arrival);
+        if (record.kind == RECORD_EDGE_EVENT) {
+            result = event_apply(machine, node, &arrival);
+        } else if (record.kind == RECORD_DEVICE_VALUE || record.kind == RECORD_MQTT_MESSAGE) {
+            result = inbox_apply(machine, node->name, &arrival);
+        } else {
+            result = object_apply_fact(machine, node->name, &arrival);
+        }
     }
     if (!outcome_accepted(result.outcome)) {
         node->refused_count++;

@@ -444,12 +444,15 @@ struct machine_result object_apply_fact(struct machine *machine, const char *nod
     const struct bytes key = bytes_text(arrival->record->key);
     struct pod_status pod = {.uid = ""};
     struct pod_ended ended = {.uid = ""};
+    struct device_status device = {.uid = ""};
     struct node_status status;
     int read = STATUS_MALFORMED;
     if (kind == RECORD_POD_STATUS) {
         read = codec_pod_status_read(machine->codec, arrival->record->body, &pod);
     } else if (kind == RECORD_POD_ENDED) {
         read = codec_pod_ended_read(machine->codec, arrival->record->body, &ended);
+    } else if (kind == RECORD_DEVICE_STATUS) {
+        read = codec_device_status_read(machine->codec, arrival->record->body, &device);
     } else if (kind == RECORD_NODE_STATUS) {
         read = codec_node_status_read(machine->codec, arrival->record->body, &status);
     }
@@ -467,8 +470,10 @@ struct machine_result object_apply_fact(struct machine *machine, const char *nod
     if (!object_find(machine, key, &wish, &object)) {
         return result_of(REFUSED_MISSING, 0);
     }
-    if (kind == RECORD_POD_STATUS || kind == RECORD_POD_ENDED) {
-        const char *uid = kind == RECORD_POD_STATUS ? pod.uid : ended.uid;
+    if (kind != RECORD_NODE_STATUS) {
+        const char *uid = kind == RECORD_POD_STATUS  ? pod.uid
+                          : kind == RECORD_POD_ENDED ? ended.uid
+                                                     : device.uid;
         if (strcmp(uid, object.uid) != 0) {
             return result_of(REFUSED_UID, wish.version);
         }

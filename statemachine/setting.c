@@ -15,6 +15,7 @@ const struct setting_rule setting_rules[SETTINGS] = {
     [SETTING_NODE_PODS_MAX] = {"node_pods_max", LIMIT_PODS, 1, 4096},
     [SETTING_OBJECTS_MAX] = {"objects_max", 1000000, 1, INT64_C(1) << 32},
     [SETTING_REFERENCES_MAX] = {"references_max", 256, 1, 4096},
+    [SETTING_INBOX_ROWS_MAX] = {"inbox_rows_max", 4096, 1, 1 << 24},
 };
 
 static struct row_key setting_key(const char *name)

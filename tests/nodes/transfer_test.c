@@ -479,7 +479,7 @@ static void test_damaged_rows_are_answered(void **state)
     uint64_t count;
     const struct bytes none = {0};
     assert_int_equal(
-        transfer_rows_collect(store_live(rig->ends[0].store), none, none, 40000, &rows, &end), 0);
+        transfer_rows_collect(store_live(rig->ends[0].store), none, none, 160000, &rows, &end), 0);
     assert_true(rows.count > 1);
     for (size_t cut = 1; cut < rows.size; cut += cut < 4200 ? 1 : 97) {
         uint8_t *copy = malloc(cut);

@@ -474,13 +474,19 @@ static void test_damaged_rows_are_answered(void **state)
     (void)state;
     struct rig *rig = rig_make(2);
     struct transfer_rows rows = {0};
-    struct transfer_place end;
+    struct transfer_place from = {.size = 0};
+    struct transfer_place end = {.size = 0};
     struct tag digest;
     uint64_t count;
     const struct bytes none = {0};
-    assert_int_equal(
-        transfer_rows_collect(store_live(rig->ends[0].store), none, none, 160000, &rows, &end), 0);
-    assert_true(rows.count > 1);
+    do { /* the first range of some rows: a single one may be much larger */
+        from = end;
+        assert_int_equal(transfer_rows_collect(store_live(rig->ends[0].store),
+                                               transfer_place_bytes(&from), none, 40000, &rows,
+                                               &end),
+                         0);
+        assert_true(end.size > 0);
+    } while (rows.count < 2);
     for (size_t cut = 1; cut < rows.size; cut += cut < 4200 ? 1 : 97) {
         uint8_t *copy = malloc(cut);
         assert_non_null(copy);
@@ -488,7 +494,7 @@ static void test_damaged_rows_are_answered(void **state)
         (void)transfer_rows_check(bytes_of(copy, cut), none, none, &digest, &count);
         free(copy);
     }
-    for (size_t at = 0; at < 2100; at++) {
+    for (size_t at = 0; at < 2100 && at < rows.size; at++) {
         for (unsigned bit = 0; bit < 8; bit++) {
             rows.data[at] ^= (uint8_t)(1u << bit);
             const int status =

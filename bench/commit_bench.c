@@ -4,7 +4,10 @@
  *   2. whoever is elected proposes commands of B records, W of them in flight, for a while per row
  *   3. latency is from replica_propose to its callback: durable on two of three, applied here
  *
- *     commit_bench [--directory DIR] [--ms N]
+ *     commit_bench [--reads] [--directory DIR] [--ms N]
+ *
+ * With --reads, W readers ask the leader for points to read at instead, one after the other each;
+ * the rows with writers have that many commands of one record in flight meanwhile.
  *
  * The state machine only counts, the sockets are local and plain (no TLS), all three share one disk
  * and the machine's cores. What real replicas add is TLS, RocksDB and a network.
@@ -45,11 +48,14 @@ struct write {
 };
 
 struct row {
-    uint32_t batch, flight;
+    uint32_t batch, flight, readers;
 };
 
-static const struct row rows[] = {{1, 1},   {1, 8},   {1, 64},   {10, 8},
-                                  {10, 64}, {100, 8}, {100, 64}, {1000, 8}};
+static const struct row rows_commit[] = {{1, 1, 0},   {1, 8, 0},   {1, 64, 0},   {10, 8, 0},
+                                         {10, 64, 0}, {100, 8, 0}, {100, 64, 0}, {1000, 8, 0}};
+static const struct row rows_read[] = {{1, 0, 1}, {1, 0, 8}, {1, 0, 64}, {1, 8, 1}, {1, 8, 64}};
+static const struct row *rows = rows_commit;
+static size_t row_count = sizeof rows_commit / sizeof *rows_commit;
 
 static uv_loop_t *loop;
 static struct log bench_log;
@@ -60,13 +66,15 @@ static bool fetched;
 static uint64_t run_ms = 1500;
 
 static size_t row_now;
-static bool running, draining;
+static bool running;
 static uint64_t begin_ns, end_ns;
 static uint32_t in_flight;
 static uint64_t committed;
-static uint32_t *latencies_us;
+static uint64_t served;        /* reads */
+static uint32_t *latencies_us; /* of commands, or of reads in a row with readers */
 static uint32_t latency_count;
 static uint64_t begun_ns[FLIGHT_MAX];
+static uint64_t asked_ns[FLIGHT_MAX];
 static uint8_t *command;
 
 static uint64_t now_ns(void)
@@ -139,6 +147,7 @@ static void peer_on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buffe
 /* -- load -------------------------------------------------------------------------------------- */
 
 static void load_on_done(void *context, int status, uint64_t index);
+static void read_on_done(void *context, int status, uint64_t index);
 
 static void load_propose(uintptr_t slot)
 {
@@ -148,6 +157,17 @@ static void load_propose(uintptr_t slot)
         replica_propose(replica, bytes_of(command, size), load_on_done, (void *)slot);
     if (status != 0) {
         fprintf(stderr, "commit_bench: propose: %s\n", status_text(status));
+        _exit(1);
+    }
+    in_flight++;
+}
+
+static void load_read(uintptr_t slot)
+{
+    asked_ns[slot] = now_ns();
+    const int status = replica_read(replica, read_on_done, (void *)slot);
+    if (status != 0) {
+        fprintf(stderr, "commit_bench: read: %s\n", status_text(status));
         _exit(1);
     }
     in_flight++;
@@ -163,6 +183,7 @@ static int compare(const void *a, const void *b)
 static void row_start(void)
 {
     committed = 0;
+    served = 0;
     latency_count = 0;
     begin_ns = now_ns() + WARM_NS;
     end_ns = begin_ns + run_ms * 1000000;
@@ -170,30 +191,43 @@ static void row_start(void)
     for (uintptr_t slot = 0; slot < rows[row_now].flight; slot++) {
         load_propose(slot);
     }
+    for (uintptr_t slot = 0; slot < rows[row_now].readers; slot++) {
+        load_read(slot);
+    }
 }
 
-static void row_end(void)
+static void row_tell(void)
 {
     const double seconds = (double)run_ms / 1000;
     CHECK(latency_count > 0);
     qsort(latencies_us, latency_count, sizeof *latencies_us, compare);
+    if (rows[row_now].readers > 0) {
+        printf("%8u %8u %12.0f %12.0f %10.2f %10.2f\n", rows[row_now].readers, rows[row_now].flight,
+               (double)served / seconds, (double)committed / seconds,
+               latencies_us[latency_count / 2] / 1e3,
+               latencies_us[(uint64_t)latency_count * 99 / 100] / 1e3);
+        return;
+    }
     printf("%6u x %-4u %12.0f %12.0f %10.2f %10.2f\n", rows[row_now].batch, rows[row_now].flight,
            (double)committed / seconds, (double)committed * rows[row_now].batch / seconds,
            latencies_us[latency_count / 2] / 1e3,
            latencies_us[(uint64_t)latency_count * 99 / 100] / 1e3);
+}
+
+static void row_end(void)
+{
+    row_tell();
     fflush(stdout);
-    draining = false;
     row_now++;
-    if (row_now == sizeof rows / sizeof *rows) {
+    if (row_now == row_count) {
         _exit(0); /* the others notice */
     }
     row_start();
 }
 
-static void load_on_done(void *context, int status, uint64_t index)
+/* One command or read has ended: count it, and say whether its slot goes on. */
+static bool load_count(int status, uint64_t since_ns, uint64_t *count, bool sampled)
 {
-    (void)index;
-    const uintptr_t slot = (uintptr_t)context;
     const uint64_t now = now_ns();
     in_flight--;
     if (status != 0) {
@@ -201,15 +235,32 @@ static void load_on_done(void *context, int status, uint64_t index)
         _exit(1);
     }
     if (now >= begin_ns && now < end_ns) {
-        committed++;
-        if (latency_count < SAMPLES_MAX) {
-            latencies_us[latency_count++] = (uint32_t)((now - begun_ns[slot]) / 1000);
+        (*count)++;
+        if (sampled && latency_count < SAMPLES_MAX) {
+            latencies_us[latency_count++] = (uint32_t)((now - since_ns) / 1000);
         }
     }
-    if (now < end_ns) {
-        load_propose(slot);
-    } else if (in_flight == 0) {
+    if (now >= end_ns && in_flight == 0) {
         row_end();
+    }
+    return now < end_ns;
+}
+
+static void load_on_done(void *context, int status, uint64_t index)
+{
+    (void)index;
+    const uintptr_t slot = (uintptr_t)context;
+    if (load_count(status, begun_ns[slot], &committed, rows[row_now].readers == 0)) {
+        load_propose(slot);
+    }
+}
+
+static void read_on_done(void *context, int status, uint64_t index)
+{
+    (void)index;
+    const uintptr_t slot = (uintptr_t)context;
+    if (load_count(status, asked_ns[slot], &served, true)) {
+        load_read(slot);
     }
 }
 
@@ -390,8 +441,11 @@ int main(int count, char **arguments)
             parent = arguments[++i];
         } else if (strcmp(arguments[i], "--ms") == 0 && i + 1 < count) {
             run_ms = strtoull(arguments[++i], NULL, 10);
+        } else if (strcmp(arguments[i], "--reads") == 0) {
+            rows = rows_read;
+            row_count = sizeof rows_read / sizeof *rows_read;
         } else {
-            fprintf(stderr, "usage: commit_bench [--directory DIR] [--ms N]\n");
+            fprintf(stderr, "usage: commit_bench [--reads] [--directory DIR] [--ms N]\n");
             return 2;
         }
     }
@@ -401,9 +455,14 @@ int main(int count, char **arguments)
         perror(directory);
         return 1;
     }
-    printf("three replicas, records of %u bytes, %lu ms per row\n"
-           "%6s x %-4s %12s %12s %10s %10s\n",
-           RECORD_BYTES, run_ms, "batch", "W", "commands/s", "records/s", "p50 ms", "p99 ms");
+    printf("three replicas, records of %u bytes, %lu ms per row\n", RECORD_BYTES, run_ms);
+    if (rows == rows_read) {
+        printf("%8s %8s %12s %12s %10s %10s\n", "readers", "writers", "reads/s", "commands/s",
+               "p50 ms", "p99 ms");
+    } else {
+        printf("%6s x %-4s %12s %12s %10s %10s\n", "batch", "W", "commands/s", "records/s",
+               "p50 ms", "p99 ms");
+    }
     fflush(stdout);
     int sockets[REPLICAS + 1][REPLICAS + 1];
     for (unsigned a = 1; a <= REPLICAS; a++) {

@@ -12,6 +12,7 @@
 #include "replication/raft_guard.h"
 #include "replication/raft_io.h"
 #include "replication/raft_members.h"
+#include "replication/raft_reads.h"
 #include "replication/raft_status.h"
 #include "schemas/check.h"
 
@@ -41,25 +42,11 @@ struct replica_proposal {
     bool flying; /* libraft has it */
 };
 
-struct replica_reader {
-    struct replica_reader *next;
-    void (*callback)(void *context, int status, uint64_t index);
-    void *context;
-    int status;
-    uint64_t index;
-};
-
 struct replica_change {
     struct raft_change request; /* first */
     struct replica *replica;
     void (*callback)(void *context, int status);
     void *context;
-};
-
-/* A queue of finished things; the callbacks are made outside of libraft. */
-struct reader_queue {
-    struct replica_reader *head;
-    struct replica_reader **tail;
 };
 
 struct replica {
@@ -82,12 +69,7 @@ struct replica {
     uint32_t proposal_count;
     uint64_t proposal_bytes;
 
-    struct reader_queue readers_waiting; /* for the next barrier */
-    struct reader_queue readers_flying;  /* for the one in the log */
-    struct reader_queue readers_done;
-    uint32_t reader_count;
-    struct raft_barrier barrier;
-    bool barrier_flying;
+    struct raft_reads reads;
 
     struct replica_change change;
     bool change_flying;
@@ -140,34 +122,6 @@ static void replica_fatal_result(void *context, const char *what, int result)
 
 /* -- queues ------------------------------------------------------------------------------------ */
 
-static void readers_init(struct reader_queue *queue)
-{
-    queue->head = NULL;
-    queue->tail = &queue->head;
-}
-
-static void readers_push(struct reader_queue *queue, struct replica_reader *reader)
-{
-    reader->next = NULL;
-    *queue->tail = reader;
-    queue->tail = &reader->next;
-}
-
-/* Move all readers of a queue to those that are done. */
-static void readers_finish(struct replica *replica, struct reader_queue *queue, int status,
-                           uint64_t index)
-{
-    struct replica_reader *reader = queue->head;
-    readers_init(queue);
-    while (reader != NULL) {
-        struct replica_reader *next = reader->next;
-        reader->status = status;
-        reader->index = index;
-        readers_push(&replica->readers_done, reader);
-        reader = next;
-    }
-}
-
 static void proposal_finish(struct replica_proposal *proposal, int status)
 {
     struct replica *replica = proposal->replica;
@@ -185,14 +139,6 @@ static void proposal_on_done(struct raft_apply *request, int result, void *unuse
     /* whatever went wrong, the entry may be on others */
     proposal_finish((struct replica_proposal *)(void *)request,
                     result == 0 ? STATUS_OK : STATUS_UNKNOWN);
-}
-
-static void barrier_on_done(struct raft_barrier *request, int result)
-{
-    struct replica *replica = request->data;
-    replica->barrier_flying = false;
-    readers_finish(replica, &replica->readers_flying, result == 0 ? STATUS_OK : STATUS_NOT_LEADER,
-                   request->index);
 }
 
 static void change_on_done(struct raft_change *request, int result)
@@ -233,19 +179,7 @@ static bool callbacks_make(struct replica *replica)
         }
         made = true;
     }
-    while (replica->readers_done.head != NULL) {
-        struct replica_reader *reader = replica->readers_done.head;
-        replica->readers_done.head = reader->next;
-        if (reader->next == NULL) {
-            replica->readers_done.tail = &replica->readers_done.head;
-        }
-        const struct replica_reader copy = *reader;
-        raft_free(reader);
-        CHECK(replica->reader_count > 0);
-        replica->reader_count--;
-        copy.callback(copy.context, copy.status, copy.index);
-        made = true;
-    }
+    made = raft_reads_call_back(&replica->reads) || made;
     if (replica->change_done) {
         const struct replica_change change = replica->change;
         replica->change_done = false;
@@ -259,33 +193,6 @@ static bool callbacks_make(struct replica *replica)
 }
 
 /* -- entering and leaving libraft -------------------------------------------------------------- */
-
-static void readers_start(struct replica *replica)
-{
-    if (replica->readers_waiting.head == NULL || replica->barrier_flying || replica->ended) {
-        return;
-    }
-    if (replica->raft.state != RAFT_LEADER) {
-        readers_finish(replica, &replica->readers_waiting, STATUS_NOT_LEADER, 0);
-        return;
-    }
-    if (raft_io_room(&replica->io) != 0) {
-        return; /* a full disk; they wait for room or for the end of this leadership */
-    }
-    /* Only readers that came before the barrier may use it: the confirmation that this replica
-     * still leads is younger than all of them. */
-    replica->barrier = (struct raft_barrier){.data = replica};
-    if (raft_barrier(&replica->raft, &replica->barrier, barrier_on_done) != 0) {
-        readers_finish(replica, &replica->readers_waiting, STATUS_NOT_LEADER, 0);
-        return;
-    }
-    replica->barrier_flying = true;
-    replica->readers_flying = replica->readers_waiting;
-    if (replica->readers_flying.head == NULL) {
-        replica->readers_flying.tail = &replica->readers_flying.head;
-    }
-    readers_init(&replica->readers_waiting);
-}
 
 static bool leadership_tell(struct replica *replica)
 {
@@ -328,8 +235,8 @@ static void replica_settle(struct replica *replica)
             again = raft_io_settle(&replica->io);
         }
         if (!replica->ended) {
-            readers_start(replica);
             raft_guard_settle(&replica->guard);
+            raft_reads_settle(&replica->reads);
         }
         if (!replica->ended && replica->opened && replica->raft.state == RAFT_UNAVAILABLE) {
             replica_fatal(replica, "libraft has stopped", 0);
@@ -423,6 +330,7 @@ static void replica_set_up(struct replica *replica, struct log *log,
                   .behind = raft_fsm_behind,
                   .needs = raft_fsm_needs,
                   .fetch = raft_fsm_fetch},
+        .reads = &replica->reads,
         .counters = &replica->counters,
         .run_context = replica->hooks.context,
         .entered = replica_entered,
@@ -432,9 +340,8 @@ static void replica_set_up(struct replica *replica, struct log *log,
     raft_guard_init(&replica->guard, &replica->io.io, &replica->raft, ~config->measures_off,
                     &replica->counters, replica_fatal_result, replica);
     replica->done_tail = &replica->done_head;
-    readers_init(&replica->readers_waiting);
-    readers_init(&replica->readers_flying);
-    readers_init(&replica->readers_done);
+    raft_reads_init(&replica->reads, &replica->raft, &replica->io, &replica->guard,
+                    ~config->measures_off, &replica->counters);
     replica->proposals = raft_memory(LIMIT_PROPOSALS * sizeof *replica->proposals);
     for (uint32_t i = 0; i < LIMIT_PROPOSALS; i++) {
         replica->proposals[i].replica = replica;
@@ -499,6 +406,7 @@ void replica_tick(struct replica *replica, uint64_t now_ms)
     replica_enter(replica);
     replica->fsm.now_ms = now_ms;
     raft_io_tick(&replica->io, now_ms);
+    raft_reads_tick(&replica->reads, now_ms);
     replica_leave(replica);
 }
 
@@ -565,21 +473,14 @@ int replica_read(struct replica *replica,
     if (replica->ended) {
         return STATUS_CLOSING;
     }
-    if (replica->raft.state != RAFT_LEADER || replica->raft.transfer != NULL) {
+    if (replica->raft.state != RAFT_LEADER) {
         return STATUS_NOT_LEADER;
-    }
-    if (replica->reader_count >= LIMIT_READERS) {
-        return STATUS_FULL;
     }
 
     replica_enter(replica);
-    struct replica_reader *reader = raft_memory(sizeof *reader);
-    reader->callback = callback;
-    reader->context = context;
-    readers_push(&replica->readers_waiting, reader);
-    replica->reader_count++;
+    const int status = raft_reads_ask(&replica->reads, callback, context);
     replica_leave(replica);
-    return 0;
+    return status;
 }
 
 int replica_transfer(struct replica *replica, uint64_t to)
@@ -609,7 +510,9 @@ static int change_start(struct replica *replica, void (*callback)(void *context,
     if (replica->raft.state != RAFT_LEADER) {
         return STATUS_NOT_LEADER;
     }
-    if (replica->change_flying) {
+    const bool early = !raft_guard_own_term(&replica->guard) &&
+                       (replica->guard.measures & MEASURE_CHANGE) != 0; /* s */
+    if (replica->change_flying || early) {
         return STATUS_FULL;
     }
     replica->change =
@@ -694,8 +597,7 @@ void replica_close(struct replica *replica, void (*callback)(void *context), voi
                 proposal_finish(&replica->proposals[i], STATUS_CLOSING);
             }
         }
-        readers_finish(replica, &replica->readers_waiting, STATUS_CLOSING, 0);
-        readers_finish(replica, &replica->readers_flying, STATUS_CLOSING, 0);
+        raft_reads_end(&replica->reads, STATUS_CLOSING);
         if (replica->change_flying && !replica->change_done) {
             replica->change_done = true;
             replica->change_status = STATUS_CLOSING;

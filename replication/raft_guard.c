@@ -301,6 +301,18 @@ void raft_guard_settle(struct raft_guard *guard)
     }
 }
 
+bool raft_guard_own_term(const struct raft_guard *guard)
+{
+    const struct raft *raft = guard->raft;
+    if (raft->state != RAFT_LEADER) {
+        return false;
+    }
+    const struct raft_server *self = raft_members_find(&raft->configuration, raft->id);
+    return entry_term(raft, raft->commit_index) == raft->current_term ||
+           (self != NULL && self->role == RAFT_VOTER &&
+            raft_members_voters(&raft->configuration) == 1);
+}
+
 /* -- a lone voter (i) -------------------------------------------------------------------------- */
 
 static void solo_take_term(struct raft_guard *guard)

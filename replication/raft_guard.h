@@ -34,6 +34,13 @@
  *               second history. It takes a new term first.
  *   j SPLIT     (in raft_io.c) an AppendEntries carries the whole tail. Cut into several messages.
  *   o TRANSFER  during a transfer a second vote is granted in one term. Refused.
+ *   s CHANGE    (in raft_door.c) a new leader may change the group before an entry of its own term is
+ *               committed: of two leaders that do so with the same group before them, each gets a
+ *               quorum that does not meet the other's. It waits.
+ *
+ * p, q and r are not about libraft but about reads (raft_reads.h): that a quorum is waited for, that
+ * only followers of this leader in this term answer, and that no index is noted before an entry of this
+ * term is committed. t is no measure but a release: without it a replica knows no pings.
  *
  * k (commands of odd length) is raft_door.c's padding; l, m and n are about storage and sockets of
  * libraft that are not used.
@@ -96,5 +103,9 @@ void raft_guard_init(struct raft_guard *guard, struct raft_io *inner, struct raf
 /* Look at what libraft has become; after every call into libraft that did not come through the
  * guard (proposals, barriers, changes). */
 void raft_guard_settle(struct raft_guard *guard);
+
+/* This replica leads, and an entry of its term is committed (a lone voter has nobody whose entries it
+ * might not know of). From here on its commit index covers all that former leaders committed. */
+bool raft_guard_own_term(const struct raft_guard *guard);
 
 #endif

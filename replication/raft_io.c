@@ -9,6 +9,7 @@
 #include "replication/raft_io.h"
 
 #include "replication/raft_members.h"
+#include "replication/raft_reads.h"
 #include "replication/raft_snapshot.h"
 #include "replication/raft_status.h"
 #include "replication/raft_wire.h"
@@ -319,7 +320,9 @@ static int send_message(struct replica_io *io, const struct raft_message *messag
         const unsigned count = append ? send_portion(io, &message->append_entries, first) : 0;
         struct bytes bytes;
         codec_reset(io->codec_out);
-        int status = raft_wire_build(io->codec_out, &io->self, message, first, count, &bytes);
+        int status =
+            raft_wire_build(io->codec_out, &io->self, io->pings ? RAFT_WIRE_ANSWERS_PINGS : 0,
+                            message, first, count, &bytes);
         if (status == 0) {
             status = io->peers.send(io->peers.context, message->server_id, bytes);
         }
@@ -691,6 +694,7 @@ void raft_io_open(struct replica_io *io, const struct raft_io_options *options)
         .log = options->log,
         .peers = *options->peers,
         .state = options->state,
+        .reads = options->reads,
         .counters = options->counters,
         .codec_out = codec_create(),
         .codec_in = codec_create(),
@@ -702,6 +706,7 @@ void raft_io_open(struct replica_io *io, const struct raft_io_options *options)
         .now_ms = config->now_ms,
         .random = config->seed,
         .split = (config->measures_off & MEASURE_SPLIT) == 0,
+        .pings = (config->measures_off & MEASURE_PING) == 0,
     };
     memcpy(io->self.address, config->address, strlen(config->address));
     io->writes_tail = &io->writes_head;
@@ -793,8 +798,13 @@ out:
 int raft_io_receive(struct replica_io *io, uint64_t from, struct bytes bytes)
 {
     struct raft_message message;
+    struct raft_wire_extra extra;
     codec_reset(io->codec_in);
-    int status = raft_wire_read(io->codec_in, bytes, &message);
+    int status = raft_wire_read(io->codec_in, bytes, &message, &extra);
+    const bool ping = status == 0 && message.type > RAFT_IO_TIMEOUT_NOW;
+    if (ping && !io->pings) {
+        status = STATUS_MALFORMED;
+    }
     if (status == 0 && message.server_id != from) {
         raft_wire_free(&message);
         status = STATUS_IDENTITY;
@@ -804,6 +814,15 @@ int raft_io_receive(struct replica_io *io, uint64_t from, struct bytes bytes)
         return status;
     }
     io->counters->received++;
+    raft_reads_heard(io->reads, from, extra.features);
+    if (message.type == RAFT_WIRE_PING) {
+        raft_reads_on_ping(io->reads, from, extra.term, extra.round);
+        return 0;
+    }
+    if (message.type == RAFT_WIRE_PONG) {
+        raft_reads_on_pong(io->reads, from, extra.term, extra.round);
+        return 0;
+    }
     if (message.type == RAFT_IO_APPEND_ENTRIES && message.append_entries.n_entries > 0 &&
         (io->writes_head != NULL || io->state.behind(io->state.context))) {
         io->counters->dropped++; /* no room for it: as if the network had lost it */
@@ -820,6 +839,16 @@ int raft_io_receive(struct replica_io *io, uint64_t from, struct bytes bytes)
     }
     io->recv(&io->io, &message);
     return 0;
+}
+
+void raft_io_ping(struct replica_io *io, uint64_t to, uint16_t type, uint64_t term, uint64_t round)
+{
+    struct bytes bytes;
+    codec_reset(io->codec_out);
+    if (!io->ended &&
+        raft_wire_build_ping(io->codec_out, &io->self, type, term, round, &bytes) == 0) {
+        (void)io->peers.send(io->peers.context, to, bytes);
+    }
 }
 
 void raft_io_fetched(struct replica_io *io, int status)

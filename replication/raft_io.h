@@ -26,6 +26,7 @@
 
 #include <raft.h>
 
+struct raft_reads;
 struct io_write;
 struct io_send;
 struct io_get;
@@ -48,6 +49,7 @@ struct replica_io {
     struct log *log;
     struct replica_peers peers;
     struct raft_io_state state;
+    struct raft_reads *reads;
     struct replica_counters *counters;
     struct codec *codec_out; /* two: libraft answers from inside a message */
     struct codec *codec_in;
@@ -62,6 +64,7 @@ struct replica_io {
     uint64_t now_ms;
     uint64_t random;
     bool split; /* j is on */
+    bool pings; /* t is on */
     bool ended; /* nothing leaves, nothing is stored, libraft hears nothing any more */
 
     uint64_t term; /* as the log's meta bytes have them */
@@ -91,6 +94,7 @@ struct raft_io_options {
     const struct replica_config *config; /* borrowed during the call */
     const struct replica_peers *peers;
     struct raft_io_state state;
+    struct raft_reads *reads; /* where pings and their answers go */
     struct replica_counters *counters;
     void *run_context;
     void (*entered)(void *context);
@@ -107,6 +111,8 @@ int raft_io_prepare(struct replica_io *io);
 void raft_io_tick(struct replica_io *io, uint64_t now_ms);
 /* A message came. Answers as replica_receive. */
 int raft_io_receive(struct replica_io *io, uint64_t from, struct bytes bytes);
+/* Send a ping or a pong (raft_wire.h), best effort. */
+void raft_io_ping(struct replica_io *io, uint64_t to, uint16_t type, uint64_t term, uint64_t round);
 /* The files of the held snapshot are here, or are not to be had. */
 void raft_io_fetched(struct replica_io *io, int status);
 

@@ -7,6 +7,7 @@ static_assert(RAFT_COMMAND == 1 && RAFT_BARRIER == 2 && RAFT_CHANGE == 3,
               "entry types travel as libraft numbers them");
 static_assert(RAFT_IO_APPEND_ENTRIES == 1 && RAFT_IO_TIMEOUT_NOW == 6,
               "message types travel as libraft numbers them");
+static_assert(RAFT_WIRE_PING > RAFT_IO_TIMEOUT_NOW, "and ours come after them");
 
 /* -- building --------------------------------------------------------------------------------- */
 
@@ -56,7 +57,7 @@ static void build_snapshot(struct codec *codec, const struct raft_install_snapsh
     to->data = bytes_of(from->data.base, from->data.len);
 }
 
-int raft_wire_build(struct codec *codec, const struct raft_server *sender,
+int raft_wire_build(struct codec *codec, const struct raft_server *sender, uint64_t features,
                     const struct raft_message *message, unsigned first, unsigned count,
                     struct bytes *out)
 {
@@ -65,6 +66,7 @@ int raft_wire_build(struct codec *codec, const struct raft_server *sender,
         .server_id = sender->id,
         .server_address = sender->address,
         .version = 1,
+        .features = features,
     };
     switch (message->type) {
     case RAFT_IO_APPEND_ENTRIES: {
@@ -103,6 +105,23 @@ int raft_wire_build(struct codec *codec, const struct raft_server *sender,
     default:
         CHECK(false); /* 0.15 has no other */
     }
+    return codec_raft_wire_build(codec, &wire, out);
+}
+
+int raft_wire_build_ping(struct codec *codec, const struct raft_server *sender, uint16_t type,
+                         uint64_t term, uint64_t round, struct bytes *out)
+{
+    CHECK(type == RAFT_WIRE_PING || type == RAFT_WIRE_PONG);
+    CHECK(round != 0);
+    const struct raft_wire wire = {
+        .type = type,
+        .server_id = sender->id,
+        .server_address = sender->address,
+        .term = term,
+        .version = 1,
+        .features = RAFT_WIRE_ANSWERS_PINGS,
+        .round = round,
+    };
     return codec_raft_wire_build(codec, &wire, out);
 }
 
@@ -195,6 +214,9 @@ static bool message_fits(const struct raft_wire *wire)
         return snapshot_fits(wire);
     case RAFT_IO_TIMEOUT_NOW:
         return place_fits(wire->last_log_index, wire->last_log_term, wire->term);
+    case RAFT_WIRE_PING:
+    case RAFT_WIRE_PONG:
+        return wire->round != 0 && number_fits(wire->round);
     default:
         return false;
     }
@@ -253,7 +275,8 @@ static void read_snapshot(const struct raft_wire *wire, struct raft_install_snap
     memcpy(out->data.base, wire->data.data, wire->data.size);
 }
 
-int raft_wire_read(struct codec *codec, struct bytes bytes, struct raft_message *out)
+int raft_wire_read(struct codec *codec, struct bytes bytes, struct raft_message *out,
+                   struct raft_wire_extra *out_extra)
 {
     struct raft_wire wire;
     const int status = codec_raft_wire_read(codec, codec_aligned(codec, bytes), &wire);
@@ -269,6 +292,8 @@ int raft_wire_read(struct codec *codec, struct bytes bytes, struct raft_message 
         .server_id = wire.server_id,
         .server_address = wire.server_address,
     };
+    *out_extra =
+        (struct raft_wire_extra){.features = wire.features, .term = wire.term, .round = wire.round};
     switch (wire.type) {
     case RAFT_IO_APPEND_ENTRIES:
         read_entries(&wire, &out->append_entries);
@@ -299,6 +324,9 @@ int raft_wire_read(struct codec *codec, struct bytes bytes, struct raft_message 
         break;
     case RAFT_IO_INSTALL_SNAPSHOT:
         read_snapshot(&wire, &out->install_snapshot);
+        break;
+    case RAFT_WIRE_PING:
+    case RAFT_WIRE_PONG:
         break;
     default:
         CHECK(wire.type == RAFT_IO_TIMEOUT_NOW);

@@ -134,21 +134,25 @@ struct replica_hooks {
                               uint64_t *out_applied_index);
 };
 
-/* The measures of the guard, by the defects of `spec/raft.md`. */
+/* The measures of the guard, by the letters of raft_guard.h. */
 enum replica_measure {
-    MEASURE_ACK = 1u << 0,      /* a */
-    MEASURE_TERM = 1u << 1,     /* b */
-    MEASURE_COMMIT = 1u << 2,   /* c */
-    MEASURE_FATAL = 1u << 3,    /* d */
-    MEASURE_PREVOTE = 1u << 4,  /* e */
-    MEASURE_CONFIG = 1u << 5,   /* f */
-    MEASURE_WALK = 1u << 6,     /* g */
-    MEASURE_ADDRESS = 1u << 7,  /* h */
-    MEASURE_SOLO = 1u << 8,     /* i */
-    MEASURE_SPLIT = 1u << 9,    /* j */
-    MEASURE_TRANSFER = 1u << 10 /* o */
+    MEASURE_ACK = 1u << 0,       /* a */
+    MEASURE_TERM = 1u << 1,      /* b */
+    MEASURE_COMMIT = 1u << 2,    /* c */
+    MEASURE_FATAL = 1u << 3,     /* d */
+    MEASURE_PREVOTE = 1u << 4,   /* e */
+    MEASURE_CONFIG = 1u << 5,    /* f */
+    MEASURE_WALK = 1u << 6,      /* g */
+    MEASURE_ADDRESS = 1u << 7,   /* h */
+    MEASURE_SOLO = 1u << 8,      /* i */
+    MEASURE_SPLIT = 1u << 9,     /* j */
+    MEASURE_TRANSFER = 1u << 10, /* o */
+    MEASURE_QUORUM = 1u << 11,   /* p: of raft_reads.h, as the next two */
+    MEASURE_ANSWER = 1u << 12,   /* q */
+    MEASURE_OWN = 1u << 13,      /* r */
+    MEASURE_CHANGE = 1u << 14,   /* s */
+    MEASURE_PING = 1u << 15,     /* t: off, this replica is like one of a release without pings */
 };
-#define MEASURE_COUNT 11u
 
 struct replica_config {
     uint64_t id;         /* not 0 */
@@ -226,8 +230,9 @@ int replica_propose(struct replica *replica, struct bytes command,
                     void (*callback)(void *context, int status, uint64_t index), void *context);
 
 /* Ask for a point to read at: a state that has applied `index` shows everything that was
- * acknowledged before this call. Leader only. Costs one entry of the log for all readers that
- * wait together.
+ * acknowledged before this call. Leader only, also while leadership is handed over. Costs one small
+ * message to each voter and back for all readers that wait together, and nothing in the log; why that
+ * is enough, and when it takes an entry of the log after all, is told in raft_reads.h.
  *
  *   callback   exactly once if 0 was answered. Status 0: `index` is applied here already.
  *              STATUS_NOT_LEADER: leadership was lost; STATUS_CLOSING
@@ -249,8 +254,8 @@ int replica_transfer(struct replica *replica, uint64_t to);
  *
  *   callback   exactly once if 0 was answered. Status 0: agreed. STATUS_UNKNOWN: leadership was
  *              lost. STATUS_TIMEOUT: the member did not catch up. May be NULL.
- *   answers    0; STATUS_NOT_LEADER; STATUS_FULL: a change is under way; -ENOENT, -EEXIST; -EINVAL:
- *              the member has that role
+ *   answers    0; STATUS_NOT_LEADER; STATUS_FULL: a change is under way, or this leadership has only
+ *              just begun; -ENOENT, -EEXIST; -EINVAL: the member has that role
  */
 int replica_add(struct replica *replica, uint64_t id, const char *address,
                 void (*callback)(void *context, int status), void *context);
@@ -317,6 +322,8 @@ struct replica_counters {
     uint64_t dropped; /* appends that came while the log had no room, or the owner was behind */
     uint64_t snapshots_taken;
     uint64_t snapshots_installed;
+    uint64_t read_rounds;   /* pings of a quorum, each for all readers that waited */
+    uint64_t read_barriers; /* entries of the log for readers, instead */
 };
 void replica_counters(const struct replica *replica, struct replica_counters *out);
 

@@ -601,7 +601,7 @@ BUILD(raft_wire, {
                                         v->pre_vote, v->vote_granted, v->prev_log_index,
                                         v->prev_log_term, v->leader_commit, v->rejected, v->version,
                                         v->features, v->conf_index, conf, entries, data,
-                                        v->last_index, v->last_term),
+                                        v->last_index, v->last_term, v->round),
                   out);
 })
 
@@ -640,6 +640,7 @@ READ(raft_wire, RaftMessage, {
     v.data = r.aligned(t->data());
     v.last_index = t->last_index();
     v.last_term = t->last_term();
+    v.round = t->round();
 })
 
 BUILD(forward, {

@@ -552,6 +552,7 @@ struct raft_wire {
     uint64_t rejected;
     uint32_t version;
     uint64_t features;
+    uint64_t round;
     uint64_t conf_index;
     const struct raft_wire_server *conf;
     uint32_t conf_count; /* at most LIMIT_REPLICAS */

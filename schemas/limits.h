@@ -95,8 +95,10 @@ static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starv
 /* One command: it must fit a message of the group with all that is around it. */
 #define LIMIT_COMMAND_BYTES      (LIMIT_FRAME_BYTES - 64u * 1024u)
 static_assert(LIMIT_COMMAND_BYTES >= 2 * LIMIT_RECORD_BYTES, "a command carries two of the largest records");
-/* Reads that wait for their point; one entry of the log serves all. */
+/* Reads that wait for their point; one round of pings serves all that wait together. */
 #define LIMIT_READERS            4096u
+/* Such rounds under way: the next one need not wait for the answers of the one before. */
+#define LIMIT_READ_ROUNDS        4u
 /* Log between two checkpoints of a replica. libraft keeps that and the trailing part, two more of
  * it, in memory. */
 #define LIMIT_RAFT_SNAPSHOT_BYTES (64u * 1024u * 1024u)

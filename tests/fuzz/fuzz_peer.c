@@ -18,7 +18,8 @@ static void try_raft(struct bytes bytes)
     }
     struct raft_message message;
     struct raft_message again;
-    if (raft_wire_read(codec, bytes, &message) == 0) {
+    struct raft_wire_extra extra;
+    if (raft_wire_read(codec, bytes, &message, &extra) == 0) {
         char address[LIMIT_NAME_BYTES + 1];
         EXPECT(strlen(message.server_address) <= LIMIT_NAME_BYTES);
         strcpy(address, message.server_address);
@@ -26,8 +27,13 @@ static void try_raft(struct bytes bytes)
         const unsigned count =
             message.type == RAFT_IO_APPEND_ENTRIES ? message.append_entries.n_entries : 0;
         struct bytes built;
-        EXPECT(raft_wire_build(codec, &sender, &message, 0, count, &built) == 0);
-        EXPECT(raft_wire_read(codec, built, &again) == 0);
+        const int status =
+            message.type > RAFT_IO_TIMEOUT_NOW
+                ? raft_wire_build_ping(codec, &sender, message.type, extra.term, extra.round,
+                                       &built)
+                : raft_wire_build(codec, &sender, extra.features, &message, 0, count, &built);
+        EXPECT(status == 0);
+        EXPECT(raft_wire_read(codec, built, &again, &extra) == 0);
         EXPECT(again.type == message.type && again.server_id == message.server_id);
         raft_wire_free(&again);
         raft_wire_free(&message);

@@ -288,7 +288,7 @@ static void seed_raft(struct codec *codec, const char *name, const struct raft_m
 {
     const struct raft_server sender = {.id = 1, .address = (char[]){"a:1"}};
     struct bytes built;
-    CHECK(raft_wire_build(codec, &sender, message, 0, count, &built) == 0);
+    CHECK(raft_wire_build(codec, &sender, 1, message, 0, count, &built) == 0);
     seed_write(name, (const uint8_t *)"r", 1, built);
 }
 

@@ -173,17 +173,41 @@ static void test_every_message_survives_the_wire(void **state)
         struct sample sample;
         struct bytes bytes;
         struct raft_message read;
+        struct raft_wire_extra extra;
         codec_reset(codec);
         sample_make(&sample, type);
-        assert_int_equal(raft_wire_build(codec, &sender, &sample.message, 0,
+        assert_int_equal(raft_wire_build(codec, &sender, 1, &sample.message, 0,
                                          type == RAFT_IO_APPEND_ENTRIES ? 4 : 0, &bytes),
                          0);
-        assert_int_equal(raft_wire_read(codec, bytes, &read), 0);
+        assert_int_equal(raft_wire_read(codec, bytes, &read, &extra), 0);
         assert_int_equal(read.server_id, sender.id);
         assert_string_equal(read.server_address, sender.address);
+        assert_int_equal(extra.features, 1);
         assert_same(&sample.message, &read);
         raft_wire_free(&read);
         sample_free(&sample);
+    }
+    codec_destroy(codec);
+}
+
+/* Claim: so do a ping and a pong, with term and round. */
+static void test_pings_survive_the_wire(void **state)
+{
+    (void)state;
+    struct codec *codec = codec_create();
+    for (uint16_t type = RAFT_WIRE_PING; type <= RAFT_WIRE_PONG; type++) {
+        struct bytes bytes;
+        struct raft_message read;
+        struct raft_wire_extra extra;
+        codec_reset(codec);
+        assert_int_equal(raft_wire_build_ping(codec, &sender, type, 5, 77, &bytes), 0);
+        assert_int_equal(raft_wire_read(codec, bytes, &read, &extra), 0);
+        assert_int_equal(read.type, type);
+        assert_int_equal(read.server_id, sender.id);
+        assert_int_equal(extra.features, RAFT_WIRE_ANSWERS_PINGS);
+        assert_int_equal(extra.term, 5);
+        assert_int_equal(extra.round, 77);
+        raft_wire_free(&read);
     }
     codec_destroy(codec);
 }
@@ -198,8 +222,9 @@ static void test_parts_continue_each_other(void **state)
     for (unsigned first = 0; first < 4; first++) {
         struct bytes bytes;
         struct raft_message read;
-        assert_int_equal(raft_wire_build(codec, &sender, &sample.message, first, 1, &bytes), 0);
-        assert_int_equal(raft_wire_read(codec, bytes, &read), 0);
+        struct raft_wire_extra extra;
+        assert_int_equal(raft_wire_build(codec, &sender, 1, &sample.message, first, 1, &bytes), 0);
+        assert_int_equal(raft_wire_read(codec, bytes, &read, &extra), 0);
         assert_int_equal(read.append_entries.prev_log_index, 7 + first);
         assert_int_equal(read.append_entries.prev_log_term,
                          first == 0 ? 3 : sample.entries[first - 1].term);
@@ -229,7 +254,11 @@ static void test_senseless_fields_are_refused(void **state)
     const struct raft_wire good = {APPEND, .entries = &command, .entry_count = 1};
     const struct raft_wire bad[] = {
         {WIRE, .type = 0},
-        {WIRE, .type = 7},
+        {WIRE, .type = 7}, /* a ping, of no round */
+        {WIRE, .type = 8},
+        {WIRE, .type = 8, .round = UINT64_MAX},
+        {.type = 7, .server_id = 2, .server_address = "x", .round = 1}, /* of no term */
+        {WIRE, .type = 9, .round = 1},
         {.type = 2, .server_address = "x", .term = 5},
         {.type = 2, .server_id = 2, .server_address = "", .term = 5},
         {.type = 2, .server_id = 2, .server_address = "x"},
@@ -265,13 +294,14 @@ static void test_senseless_fields_are_refused(void **state)
     struct codec *codec = codec_create();
     struct bytes bytes;
     struct raft_message read;
+    struct raft_wire_extra extra;
     assert_int_equal(codec_raft_wire_build(codec, &good, &bytes), 0);
-    assert_int_equal(raft_wire_read(codec, bytes, &read), 0);
+    assert_int_equal(raft_wire_read(codec, bytes, &read, &extra), 0);
     raft_wire_free(&read);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         codec_reset(codec);
         assert_int_equal(codec_raft_wire_build(codec, &bad[i], &bytes), 0);
-        if (raft_wire_read(codec, bytes, &read) != STATUS_MALFORMED) {
+        if (raft_wire_read(codec, bytes, &read, &extra) != STATUS_MALFORMED) {
             fail_msg("bad message number %zu is taken", i);
         }
     }
@@ -292,9 +322,10 @@ static void test_damage_does_no_harm(void **state)
         struct sample sample;
         struct bytes bytes;
         struct raft_message read;
+        struct raft_wire_extra extra;
         codec_reset(codec);
         sample_make(&sample, type);
-        assert_int_equal(raft_wire_build(codec, &sender, &sample.message, 0,
+        assert_int_equal(raft_wire_build(codec, &sender, 1, &sample.message, 0,
                                          type == RAFT_IO_APPEND_ENTRIES ? 4 : 0, &bytes),
                          0);
         uint8_t *copy = malloc(bytes.size);
@@ -312,8 +343,8 @@ static void test_damage_does_no_harm(void **state)
                 }
             }
             codec_reset(reader);
-            if (raft_wire_read(reader, bytes_of(copy, size), &read) == 0) {
-                assert_in_range(read.type, RAFT_IO_APPEND_ENTRIES, RAFT_IO_TIMEOUT_NOW);
+            if (raft_wire_read(reader, bytes_of(copy, size), &read, &extra) == 0) {
+                assert_in_range(read.type, RAFT_IO_APPEND_ENTRIES, RAFT_WIRE_PONG);
                 raft_wire_free(&read);
             }
         }
@@ -413,6 +444,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_message_survives_the_wire),
+        cmocka_unit_test(test_pings_survive_the_wire),
         cmocka_unit_test(test_parts_continue_each_other),
         cmocka_unit_test(test_senseless_fields_are_refused),
         cmocka_unit_test(test_damage_does_no_harm),

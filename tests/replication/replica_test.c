@@ -36,6 +36,7 @@ struct fixture {
     uint32_t done, done_status_bad, closing;
     uint64_t read_index;
     int read_status;
+    uint32_t reads; /* called back */
     int fatal_status;
     char fatal_what[256];
     bool closed;
@@ -43,6 +44,10 @@ struct fixture {
     uint32_t sent;
     struct codec *codec;
     struct raft_wire asked; /* the last vote request to replica 2; type 0: none */
+    struct raft_wire ping;  /* the last ping to replica 2; type 0: none */
+    uint32_t pings, pongs;  /* to replica 2 */
+    uint64_t offered;       /* index of the last entry that was sent to replica 2 */
+    uint32_t barriers;      /* sent to replica 2 */
     uint32_t votes[4];      /* given, by replica */
 };
 
@@ -80,6 +85,15 @@ static int on_send(void *context, uint64_t to, struct bytes message)
             f->asked = wire;
         }
         f->votes[to] += wire.type == 4 && wire.vote_granted && !wire.pre_vote;
+        if (wire.type == 1 && to == 2 && wire.entry_count > 0) {
+            f->offered = wire.prev_log_index + wire.entry_count;
+            f->barriers += wire.entries[wire.entry_count - 1].type == 2;
+        }
+        if (wire.type == 7 && to == 2) {
+            f->ping = wire;
+            f->pings++;
+        }
+        f->pongs += wire.type == 8 && to == 2;
     }
     return 0;
 }
@@ -98,6 +112,7 @@ static void on_read(void *context, int status, uint64_t index)
     struct fixture *f = context;
     f->read_status = status;
     f->read_index = index;
+    f->reads++;
 }
 
 static void on_closed(void *context)
@@ -225,7 +240,7 @@ static void test_commands_are_applied_once(void **state)
     assert_int_equal(replica_read(f.replica, on_read, &f), 0);
     run_for(&f, 100);
     assert_int_equal(f.read_status, 0);
-    assert_true(f.read_index > f.index_last);
+    assert_int_equal(f.read_index, f.index_last); /* a lone voter asks nobody, and writes nothing */
     const uint64_t term = replica_term(f.replica);
 
     const uint64_t held = f.index_last - 3;
@@ -337,6 +352,187 @@ static void lead(struct fixture *f)
         }
     }
     assert_int_equal(replica_role(f->replica), REPLICA_LEADER);
+}
+
+/* Replica 2 says that it has all that was offered to it. */
+static void acknowledge(struct fixture *f, uint64_t features)
+{
+    const struct raft_wire result = {.type = 2,
+                                     .server_id = 2,
+                                     .server_address = "two",
+                                     .term = replica_term(f->replica),
+                                     .last_log_index = f->offered,
+                                     .features = features};
+    hear(f, &result);
+}
+
+static void pong(struct fixture *f, uint64_t from, uint64_t term, uint64_t round)
+{
+    const struct raft_wire answer = {.type = 8,
+                                     .server_id = from,
+                                     .server_address = from == 2 ? "two" : "three",
+                                     .term = term,
+                                     .round = round,
+                                     .features = 1};
+    hear(f, &answer);
+}
+
+/* Claim: a read waits for an entry of the leader's own term to be committed, then for a quorum's answer
+ * to a round that began after it; answers of another term or of an earlier round do not count; and
+ * nothing is written. */
+static void test_a_read_asks_a_quorum(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    assert_int_equal(boot(&f), 0);
+    lead(&f);
+    acknowledge(&f, 1); /* from here on it is known to answer pings */
+    assert_int_equal(replica_read(f.replica, on_read, &f), 0);
+    run_for(&f, 60);
+    assert_int_equal(f.pings, 0); /* its own entry is nowhere but here */
+    run_for(&f, 200);             /* a probe with the entry */
+    acknowledge(&f, 1);
+    const uint64_t commit = replica_commit_index(f.replica);
+    assert_int_equal(commit, replica_last_index(f.replica));
+    assert_int_equal(f.pings, 1);
+    assert_int_equal(f.ping.term, replica_term(f.replica));
+    assert_int_equal(f.reads, 0);
+
+    const struct raft_wire first = f.ping;
+    pong(&f, 2, first.term - 1, first.round);
+    pong(&f, 2, first.term, first.round + 1); /* which there was not yet */
+    assert_int_equal(f.reads, 0);
+    pong(&f, 2, first.term, first.round);
+    assert_int_equal(f.reads, 1);
+    assert_int_equal(f.read_status, 0);
+    assert_int_equal(f.read_index, commit);
+
+    assert_int_equal(replica_read(f.replica, on_read, &f), 0);
+    assert_int_equal(replica_read(f.replica, on_read, &f), 0);
+    assert_int_equal(f.pings, 3);
+    pong(&f, 2, first.term, first.round); /* late */
+    assert_int_equal(f.reads, 1);
+    const uint32_t before = f.pings;
+    run_for(&f, 240); /* nobody answers: asked again with the heartbeat, twice or so */
+    assert_in_range(f.pings - before, 1, 3);
+    pong(&f, 3, first.term, f.ping.round); /* one answer ends both rounds; whose does not matter */
+    assert_int_equal(f.reads, 3);
+    assert_int_equal(f.read_status, 0);
+    assert_int_equal(replica_last_index(f.replica), commit);
+    codec_destroy(f.codec);
+}
+
+/* Claim: a leader that nobody answers serves no read; it steps down and says so. */
+static void test_a_leader_that_is_alone_serves_no_read(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    assert_int_equal(boot(&f), 0);
+    lead(&f);
+    acknowledge(&f, 1);
+    run_for(&f, 260);
+    acknowledge(&f, 1);
+    assert_int_equal(replica_read(f.replica, on_read, &f), 0);
+    run_for(&f, 3000);
+    assert_int_equal(f.reads, 1);
+    assert_int_equal(f.read_status, STATUS_NOT_LEADER);
+    assert_int_not_equal(replica_role(f.replica), REPLICA_LEADER);
+    codec_destroy(f.codec);
+}
+
+/* Claim: a follower answers a ping only of the leader that it follows, in its term. */
+static void test_a_follower_answers_its_leader(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    assert_int_equal(boot(&f), 0);
+    f.codec = codec_create();
+    struct raft_wire ping = {
+        .type = 7, .server_id = 2, .server_address = "two", .term = 1, .round = 4};
+    hear(&f, &ping); /* a leader that it has not heard of */
+    assert_int_equal(f.pongs, 0);
+    struct raft_wire append = {.type = 1, .server_id = 2, .server_address = "two", .term = 3};
+    hear(&f, &append);
+    assert_int_equal(replica_leader(f.replica, NULL), 2);
+    hear(&f, &ping); /* of an older term */
+    ping.term = 4;
+    hear(&f, &ping);
+    assert_int_equal(f.pongs, 0);
+    assert_int_equal(replica_term(f.replica), 3); /* a ping is nothing that raises it */
+    ping.term = 3;
+    hear(&f, &ping);
+    assert_int_equal(f.pongs, 1);
+    append.term = 5;
+    append.server_id = 3;
+    append.server_address = "three";
+    hear(&f, &append);
+    hear(&f, &ping); /* of one that was deposed */
+    assert_int_equal(f.pongs, 1);
+    run_for(&f, 3000);
+    assert_int_equal(replica_role(f.replica), REPLICA_CANDIDATE);
+    ping.server_id = 3;
+    ping.server_address = "three";
+    ping.term = 5;
+    hear(&f, &ping);
+    assert_int_equal(f.pongs, 1);
+    codec_destroy(f.codec);
+}
+
+/* Claim: without a quorum that knows pings, as during a rolling upgrade, a read costs an entry of the
+ * log; also one whose round is under way when the others go back to an older release. */
+static void test_a_read_among_older_releases(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    assert_int_equal(boot(&f), 0);
+    lead(&f);
+    run_for(&f, 260);
+    acknowledge(&f, 0);
+    run_for(&f, 120);
+    acknowledge(&f, 0);
+    const uint64_t commit = replica_commit_index(f.replica);
+    assert_int_equal(commit, replica_last_index(f.replica));
+    assert_int_equal(replica_read(f.replica, on_read, &f), 0);
+    assert_int_equal(f.pings, 0);
+    assert_int_equal(replica_last_index(f.replica), commit + 1);
+    run_for(&f, 120);
+    acknowledge(&f, 1);
+    assert_int_equal(f.reads, 1);
+    assert_int_equal(f.read_status, 0);
+    assert_int_equal(f.read_index, commit + 1);
+
+    assert_int_equal(replica_read(f.replica, on_read, &f), 0);
+    assert_int_equal(f.pings, 1);
+    assert_int_equal(replica_last_index(f.replica), commit + 1);
+    acknowledge(&f, 0);
+    assert_int_equal(replica_last_index(f.replica), commit + 2);
+    run_for(&f, 120);
+    acknowledge(&f, 0);
+    assert_int_equal(f.reads, 2);
+    assert_int_equal(f.read_status, 0);
+    codec_destroy(f.codec);
+}
+
+/* Claim: a leader changes the group only once an entry of its own term is committed (s). */
+static void test_a_new_leader_does_not_change_the_group_yet(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    assert_int_equal(boot(&f), 0);
+    lead(&f);
+    assert_int_equal(replica_add(f.replica, 9, "nine", NULL, NULL), STATUS_FULL);
+    run_for(&f, 260);
+    acknowledge(&f, 1);
+    run_for(&f, 120);
+    acknowledge(&f, 1);
+    assert_int_equal(replica_commit_index(f.replica), replica_last_index(f.replica));
+    assert_int_equal(replica_add(f.replica, 9, "nine", NULL, NULL), 0);
+    codec_destroy(f.codec);
 }
 
 /* One vote for 3 and then a request of 2, to whom leadership is being handed, in the same term. */
@@ -690,10 +886,8 @@ static void test_close(void **state)
     for (uint64_t i = 0; i < 5; i++) {
         assert_int_equal(propose(&f, i, 8), 0);
     }
-    assert_int_equal(replica_read(f.replica, on_read, &f), 0);
     replica_close(f.replica, on_closed, &f);
     assert_int_equal(f.closing, 5);
-    assert_int_equal(f.read_status, STATUS_CLOSING);
     assert_false(f.closed); /* writes are under way */
     sim_run_until(&f.sim, f.sim.now_us + 100 * MS);
     assert_true(f.closed);
@@ -705,6 +899,21 @@ static void test_close(void **state)
     assert_int_equal(boot(&f), 0);
     run_for(&f, 100);
     assert_int_equal(f.applied_count, 5); /* unknown fate: they happened */
+}
+
+/* Claim: a read that waits hears of the close. */
+static void test_close_ends_reads(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    assert_int_equal(boot(&f), 0);
+    lead(&f);
+    assert_int_equal(replica_read(f.replica, on_read, &f), 0);
+    replica_close(f.replica, on_closed, &f);
+    assert_int_equal(f.reads, 1);
+    assert_int_equal(f.read_status, STATUS_CLOSING);
+    codec_destroy(f.codec);
 }
 
 /* What a replica and libraft hold is not given back (replica.h says why): no leak of ours. */
@@ -721,6 +930,11 @@ int main(void)
         cmocka_unit_test(test_proposals_are_bounded),
         cmocka_unit_test(test_a_follower_refuses),
         cmocka_unit_test(test_foreign_messages_are_refused),
+        cmocka_unit_test(test_a_read_asks_a_quorum),
+        cmocka_unit_test(test_a_leader_that_is_alone_serves_no_read),
+        cmocka_unit_test(test_a_follower_answers_its_leader),
+        cmocka_unit_test(test_a_read_among_older_releases),
+        cmocka_unit_test(test_a_new_leader_does_not_change_the_group_yet),
         cmocka_unit_test(test_one_vote_per_term),
         cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_a_copied_store_is_enough),
@@ -730,6 +944,7 @@ int main(void)
         cmocka_unit_test(test_a_failing_disk_is_the_end),
         cmocka_unit_test(test_a_full_disk_is_not_the_end),
         cmocka_unit_test(test_close),
+        cmocka_unit_test(test_close_ends_reads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,12 +2,13 @@
  *
  * The code under test is the real one: log/, raft_io, the guard, the door, libraft itself. What is
  * simulated: the disk (disk_sim: crashes tear writes), the network (loss, delay, partitions, cuts
- * in one direction, full queues), time, the pool, and a state machine that remembers how far it is
- * flushed and makes checkpoints that others fetch.
+ * in one direction, full queues), time (clocks that stop, processes that stand still), the pool, and a
+ * state machine that remembers how far it is flushed and makes checkpoints that others fetch. Clients
+ * propose, and readers ask whoever believes to lead where to read.
  *
  *     raft_sim seeds=1000              run seeds 1 .. 1000, one process each
  *     raft_sim seed=77 seeds=1 v=1     tell the story of one; v=2: with every message
- *     raft_sim off=acd loss=10 ...     without these measures of the guard (raft_guard.h)
+ *     raft_sim off=acd loss=10 ...     without these measures (raft_guard.h)
  *     raft_sim plan=FILE               one campaign per line; with off= it must find a failing seed
  *                                      (a canary: the rig is alive), the others must not
  *
@@ -43,10 +44,11 @@ enum oracle {
     ORACLE_STUCK = 13,      /* a member of the group does not catch up in quiet times */
     ORACLE_LEADERLESS = 14, /* no leader in quiet times */
     ORACLE_HISTORY = 15,    /* two logs differ at an index that is applied */
-    ORACLE_STALE = 16,      /* a read point below what was acknowledged before */
-    ORACLE_STARVED = 17,    /* a leader in quiet times that commits nothing under a steady load */
-    ORACLE_START = 18,      /* a replica does not start from what it stored */
-    ORACLE_FATAL = 19,      /* a replica ended itself and no fault was injected */
+    ORACLE_STALE =
+        16, /* a read does not show all that was acknowledged, or read, before it began */
+    ORACLE_STARVED = 17, /* a leader in quiet times that commits nothing under a steady load */
+    ORACLE_START = 18,   /* a replica does not start from what it stored */
+    ORACLE_FATAL = 19,   /* a replica ended itself and no fault was injected */
     ORACLE_LAST = 19,
 };
 
@@ -59,28 +61,32 @@ static const char *const oracle_names[ORACLE_LAST + 1] = {
 };
 
 /* The letters of the table of defects, by bit of enum replica_measure. */
-static const char measure_letters[] = "abcdefghijo";
+static const char measure_letters[] = "abcdefghijopqrst";
 
 struct options {
     uint64_t seed, seeds, jobs, verbose;
-    uint64_t secs;             /* of trouble */
-    uint64_t n;                /* nodes in all */
-    uint64_t standby;          /* the last of the founders are standbys */
-    uint64_t outside;          /* the last nodes are no founders; they are added and removed */
-    uint64_t loss;             /* per cent of messages */
-    uint64_t load_us;          /* the longest pause between two clients */
-    uint64_t burst;            /* most commands of one client */
-    uint64_t snapshot;         /* bytes between checkpoints */
-    uint64_t trailing;         /* per cent */
-    uint64_t limit;            /* bytes of a log; 0: none, and larger segments */
-    uint64_t transfer;         /* per cent of the nemesis' turns */
-    uint64_t faults;           /* per cent of the nemesis' turns */
-    uint64_t full;             /* per cent of the nemesis' turns: a disk is full for a while */
-    uint64_t assassin;         /* per cent of new leaderships that end in a crash at once */
-    uint64_t eager;            /* per cent of new leaderships that begin with a command at once */
-    uint64_t down;             /* one of the nodes stays down at the end */
-    uint64_t nemesis_ms;       /* longest pause between two turns */
-    uint64_t slow;             /* disks take this many times longer when they are slow */
+    uint64_t secs;       /* of trouble */
+    uint64_t n;          /* nodes in all */
+    uint64_t standby;    /* the last of the founders are standbys */
+    uint64_t outside;    /* the last nodes are no founders; they are added and removed */
+    uint64_t loss;       /* per cent of messages */
+    uint64_t load_us;    /* the longest pause between two clients */
+    uint64_t burst;      /* most commands of one client */
+    uint64_t snapshot;   /* bytes between checkpoints */
+    uint64_t trailing;   /* per cent */
+    uint64_t limit;      /* bytes of a log; 0: none, and larger segments */
+    uint64_t transfer;   /* per cent of the nemesis' turns */
+    uint64_t faults;     /* per cent of the nemesis' turns */
+    uint64_t full;       /* per cent of the nemesis' turns: a disk is full for a while */
+    uint64_t assassin;   /* per cent of new leaderships that end in a crash at once */
+    uint64_t eager;      /* per cent of new leaderships that begin with a command at once */
+    uint64_t read_us;    /* the longest pause between two readers; each new leader gets one too */
+    uint64_t pause;      /* per cent of the nemesis' turns: a process stands still for a while */
+    uint64_t stop;       /* per cent of the nemesis' turns: a clock stands still for a while */
+    uint64_t old;        /* per cent of lives of a release without pings */
+    uint64_t down;       /* one of the nodes stays down at the end */
+    uint64_t nemesis_ms; /* longest pause between two turns */
+    uint64_t slow;       /* disks take this many times longer when they are slow */
     uint64_t crash, partition; /* 0: not */
     uint64_t delay_min, delay; /* of messages, in microseconds */
     uint64_t disk;             /* the longest a write takes, in microseconds */
@@ -98,6 +104,9 @@ static const struct options defaults = {
     .n = 3,
     .loss = 2,
     .load_us = 8000,
+    .read_us = 30000,
+    .pause = 6,
+    .stop = 6,
     .burst = 30,
     .snapshot = 6000,
     .trailing = 33,
@@ -198,6 +207,10 @@ struct node {
     bool dying;  /* ended itself; crashes when the event is over */
     bool faulty; /* a fault was injected into its disk in this life */
     uint64_t life;
+    uint64_t paused_until; /* its process stands still: nothing of it happens before */
+    uint64_t clock_lag;    /* of its clock behind the world's, when that clock goes */
+    uint64_t clock_until;  /* it stands still at clock_frozen */
+    uint64_t clock_frozen;
     struct disk_sim disk;
     struct log log;
     struct replica *replica;
@@ -238,6 +251,7 @@ static uint64_t *leader_of; /* by term */
 static uint64_t leader_count;
 static uint64_t command_next = 1;
 static uint64_t acked_index; /* the highest that a client was told of */
+static uint64_t seen_index;  /* the highest that a reader has seen applied */
 static bool trouble;         /* the nemesis is at work */
 static bool clients;         /* clients are */
 static uint64_t calm_since;  /* of the present leader, when nothing disturbs it */
@@ -289,6 +303,18 @@ static void node_enter(const struct node *node)
     heap_now = node->number;
 }
 
+/* It runs, so clients and the nemesis can talk to it. */
+static bool node_awake(const struct node *node)
+{
+    return node->alive && !node->dying && sim.now_us >= node->paused_until;
+}
+
+/* What its own clock says. Never goes back. */
+static uint64_t node_clock(const struct node *node)
+{
+    return sim.now_us < node->clock_until ? node->clock_frozen : sim.now_us - node->clock_lag;
+}
+
 static void *grown(void *memory, uint64_t *count, uint64_t need, size_t item)
 {
     if (need < *count) {
@@ -307,8 +333,8 @@ static void *grown(void *memory, uint64_t *count, uint64_t need, size_t item)
 /* With v=2 every message is part of the story. */
 static void message_tell(const struct message *message)
 {
-    static const char *const names[] = {"?",     "append",   "result",     "vote",
-                                        "voted", "snapshot", "timeout-now"};
+    static const char *const names[] = {"?",        "append",      "result", "vote", "voted",
+                                        "snapshot", "timeout-now", "ping",   "pong"};
     static struct codec *codec;
     if (option.verbose < 2) {
         return;
@@ -321,11 +347,11 @@ static void message_tell(const struct message *message)
     const struct bytes bytes = codec_aligned(codec, bytes_of(message->data, message->size));
     CHECK(codec_raft_wire_read(codec, bytes, &wire) == 0);
     story("message from=%u to=%u type=%s term=%lu prev=%lu/%lu entries=%u commit=%lu rejected=%lu "
-          "last=%lu/%lu snapshot=%lu/%lu pre=%d granted=%d",
-          message->from + 1, message->to + 1, names[wire.type > 6 ? 0 : wire.type], wire.term,
+          "last=%lu/%lu snapshot=%lu/%lu pre=%d granted=%d round=%lu",
+          message->from + 1, message->to + 1, names[wire.type > 8 ? 0 : wire.type], wire.term,
           wire.prev_log_index, wire.prev_log_term, wire.entry_count, wire.leader_commit,
           wire.rejected, wire.last_log_index, wire.last_log_term, wire.last_index, wire.last_term,
-          wire.pre_vote, wire.vote_granted);
+          wire.pre_vote, wire.vote_granted, wire.round);
 }
 
 static void message_arrive(void *context)
@@ -340,7 +366,7 @@ static void message_arrive(void *context)
         tally->bytes += message->size;
         const int status = replica_receive(node->replica, nodes[message->from].id,
                                            bytes_of(message->data, message->size));
-        CHECK(status == 0 || status == STATUS_CLOSING);
+        CHECK(status == 0 || status == STATUS_CLOSING || option.old > 0);
     }
     free(message);
 }
@@ -504,6 +530,8 @@ static void node_on_fatal(void *context, const char *what, int status)
 }
 
 static void client_propose(struct node *node);
+static void client_read(struct node *node);
+static void nemesis_change(struct node *leader);
 static void node_assassinate(void *context)
 {
     struct node *node = context;
@@ -535,6 +563,12 @@ static void node_on_leadership(void *context, enum replica_role role, uint64_t t
     }
     if (sim_below(&sim, 100) < option.eager && clients) {
         client_propose(node);
+        if (option.outside > 0 && trouble) {
+            nemesis_change(node);
+        }
+    }
+    if (clients) {
+        client_read(node);
     }
 }
 
@@ -544,14 +578,14 @@ static void node_tick(void *context)
 {
     struct node *node = context;
     sim_after(&sim, 25 * MS, node->life, node_tick, node);
-    replica_tick(node->replica, sim.now_us / MS);
+    replica_tick(node->replica, node_clock(node) / MS);
 }
 
 static void node_log_tick(void *context)
 {
     struct node *node = context;
     sim_after(&sim, SECOND, node->life, node_log_tick, node);
-    log_tick(&node->log, (int64_t)(sim.now_us / MS));
+    log_tick(&node->log, (int64_t)(node_clock(node) / MS));
 }
 
 static void node_boot(struct node *node)
@@ -587,13 +621,14 @@ static void node_boot(struct node *node)
         .epoch = 7,
         .applied_index = node->flushed,
         .seed = sim_random(&sim),
-        .now_ms = sim.now_us / MS,
+        .now_ms = node_clock(node) / MS,
         .election_ms = 300,
         .heartbeat_ms = 50,
         .snapshot_bytes = option.snapshot,
         .snapshot_trailing_percent = (uint32_t)option.trailing,
         .run = state_run,
-        .measures_off = option.off,
+        .measures_off =
+            option.off | (sim_below(&sim, 100) < option.old ? (uint32_t)MEASURE_PING : 0),
     };
     const struct replica_hooks hooks = {.context = node,
                                         .apply = state_apply,
@@ -612,6 +647,7 @@ static void node_boot(struct node *node)
     node->dying = false;
     node->faulty = false;
     node->alive = true;
+    node->paused_until = 0;
     status = replica_open(&node->log, &config, &hooks, &peers, &node->replica);
     if (status != 0) {
         fail(ORACLE_START, "node=%u replica_open=%d", node->number + 1, status);
@@ -673,7 +709,7 @@ static struct node *node_leading(void)
     struct node *leader = NULL;
     for (unsigned i = 0; i < option.n; i++) {
         struct node *node = &nodes[i];
-        if (node->alive && !node->dying && replica_role(node->replica) == REPLICA_LEADER &&
+        if (node_awake(node) && replica_role(node->replica) == REPLICA_LEADER &&
             (leader == NULL || replica_term(node->replica) > replica_term(leader->replica))) {
             leader = node;
         }
@@ -697,15 +733,57 @@ static void client_on_done(void *context, int status, uint64_t index)
     }
 }
 
+/* A read that is under way: what it must show. Goes with the memory of the process it asked. */
+struct reading {
+    const struct node *node;
+    uint64_t floor;
+};
+
 static void client_on_read(void *context, int status, uint64_t index)
 {
-    const uint64_t acked = (uint64_t)(uintptr_t)context;
+    struct reading *reading = context;
+    const struct node *node = reading->node;
     if (status == 0) {
+        const uint64_t applied = replica_applied_index(node->replica);
         tally->reads++;
-        if (index < acked) {
-            fail(ORACLE_STALE, "read point=%lu acknowledged=%lu", index, acked);
+        if (index < reading->floor || applied < index) {
+            fail(ORACLE_STALE, "node=%u term=%lu read point=%lu applied=%lu known before=%lu",
+                 node->number + 1, replica_term(node->replica), index, applied, reading->floor);
+        }
+        seen_index = applied > seen_index ? applied : seen_index;
+    }
+    raft_free(reading);
+}
+
+/* Histories are one (ORACLE_STATE), so a place in the log says all about what a read shows: it must be
+ * no less than what anybody was told of, by an acknowledgement or a read, before this one began. */
+static void client_read(struct node *node)
+{
+    struct reading *reading = raft_malloc(sizeof *reading);
+    CHECK(reading != NULL);
+    *reading = (struct reading){.node = node,
+                                .floor = acked_index > seen_index ? acked_index : seen_index};
+    if (replica_read(node->replica, client_on_read, reading) != 0) {
+        raft_free(reading);
+    }
+}
+
+/* A reader comes to everybody who believes to lead. */
+static void reader_turn(void *context)
+{
+    (void)context;
+    if (!clients) {
+        return;
+    }
+    for (unsigned i = 0; i < option.n; i++) {
+        if (node_awake(&nodes[i]) && replica_role(nodes[i].replica) == REPLICA_LEADER) {
+            node_enter(&nodes[i]);
+            client_read(&nodes[i]);
         }
     }
+    heap_now = NODES_MAX;
+    sim_after(&sim, sim_between(&sim, option.read_us / 40 + 1, option.read_us), 0, reader_turn,
+              NULL);
 }
 
 static void client_propose(struct node *node)
@@ -732,13 +810,10 @@ static void client_turn(void *context)
         node = leader == NULL ? node : leader;
     }
     const uint64_t burst = sim_chance(&sim, 100000) ? sim_between(&sim, 1, option.burst) : 1;
-    if (node->alive && !node->dying) {
+    if (node_awake(node)) {
         node_enter(node);
         for (uint64_t i = 0; i < burst && !log_limited(&node->log); i++) {
             client_propose(node);
-        }
-        if (sim_chance(&sim, 30000)) {
-            (void)replica_read(node->replica, client_on_read, (void *)(uintptr_t)acked_index);
         }
     }
     sim_after(&sim, sim_between(&sim, option.load_us / 40 + 1, option.load_us), 0, client_turn,
@@ -760,6 +835,53 @@ static void network_isolate(unsigned victim)
         }
     }
     story("isolated node=%u", victim + 1);
+}
+
+/* Until when something that begins now lasts: not into the calm. */
+static uint64_t nemesis_until(uint64_t longest)
+{
+    const uint64_t until = sim.now_us + sim_between(&sim, 20 * MS, longest);
+    return until < option.secs * SECOND ? until : option.secs * SECOND;
+}
+
+static void nemesis_pause(struct node *node)
+{
+    if (node_awake(node)) {
+        node->paused_until = nemesis_until(sim_chance(&sim, 300000) ? 2 * SECOND : 400 * MS);
+        story("paused node=%u until=%.3f", node->number + 1, (double)node->paused_until / 1e6);
+    }
+}
+
+/* Two lead, the older one because its clock stands still. Let it hear from everybody but the other. */
+static void nemesis_between(void *context)
+{
+    const struct node *stale = context;
+    const struct node *leader = node_leading();
+    if (!trouble || !node_awake(stale) || replica_role(stale->replica) != REPLICA_LEADER ||
+        leader == NULL || leader == stale) {
+        return;
+    }
+    network_heal();
+    cuts[stale->number][leader->number] = cuts[leader->number][stale->number] = true;
+    story("cut between leaders nodes=%u,%u", stale->number + 1, leader->number + 1);
+}
+
+/* A clock stands still. Cut off as well, its node believes to lead for as long. */
+static void nemesis_stop(struct node *node)
+{
+    if (sim.now_us < node->clock_until) {
+        return;
+    }
+    node->clock_frozen = node_clock(node);
+    node->clock_until = nemesis_until(2 * SECOND);
+    node->clock_lag = node->clock_until - node->clock_frozen;
+    story("clock stands still node=%u until=%.3f", node->number + 1,
+          (double)node->clock_until / 1e6);
+    if (option.partition != 0 && sim_chance(&sim, 600000)) {
+        network_heal();
+        network_isolate(node->number);
+        sim_after(&sim, sim_between(&sim, 300 * MS, SECOND), 0, nemesis_between, node);
+    }
 }
 
 static void nemesis_change(struct node *leader)
@@ -845,10 +967,20 @@ static void nemesis_turn(void *context)
         if (option.outside > 0 && sim_chance(&sim, 500000)) {
             nemesis_change(leader);
         }
-        if (sim_below(&sim, 100) < option.transfer && !leader->dying) {
+        if (sim_below(&sim, 100) < option.transfer) {
             const int status = replica_transfer(leader->replica, 0);
             story("transfer node=%u status=%d", leader->number + 1, status);
         }
+    }
+    if (sim_below(&sim, 100) < option.pause) {
+        nemesis_pause(leader != NULL && sim_chance(&sim, 500000)
+                          ? leader
+                          : &nodes[sim_below(&sim, option.n)]);
+    }
+    if (sim_below(&sim, 100) < option.stop) {
+        nemesis_stop(leader != NULL && sim_chance(&sim, 700000)
+                         ? leader
+                         : &nodes[sim_below(&sim, option.n)]);
     }
     if (option.full > 0 && sim_below(&sim, 100) < option.full) {
         struct node *node = &nodes[sim_below(&sim, option.n)];
@@ -1006,18 +1138,32 @@ static void world_end(void *context)
     world_ended = true;
 }
 
-/* The node whose event comes next, for the heap. */
-static void enter_next(void)
+/* The node whose event comes next; NULL: it is the world's. */
+static const struct node *node_next(void)
 {
-    heap_now = NODES_MAX;
-    if (sim.event_count == 0 || sim.events[0].owner == 0) {
-        return;
+    const struct sim_event *event = &sim.events[0];
+    if (event->callback == message_arrive) {
+        return &nodes[((const struct message *)event->context)->to];
     }
-    for (unsigned i = 0; i < option.n; i++) {
-        if (sim.events[0].owner == nodes[i].life || sim.events[0].owner == nodes[i].disk.owner) {
-            heap_now = i;
+    for (unsigned i = 0; i < option.n && event->owner != 0; i++) {
+        if (event->owner == nodes[i].life || event->owner == nodes[i].disk.owner) {
+            return &nodes[i];
         }
     }
+    return NULL;
+}
+
+/* The next event, in the heap of its node, and not before that runs again. */
+static void world_step(void)
+{
+    CHECK(sim.event_count > 0);
+    const struct node *node = node_next();
+    if (node != NULL && node->alive && sim.events[0].at_us < node->paused_until) {
+        sim_postpone(&sim, node->paused_until);
+        return;
+    }
+    heap_now = node == NULL ? NODES_MAX : node->number;
+    CHECK(sim_step(&sim));
 }
 
 static void run_seed(uint64_t seed)
@@ -1041,14 +1187,14 @@ static void run_seed(uint64_t seed)
     }
     const uint64_t calm = option.secs * SECOND;
     sim_after(&sim, 500 * MS, 0, client_turn, NULL);
+    sim_after(&sim, 500 * MS, 0, reader_turn, NULL);
     sim_after(&sim, 1500 * MS, 0, nemesis_turn, NULL);
     sim_after(&sim, calm, 0, world_calm, NULL);
     sim_after(&sim, calm, 0, watch_progress, NULL);
     sim_after(&sim, calm + 5 * SECOND, 0, world_quiet, NULL);
     sim_after(&sim, calm + 8 * SECOND, 0, world_end, NULL);
     while (!world_ended) {
-        enter_next();
-        CHECK(sim_step(&sim));
+        world_step();
         for (unsigned i = 0; i < option.n; i++) {
             if (nodes[i].alive && nodes[i].dying) {
                 node_crash_and_restart(&nodes[i], 800);
@@ -1193,7 +1339,8 @@ static const struct {
     NUMBER("slow", slow),           NUMBER("crash", crash),       NUMBER("partition", partition),
     NUMBER("delay_min", delay_min), NUMBER("delay", delay),       NUMBER("disk", disk),
     NUMBER("queue", queue),         NUMBER("eager", eager),       NUMBER("full", full),
-    NUMBER("limit", limit),
+    NUMBER("limit", limit),         NUMBER("read", read_us),      NUMBER("pause", pause),
+    NUMBER("stop", stop),           NUMBER("old", old),
 #undef NUMBER
 };
 

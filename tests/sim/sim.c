@@ -120,6 +120,14 @@ void sim_cancel_owner(struct sim *sim, uint64_t owner)
     events_rebuild(sim);
 }
 
+void sim_postpone(struct sim *sim, uint64_t until_us)
+{
+    CHECK(sim->event_count > 0);
+    CHECK(until_us >= sim->events[0].at_us);
+    sim->events[0].at_us = until_us;
+    events_down(sim, 0);
+}
+
 bool sim_step(struct sim *sim)
 {
     if (sim->event_count == 0) {

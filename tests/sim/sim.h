@@ -61,6 +61,13 @@ void sim_cancel(struct sim *sim, uint64_t event);
 /* Take back all events of an owner: it died. O(events). */
 void sim_cancel_owner(struct sim *sim, uint64_t owner);
 
+/* The next event happens later: whoever it belongs to stands still until then. Events put off to the
+ * same time keep their order.
+ *
+ *   until_us   not before the event's own time; there is an event
+ */
+void sim_postpone(struct sim *sim, uint64_t until_us);
+
 /* Fire the next event; time jumps to it. false: there is none. */
 bool sim_step(struct sim *sim);
 /* Fire all events up to and including a time, then set the clock to it. */

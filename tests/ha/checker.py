@@ -16,7 +16,8 @@ Rules, each with its name as it is printed:
               on one connection
     list      a list is exactly the state at its version, and a fresh one is not older than what was acknowledged
     watch     each change once, in order, as the kind of change it is, across reconnects and replicas; all of them
-    final     at rest all replicas show the same, node by node too, and each edge what the cloud means it to have
+    final     at rest all replicas show the same, node by node too, and hold the same log; and each edge has what the
+              cloud means it to have
     pods      a pod is where it was put, ended as it must, and was started as often as its restart count says
     process   no program ends by itself, and the group comes to rest in time when everything is healed
 
@@ -308,6 +309,10 @@ class Checker:
                 if final[what] != finals[0][what]:
                     self.problem("final", "replicas %d and %d differ in %s: %s and %s", finals[0]["replica"],
                                  final["replica"], what, finals[0][what], final[what])
+        for log in self.by["log"][1:]:
+            if (log["bytes"], log["digest"]) != (self.by["log"][0]["bytes"], self.by["log"][0]["digest"]):
+                self.problem("final", "the logs of replicas %d and %d differ between offsets %d and %d",
+                             self.by["log"][0]["replica"], log["replica"], log["from"], log["to"])
         for edge in self.by["final-edge"]:
             for final in finals:
                 report = final["nodes"].get(edge["edge"])

@@ -90,6 +90,8 @@ def good():
     b.op("get", "a-1", value="v10", version=16, client="final", conn="final.1")
     b.op("get", "counter-0", value="n2", version=18, client="final", conn="final.1", replica=2)
     b.put("end", version=18)
+    for replica in (1, 2, 3):
+        b.put("log", replica=replica, **{"from": 1, "to": 30}, bytes=900, digest="l")
     report = {"digest": "d", "downStream": 1, "downTip": 5, "upStream": 2, "upPosition": 7}
     for replica in (1, 2, 3):
         b.put("final", replica=replica, version=21, lists={"pods": "x"}, nodes={"edge-1": dict(report)})
@@ -198,6 +200,7 @@ BAD = (
     ("final", "replicas with two states", change("lists", {"pods": "y"}, **replica(2))),
     ("final", "replicas with two logs of a node", change("nodes", {"edge-1": {
         "digest": "d", "downStream": 1, "downTip": 6, "upStream": 2, "upPosition": 7}}, **replica(2))),
+    ("final", "replicas with two logs", change("digest", "m", t="log", replica=3)),
     ("final", "an edge with another digest", lambda lines: find(lines, t="final-edge")["report"].update(digest="e")),
     ("final", "an edge with another place", lambda lines: find(lines, t="final-edge")["report"].update(upLast=8)),
     ("final", "an edge that raised an alarm",

@@ -3,6 +3,7 @@
 Everything lives below one directory and in one pid, mount and network namespace that the campaign made for
 itself, so that whatever happens to the campaign, nothing of this is left.
 """
+import hashlib
 import http.client
 import json
 import os
@@ -270,6 +271,20 @@ disk: {{ reserve: 16MiB }}
             if status is not None and status["leads"]:
                 return name
         return None
+
+    def logs(self, last):
+        """Digests of what the logs of all replicas, which have stopped, have in common, up to an offset."""
+        info = {name: json.loads(self.kelp("log", "info", self.path(name, "data"), "-o", "json")) for name in CLOUDS}
+        first = max(entry["first"] for entry in info.values())
+        digests = []
+        for replica, name in enumerate(CLOUDS, 1):
+            done = subprocess.run([self.kelp_program, "log", "cat", self.path(name, "data"), "-o", "raw",
+                                   "--show-secrets", "--from", str(first), "--to", str(last)], capture_output=True)
+            if done.returncode != 0:
+                raise Failed("the log of %s cannot be read: %s" % (name, done.stderr.decode().strip()))
+            digests.append({"replica": replica, "from": first, "to": last, "bytes": len(done.stdout),
+                            "digest": hashlib.sha256(done.stdout).hexdigest()[:16]})
+        return digests
 
     def starts(self, edge, uid):
         """How often the runtime of the edge started containers of the pod."""

@@ -25,9 +25,10 @@
     watch-end at, watcher, reason: why the stream ended
     healed    at: all faults are over; what follows is about coming to rest
     end       version: the write after which everything stood still; each watcher must reach it
-    final     replica, version, lists {resource: digest}, nodes {edge: report}: the state, seen at each replica
+    final     replica, applied, version, lists {resource: digest}, nodes {edge: report}: the state, seen at each replica
     final-edge  edge, report, volume {key: value}: the same at the edge
     final-pod   name, uid, edge, phase, restarts, starts, given_up, policy, code: a pod, and what its runtime did
+    log         replica, from, to, bytes, digest: of the stretch of the log that all replicas hold and have applied
     failed    what: it did not come to rest in time, and how far it came
 """
 import gzip

@@ -26,7 +26,7 @@ struct link_context *support_context(enum link_role role, const char *name, cons
 /* A port of 127.0.0.1 that nobody listens at. */
 uint16_t support_free_port(void);
 
-/* Run the loop until *done, or fail the test after ten seconds. */
+/* Run the loop until *done, or fail the test after a minute: that is against hanging, not a slow machine. */
 void support_run(uv_loop_t *loop, const bool *done);
 
 /* Run the loop until all its handles are closed, and close it: nothing may be left. */

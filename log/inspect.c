@@ -198,6 +198,7 @@ int inspect_file_get(struct inspect *inspect, const char *name, uint8_t **out_da
 void inspect_seek(struct inspect *inspect, uint64_t index)
 {
     inspect->cursor_index = index > inspect->index_first ? index : inspect->index_first;
+    inspect->cursor_extent = NULL;
     inspect->cursor_sequence = 0;
 }
 
@@ -236,7 +237,11 @@ static int inspect_missing(struct inspect *inspect, const struct extent *extent,
 
 int inspect_next(struct inspect *inspect, struct log_frame *out_frame)
 {
-    const struct extent *extent = extents_find(&inspect->extents, inspect->cursor_index);
+    const struct extent *extent = inspect->cursor_extent;
+    if (extent == NULL || inspect->cursor_index >= extent->index_next) {
+        extent = extents_find(&inspect->extents, inspect->cursor_index);
+        inspect->cursor_extent = extent;
+    }
     if (extent == NULL) {
         return INSPECT_END;
     }

@@ -58,6 +58,7 @@ struct inspect {
 
     struct extents extents; /* the rest is for inspect_next */
     uint64_t cursor_index;
+    const struct extent *cursor_extent; /* of extents, that of the frame before; NULL: none yet */
     uint64_t cursor_sequence;
     uint32_t cursor_offset;
     struct segment_reader reader;

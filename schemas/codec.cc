@@ -177,6 +177,60 @@ READ(object_put, ObjectPut, {
     v.object.device = device_wish_fill(r, o->device());
 })
 
+namespace
+{
+
+/* A text field of a table whose vtable is verified. false: it is not as it must be. */
+bool glance_text(const flatbuffers::Verifier &verifier, const flatbuffers::Table *table,
+                 flatbuffers::voffset_t field, const char **out)
+{
+    *out = "";
+    if (!table->VerifyOffset(verifier, field)) {
+        return false;
+    }
+    const auto *from = table->GetPointer<const String *>(field);
+    if (from == nullptr) {
+        return true;
+    }
+    if (!verifier.VerifyString(from) || memchr(from->Data(), 0, from->size()) != nullptr) {
+        return false;
+    }
+    *out = from->c_str();
+    return true;
+}
+
+} // namespace
+
+int codec_object_put_glance(struct bytes from, struct object_glance *out)
+{
+    CHECK(reinterpret_cast<uintptr_t>(from.data) % 8 == 0);
+    if (from.size > LIMIT_FRAME_BYTES) {
+        return STATUS_TOO_LARGE;
+    }
+    flatbuffers::Verifier verifier(from.data, from.size);
+    const auto root = from.size < 8 ? 0 : verifier.VerifyOffset(size_t{0});
+    if (root == 0) {
+        return STATUS_MALFORMED;
+    }
+    const auto *put = reinterpret_cast<const flatbuffers::Table *>(from.data + root);
+    if (!put->VerifyTableStart(verifier) ||
+        !put->VerifyField<uint8_t>(verifier, fb::ObjectPut::VT_MODE, 1) ||
+        !put->VerifyOffset(verifier, fb::ObjectPut::VT_OBJECT)) {
+        return STATUS_MALFORMED;
+    }
+    const auto *object = put->GetPointer<const flatbuffers::Table *>(fb::ObjectPut::VT_OBJECT);
+    struct object_glance v = {};
+    v.mode = put->GetField<uint8_t>(fb::ObjectPut::VT_MODE, 0);
+    if (v.mode > PUT_UPDATE || object == nullptr || !object->VerifyTableStart(verifier) ||
+        !glance_text(verifier, object, fb::Object::VT_KIND, &v.kind) ||
+        !glance_text(verifier, object, fb::Object::VT_RESOURCE, &v.resource) ||
+        !glance_text(verifier, object, fb::Object::VT_NODE_NAME, &v.node_name)) {
+        return STATUS_MALFORMED;
+    }
+    *out = v;
+    return STATUS_OK;
+}
+
 BUILD(object_remove, {
     const auto if_uid = text(b, v->if_uid);
     return finish(c, fb::CreateObjectRemove(b, v->if_version, if_uid, v->reason), out);

@@ -212,6 +212,22 @@ struct object_put {
 int codec_object_put_build(struct codec *codec, const struct object_put *put, struct bytes *out);
 int codec_object_put_read(struct codec *codec, struct bytes bytes, struct object_put *out);
 
+/* What a list of records shows of an object. */
+struct object_glance {
+    uint8_t mode;
+    const char *kind;
+    const char *resource;
+    const char *node_name;
+};
+/* These fields alone, for whoever lists millions: a third of the time of reading it all. What is read
+ * is verified, the rest of the bytes is not looked at. Bytes that codec_object_put_read accepts give
+ * the same here; of bytes that it refuses some are answered all the same.
+ *
+ *   out       texts are lent as long as the bytes live
+ *   answers   STATUS_OK; STATUS_MALFORMED, STATUS_TOO_LARGE: *out is untouched
+ */
+int codec_object_put_glance(struct bytes bytes, struct object_glance *out);
+
 /* REMOVE_DELETED: the object is gone from the cluster. REMOVE_UNUSED: this node needs it no more
  * (only in what is delivered down). */
 enum remove_reason { REMOVE_DELETED = 0, REMOVE_UNUSED = 1 };

@@ -310,6 +310,14 @@ static_assert(LIMIT_LOG_CLOUD_BYTES_MIN / 4 >= LIMIT_LOG_WAITING_BYTES + 4 * LIM
 /* ... before it held for so many ticks, an hour: a machine without a clock has asked the network by
  * then, and a typing error was noticed. */
 #define LIMIT_LOG_CLOCK_TICKS   3600u
+/* Between the thread that reads a log and the one that prints it: chunks, and of each the bytes and the
+ * frames. A larger frame has a chunk of its own size, so the most is LIMIT_BELT_CHUNKS of the largest. */
+#define LIMIT_BELT_CHUNKS       4u
+#define LIMIT_BELT_CHUNK_BYTES  (512u * 1024u)
+#define LIMIT_BELT_CHUNK_FRAMES 2048u
+static_assert(LIMIT_BELT_CHUNKS >= 2, "one is filled while the other is printed");
+static_assert(LIMIT_BELT_CHUNKS * LIMIT_FRAME_BYTES <= 16u * 1024u * 1024u,
+              "looking at a log stays small beside whoever runs there");
 /* Steps of one background job: zero, header, sync, rename, directory; or files to drop. */
 #define LIMIT_LOG_BACKGROUND_STEPS 8u
 

@@ -69,6 +69,7 @@ struct walk {
     int64_t *last_ms;
     int (*on_item)(void *context, const struct item *item);
     void *context;
+    bool glance; /* at objects: item->put stays NULL */
 };
 
 static int walk_tell(const struct walk *walk, struct item *item)
@@ -105,26 +106,27 @@ static const char *node_of_key(const char *key)
     return strncmp(key, prefix, sizeof prefix - 1) == 0 ? key + sizeof prefix - 1 : "";
 }
 
-static bool object_is_secret(const char *key, const struct object *object)
-{
-    return strncmp(key, "/secrets/", 9) == 0 || strcmp(object->kind, "Secret") == 0 ||
-           strcmp(object->resource, "secrets") == 0;
-}
-
-static void item_read_put(struct codec *codec, struct item *item)
+static void item_read_put(struct codec *codec, struct item *item, bool glance)
 {
     static const char *const modes[] = {
         [PUT_ANY] = "put", [PUT_CREATE] = "create", [PUT_UPDATE] = "update"};
-    struct object_put *put = codec_array(codec, 1, sizeof *put);
-    if (codec_object_put_read(codec, item->record.body, put) != 0) {
-        item->secret = strncmp(item->key, "/secrets/", 9) == 0;
-        return;
+    struct object_glance seen;
+    item->secret = strncmp(item->key, "/secrets/", 9) == 0;
+    if (codec_object_put_glance(item->record.body, &seen) != 0) {
+        return; /* then neither can the whole be read */
     }
-    item->put = put;
-    item->op = modes[put->mode];
-    item->secret = object_is_secret(item->key, &put->object);
-    if (put->object.node_name[0] != '\0') {
-        item->node = put->object.node_name;
+    if (!glance) {
+        struct object_put *put = codec_array(codec, 1, sizeof *put);
+        if (codec_object_put_read(codec, item->record.body, put) != 0) {
+            return;
+        }
+        item->put = put;
+    }
+    item->op = modes[seen.mode];
+    item->secret =
+        item->secret || strcmp(seen.kind, "Secret") == 0 || strcmp(seen.resource, "secrets") == 0;
+    if (seen.node_name[0] != '\0') {
+        item->node = seen.node_name;
     } else if (item->node[0] == '\0') {
         item->node = node_of_key(item->key);
     }
@@ -156,7 +158,7 @@ static void item_read_snapshot(struct codec *codec, struct item *item)
 }
 
 /* What its kind says: op, node, whether it is secret. */
-static void item_read_kind(struct codec *codec, struct item *item)
+static void item_read_kind(struct codec *codec, struct item *item, bool glance)
 {
     union {
         struct object_remove remove;
@@ -165,7 +167,7 @@ static void item_read_kind(struct codec *codec, struct item *item)
     } body;
     switch (item->record.kind) {
     case RECORD_OBJECT_PUT:
-        item_read_put(codec, item);
+        item_read_put(codec, item, glance);
         return;
     case RECORD_OBJECT_REMOVE:
         if (codec_object_remove_read(codec, item->record.body, &body.remove) == 0) {
@@ -252,7 +254,7 @@ static int walk_record(const struct walk *walk, struct bytes bytes, const struct
     item.sequence = sequenced != NULL ? sequenced->sequence : item.record.sequence;
     item.trace = item.record.trace;
     item.time_ms = item.record.time_ms != 0 ? item.record.time_ms : time_ms;
-    item_read_kind(walk->codec, &item);
+    item_read_kind(walk->codec, &item, walk->glance);
     int answer = walk_tell(walk, &item);
 
     const struct sequenced *inner = NULL;
@@ -273,30 +275,30 @@ static int walk_record(const struct walk *walk, struct bytes bytes, const struct
     return answer;
 }
 
-int items_walk(struct codec *codec, const struct log_frame *frame, int64_t *last_ms,
-               int (*on_item)(void *context, const struct item *item), void *context)
+static int frame_walk(const struct walk *walk)
 {
-    const struct walk walk = {codec, frame, last_ms, on_item, context};
+    struct codec *codec = walk->codec;
+    const struct log_frame *frame = walk->frame;
     struct item item = item_of_frame(frame);
     codec_reset(codec);
     if (frame->type == LOG_TYPE_COMMAND) {
         struct command command;
         if (codec_command_read(codec, frame->payload, &command) != 0) {
-            return walk_tell(&walk, &item);
+            return walk_tell(walk, &item);
         }
         if (command.record_count == 0) {
             item.kind = "empty";
             item.time_ms = command.time_ms;
-            return walk_tell(&walk, &item);
+            return walk_tell(walk, &item);
         }
         int answer = 0;
         for (uint32_t i = 0; i < command.record_count && answer == 0; i++) {
-            answer = walk_record(&walk, command.records[i], NULL, NULL, command.time_ms);
+            answer = walk_record(walk, command.records[i], NULL, NULL, command.time_ms);
         }
         return answer;
     }
     if (frame->type == LOG_TYPE_DOWN || frame->type == LOG_TYPE_UP) {
-        return walk_record(&walk, frame->payload, NULL, NULL, 0);
+        return walk_record(walk, frame->payload, NULL, NULL, 0);
     }
     if (frame->type == LOG_TYPE_BARRIER) {
         item.kind = "barrier";
@@ -306,7 +308,21 @@ int items_walk(struct codec *codec, const struct log_frame *frame, int64_t *last
         snprintf(item.kind_memory, sizeof item.kind_memory, "frame_%u", frame->type);
         item.kind = item.kind_memory;
     }
-    return walk_tell(&walk, &item);
+    return walk_tell(walk, &item);
+}
+
+int items_walk(struct codec *codec, const struct log_frame *frame, int64_t *last_ms,
+               int (*on_item)(void *context, const struct item *item), void *context)
+{
+    const struct walk walk = {codec, frame, last_ms, on_item, context, .glance = false};
+    return frame_walk(&walk);
+}
+
+int items_glance(struct codec *codec, const struct log_frame *frame, int64_t *last_ms,
+                 int (*on_item)(void *context, const struct item *item), void *context)
+{
+    const struct walk walk = {codec, frame, last_ms, on_item, context, .glance = true};
+    return frame_walk(&walk);
 }
 
 static const char *const plain_kinds[] = {"barrier", "change", "empty", "undecodable"};

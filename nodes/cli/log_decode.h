@@ -46,6 +46,10 @@ struct item {
  */
 int items_walk(struct codec *codec, const struct log_frame *frame, int64_t *last_ms,
                int (*on_item)(void *context, const struct item *item), void *context);
+/* The same for whoever lists records: item->put stays NULL, since of an object only what a line shows
+ * is read (codec_object_put_glance). What items_walk tells otherwise is told here too. */
+int items_glance(struct codec *codec, const struct log_frame *frame, int64_t *last_ms,
+                 int (*on_item)(void *context, const struct item *item), void *context);
 
 /* Whether the word can be a kind of an item ("object_put", "down_batch/object_put", "barrier" ...). */
 bool item_kind_known(const char *kind);

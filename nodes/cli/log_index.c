@@ -312,7 +312,7 @@ static int building_read(struct building *building, struct keys *keys,
         const struct log_frame whole = {
             .index = frame.index, .term = frame.term, .type = frame.type, .payload = frame.payload};
         building->offset = frame.offset;
-        (void)items_walk(view->codec, &whole, &last_ms, building_on_item, building);
+        (void)items_glance(view->codec, &whole, &last_ms, building_on_item, building);
     }
     if (status < 0 || keys->reader.offset >= segment->used_bytes) {
         return status < 0 ? status : 0;

@@ -224,13 +224,11 @@ static int secret_on_item(void *context, const struct item *item)
     return 0;
 }
 
-static bool frame_holds_secret(const struct log_frame *frame)
+static bool frame_holds_secret(struct codec *codec, const struct log_frame *frame)
 {
-    struct codec *codec = codec_create();
     int64_t last_ms = 0;
     bool secret = false;
-    (void)items_walk(codec, frame, &last_ms, secret_on_item, &secret);
-    codec_destroy(codec);
+    (void)items_glance(codec, frame, &last_ms, secret_on_item, &secret);
     return secret;
 }
 
@@ -239,6 +237,11 @@ static bool frame_holds_secret(const struct log_frame *frame)
 static bool form_needs_body(enum form form)
 {
     return form == FORM_JSON || form == FORM_JSONL;
+}
+
+static bool form_is_bytes(enum form form)
+{
+    return form == FORM_RAW || form == FORM_HEX;
 }
 
 /* Whether an item is meant; its body is in printer->body when it is needed. */
@@ -314,7 +317,7 @@ static int printer_on_item(void *context, const struct item *item)
         return 0;
     }
     /* Records inside a batch are in its bytes too: -o raw and -o hex show them once, with it. */
-    const bool bytes = printer->form == FORM_RAW || printer->form == FORM_HEX;
+    const bool bytes = form_is_bytes(printer->form);
     if (bytes && !printer->unmask &&
         (item->secret || (printing->secret && item->outer == NULL && !item->decoded) ||
          (printing->secret && (item->batch != NULL || item->snapshot != NULL)))) {
@@ -332,11 +335,13 @@ int printer_on_frame(void *context, const struct log_frame *frame)
 {
     struct printer *printer = context;
     struct printing printing = {.printer = printer, .frame = frame};
-    if ((printer->form == FORM_RAW || printer->form == FORM_HEX) && !printer->unmask) {
-        printing.secret = frame_holds_secret(frame);
+    const bool whole = selection_reads_body(printer->selection) ||
+                       (form_needs_body(printer->form) && !printer->quiet);
+    if (form_is_bytes(printer->form) && !printer->unmask) {
+        printing.secret = frame_holds_secret(printer->view->codec, frame);
     }
-    const int answer =
-        items_walk(printer->view->codec, frame, &printer->last_ms, printer_on_item, &printing);
+    const int answer = (whole ? items_walk : items_glance)(
+        printer->view->codec, frame, &printer->last_ms, printer_on_item, &printing);
     return answer != 0;
 }
 

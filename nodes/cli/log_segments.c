@@ -292,8 +292,8 @@ static int statistics_on_item(void *context, const struct item *item)
 static int statistics_on_frame(void *context, const struct log_frame *frame)
 {
     struct statistics *statistics = context;
-    return items_walk(statistics->view->codec, frame, &statistics->last_ms, statistics_on_item,
-                      statistics);
+    return (selection_reads_body(statistics->selection) ? items_walk : items_glance)(
+        statistics->view->codec, frame, &statistics->last_ms, statistics_on_item, statistics);
 }
 
 /* Whether every frame of a segment stands: then what its index counted is what there is. */

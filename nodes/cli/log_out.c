@@ -48,8 +48,7 @@ void out_clear(struct out *out)
     out->size = 0;
 }
 
-/* Room for so many bytes behind the last; the caller fills them and adds to size. */
-static uint8_t *out_room(struct out *out, size_t size)
+uint8_t *out_room_made(struct out *out, size_t size)
 {
     if (out->fd >= 0 && out->size + size > OUT_BYTES) {
         out_flush(out);
@@ -62,57 +61,40 @@ static uint8_t *out_room(struct out *out, size_t size)
         out->data = realloc(out->data, capacity);
         CHECK(out->data != NULL);
         out->capacity = capacity;
+        out->size_easy = out->fd >= 0 ? OUT_BYTES : capacity;
     }
     return out->data + out->size;
 }
 
-void out_put(struct out *out, const void *data, size_t size)
+/* Digits of a number, most significant first, so that the last stands before `end`; answers the first.
+ * Two at a time: a division costs more than a look into a table. */
+static char *digits_put(uint64_t number, char *end)
 {
-    if (size > 0) {
-        memcpy(out_room(out, size), data, size);
-        out->size += size;
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+                                "25262728293031323334353637383940414243444546474849"
+                                "50515253545556575859606162636465666768697071727374"
+                                "75767778798081828384858687888990919293949596979899";
+    while (number >= 100) {
+        end -= 2;
+        memcpy(end, pairs + 2 * (number % 100), 2);
+        number /= 100;
     }
-}
-
-void out_text(struct out *out, const char *text)
-{
-    out_put(out, text, strlen(text));
-}
-
-void out_character(struct out *out, char character)
-{
-    *out_room(out, 1) = (uint8_t)character;
-    out->size++;
-}
-
-void out_pad(struct out *out, size_t count)
-{
-    if (count > 0) {
-        memset(out_room(out, count), ' ', count);
-        out->size += count;
+    if (number >= 10) {
+        end -= 2;
+        memcpy(end, pairs + 2 * number, 2);
+        return end;
     }
-}
-
-/* Digits of a number, most significant first; answers how many. */
-static size_t digits_of(uint64_t number, char digits[20])
-{
-    char reversed[20];
-    size_t count = 0;
-    do {
-        reversed[count] = (char)('0' + number % 10);
-        count++;
-        number /= 10;
-    } while (number > 0);
-    for (size_t i = 0; i < count; i++) {
-        digits[i] = reversed[count - 1 - i];
-    }
-    return count;
+    end--;
+    *end = (char)('0' + number);
+    return end;
 }
 
 void out_u64(struct out *out, uint64_t number)
 {
     char digits[20];
-    out_put(out, digits, digits_of(number, digits));
+    char *end = digits + sizeof digits;
+    const char *first = digits_put(number, end);
+    out_put(out, first, (size_t)(end - first));
 }
 
 void out_i64(struct out *out, int64_t number)
@@ -126,9 +108,11 @@ void out_i64(struct out *out, int64_t number)
 void out_u64_wide(struct out *out, uint64_t number, size_t width)
 {
     char digits[20];
-    const size_t count = digits_of(number, digits);
+    char *end = digits + sizeof digits;
+    const char *first = digits_put(number, end);
+    const size_t count = (size_t)(end - first);
     out_pad(out, count < width ? width - count : 0);
-    out_put(out, digits, count);
+    out_put(out, first, count);
 }
 
 void out_hex64(struct out *out, uint64_t number)
@@ -156,12 +140,64 @@ void out_print(struct out *out, const char *format, ...)
     out->size += (size_t)size;
 }
 
+/* Bytes by words of eight, for text that is almost always plain. */
+#define ONES UINT64_C(0x0101010101010101)
+#define TOPS (0x80 * ONES)
+
+/* Whether all eight are printable ASCII. Exact as a whole: the lowest byte that is not has its top bit, or
+ * gets it when a blank is taken off (a control character) or one is added (0x7f). */
+static bool word_is_plain(uint64_t word)
+{
+    return ((word | (word - 0x20 * ONES) | (word + ONES)) & TOPS) == 0;
+}
+
+static bool word_has(uint64_t word, char c)
+{
+    const uint64_t other = word ^ ((uint8_t)c * ONES);
+    return ((other - ONES) & ~other & TOPS) != 0;
+}
+
+/* How many of the first bytes stand in a JSON string as they are: printable ASCII but '"' and '\\'. */
+static size_t json_plain_count(const uint8_t *text, size_t size)
+{
+    size_t i = 0;
+    for (; i + 8 <= size; i += 8) {
+        uint64_t word;
+        memcpy(&word, text + i, sizeof word);
+        if (!word_is_plain(word) || word_has(word, '"') || word_has(word, '\\')) {
+            break;
+        }
+    }
+    while (i < size && text[i] >= 0x20 && text[i] < 0x7f && text[i] != '"' && text[i] != '\\') {
+        i++;
+    }
+    return i;
+}
+
+/* How many of the first bytes are printable ASCII. */
+static size_t plain_count(const uint8_t *text, size_t size)
+{
+    size_t i = 0;
+    for (; i + 8 <= size; i += 8) {
+        uint64_t word;
+        memcpy(&word, text + i, sizeof word);
+        if (!word_is_plain(word)) {
+            break;
+        }
+    }
+    while (i < size && text[i] >= 0x20 && text[i] < 0x7f) {
+        i++;
+    }
+    return i;
+}
+
 void out_plain(struct out *out, const char *text, size_t width)
 {
     const size_t size = strlen(text);
     uint8_t *place = out_room(out, size);
-    size_t columns = 0;
-    for (size_t i = 0; i < size; i++) {
+    memcpy(place, text, size);
+    size_t columns = plain_count(place, size);
+    for (size_t i = columns; i < size; i++) {
         const uint8_t c = (uint8_t)text[i];
         place[i] = c < 0x20 || c == 0x7f ? '?' : c;
         if (c == 0xc2 && i + 1 < size && (uint8_t)text[i + 1] < 0xa0) { /* C1, as UTF-8 */
@@ -176,6 +212,8 @@ void out_plain(struct out *out, const char *text, size_t width)
     out_pad(out, columns < width ? width - columns : 0);
 }
 
+#define TIME_MS_AT 20u /* in "2025-11-20T12:00:00.000Z" */
+
 size_t out_time(struct out *out, int64_t time_ms)
 {
     const int64_t seconds = time_ms / 1000;
@@ -187,22 +225,18 @@ size_t out_time(struct out *out, int64_t time_ms)
         const time_t when = (time_t)seconds;
         struct tm parts;
         CHECK((out->local ? localtime_r(&when, &parts) : gmtime_r(&when, &parts)) != NULL);
-        strftime(out->time_text, sizeof out->time_text, "%Y-%m-%dT%H:%M:%S", &parts);
-        snprintf(out->time_zone, sizeof out->time_zone, "Z");
-        if (out->local) {
-            strftime(out->time_zone, sizeof out->time_zone, "%z", &parts);
-        }
+        out->time_size =
+            strftime(out->time_text, sizeof out->time_text,
+                     out->local ? "%Y-%m-%dT%H:%M:%S.000%z" : "%Y-%m-%dT%H:%M:%S.000Z", &parts);
+        CHECK(out->time_size > TIME_MS_AT + 3);
         out->time_s = seconds;
     }
     const unsigned fraction = (unsigned)(time_ms % 1000);
-    const char tail[4] = {'.', (char)('0' + fraction / 100), (char)('0' + fraction / 10 % 10),
-                          (char)('0' + fraction % 10)};
-    const size_t before = out->size;
-    out_text(out, out->time_text);
-    out_put(out, tail, sizeof tail);
-    out_text(out, out->time_zone);
-    return out->size > before ? out->size - before
-                              : strlen(out->time_text) + 4 + strlen(out->time_zone);
+    out->time_text[TIME_MS_AT] = (char)('0' + fraction / 100);
+    out->time_text[TIME_MS_AT + 1] = (char)('0' + fraction / 10 % 10);
+    out->time_text[TIME_MS_AT + 2] = (char)('0' + fraction % 10);
+    out_put(out, out->time_text, out->time_size);
+    return out->time_size;
 }
 
 /* -- JSON ------------------------------------------------------------------------------------- */
@@ -244,11 +278,7 @@ void out_json_bytes(struct out *out, struct bytes text)
     out_character(out, '"');
     size_t i = 0;
     while (i < text.size) {
-        size_t plain = i;
-        while (plain < text.size && text.data[plain] >= 0x20 && text.data[plain] < 0x7f &&
-               text.data[plain] != '"' && text.data[plain] != '\\') {
-            plain++;
-        }
+        const size_t plain = i + json_plain_count(text.data + i, text.size - i);
         out_put(out, text.data + i, plain - i);
         i = plain;
         if (i == text.size) {
@@ -298,7 +328,11 @@ static bool json_string(struct json *json)
 {
     const uint8_t *start = json->at;
     json->at++;
-    while (json->at < json->end && *json->at != '"') {
+    for (;;) {
+        json->at += json_plain_count(json->at, (size_t)(json->end - json->at));
+        if (json->at == json->end || *json->at == '"') {
+            break;
+        }
         if (*json->at < 0x20) {
             return false;
         }

@@ -12,6 +12,8 @@
 
 #include "schemas/bytes.h"
 
+#include <string.h>
+
 struct out {
     int fd;        /* -1: memory only, out_bytes has it */
     int status;    /* 0, or the -errno that ended it */
@@ -20,10 +22,11 @@ struct out {
     bool local;    /* times in the zone of this machine */
     uint8_t *data; /* ours */
     size_t size;
+    size_t size_easy; /* up to here bytes are put without a flush and without more memory */
     size_t capacity;
     int64_t time_s; /* of time_text: most records share their second with the one before */
-    char time_text[24];
-    char time_zone[8];
+    size_t time_size;
+    char time_text[32]; /* milliseconds are written over */
 };
 
 void out_init(struct out *out, int fd);
@@ -35,11 +38,37 @@ void out_flush(struct out *out);
 struct bytes out_bytes(const struct out *out);
 void out_clear(struct out *out);
 
-void out_put(struct out *out, const void *data, size_t size);
-void out_text(struct out *out, const char *text);
-void out_character(struct out *out, char character);
+/* Room for so many bytes behind the last, flushed or grown for it. */
+uint8_t *out_room_made(struct out *out, size_t size);
+/* The same, for the caller to fill and to add to size. Lent until the next call. */
+static inline uint8_t *out_room(struct out *out, size_t size)
+{
+    return out->size + size <= out->size_easy ? out->data + out->size : out_room_made(out, size);
+}
+static inline void out_put(struct out *out, const void *data, size_t size)
+{
+    if (size > 0) {
+        memcpy(out_room(out, size), data, size);
+        out->size += size;
+    }
+}
+static inline void out_text(struct out *out, const char *text)
+{
+    out_put(out, text, strlen(text));
+}
+static inline void out_character(struct out *out, char character)
+{
+    *out_room(out, 1) = (uint8_t)character;
+    out->size++;
+}
 /* Blanks. */
-void out_pad(struct out *out, size_t count);
+static inline void out_pad(struct out *out, size_t count)
+{
+    if (count > 0) {
+        memset(out_room(out, count), ' ', count);
+        out->size += count;
+    }
+}
 void out_u64(struct out *out, uint64_t number);
 void out_i64(struct out *out, int64_t number);
 /* Right-aligned in `width` columns. */

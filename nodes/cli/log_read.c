@@ -1,4 +1,5 @@
 /* cat, tail, get, find: records on stdout. */
+#include "nodes/cli/log_belt.h"
 #include "nodes/cli/log_command.h"
 #include "nodes/cli/log_index.h"
 #include "nodes/options.h"
@@ -36,7 +37,7 @@ static bool segment_outside(const struct selection *selection, const struct keys
 }
 
 /* A range of times: only the segments that hold some of it are read. */
-static int cat_times(struct ask *ask, struct view *view, struct printer *printer)
+static int cat_times(struct ask *ask, struct view *view, struct belt *belt)
 {
     const struct selection *selection = &ask->selection;
     struct keys keys;
@@ -57,10 +58,10 @@ static int cat_times(struct ask *ask, struct view *view, struct printer *printer
         const uint64_t to =
             segment->index_last < selection->offset_to ? segment->index_last : selection->offset_to;
         if (from <= to) {
-            code = view_frames(view, from, to, printer_on_frame, printer);
+            code = view_frames(view, from, to, belt_put, belt);
             next = to + 1;
         }
-        if (printer->code != OPTIONS_EXIT_OK || view->out->status != 0) {
+        if (belt_ended(belt)) {
             break;
         }
     }
@@ -78,10 +79,13 @@ int log_cat(struct ask *ask)
     if (code == OPTIONS_EXIT_OK) {
         const struct selection *selection = &ask->selection;
         selection_resolve(&ask->selection, view.inspect.index_next);
-        code = selection->from_time || selection->to_time
-                   ? cat_times(ask, &view, &printer)
-                   : view_frames(&view, selection->offset_from, selection->offset_to,
-                                 printer_on_frame, &printer);
+        struct belt belt; /* until it is closed, the printer is the other thread's */
+        belt_open(&belt, printer_on_frame, &printer);
+        code =
+            selection->from_time || selection->to_time
+                ? cat_times(ask, &view, &belt)
+                : view_frames(&view, selection->offset_from, selection->offset_to, belt_put, &belt);
+        belt_close(&belt);
         code = read_ending(&printer, code);
     }
     printer_deinit(&printer);

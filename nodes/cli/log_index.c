@@ -130,19 +130,37 @@ static bool keys_accept(const struct view *view, const struct inspect_segment *s
     return true;
 }
 
+/* Whether a companion may be believed and written over: a file of its own (a hard link would be somebody
+ * else's bytes), of who may write the log anyway (another could cut it while it is mapped). */
+static bool keys_is_ours(const struct view *view, int fd, struct stat *out_found)
+{
+    struct stat directory;
+    return fstat(fd, out_found) == 0 && S_ISREG(out_found->st_mode) && out_found->st_nlink == 1 &&
+           stat(view->log, &directory) == 0 &&
+           (out_found->st_uid == 0 || out_found->st_uid == geteuid() ||
+            out_found->st_uid == directory.st_uid);
+}
+
+/* The most an index of a segment can have: eight bytes and a counter for each record, of which the smallest
+ * takes more than half of that. */
+static uint64_t keys_bytes_max(const struct inspect_segment *segment)
+{
+    return KEYS_HEADER_BYTES + 2 * segment->used_bytes;
+}
+
 static bool keys_map(const struct view *view, const struct inspect_segment *segment,
                      struct keys_segment *out)
 {
     char path[LIMIT_LOG_PATH_BYTES];
     keys_path(view, segment->sequence, "keys", path);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct stat found;
     void *data = MAP_FAILED;
     if (fd < 0) {
         return false;
     }
-    if (fstat(fd, &found) == 0 && S_ISREG(found.st_mode) &&
-        found.st_size >= (off_t)KEYS_HEADER_BYTES) {
+    if (keys_is_ours(view, fd, &found) && found.st_size >= (off_t)KEYS_HEADER_BYTES &&
+        (uint64_t)found.st_size <= keys_bytes_max(segment)) {
         data = mmap(NULL, (size_t)found.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
     }
     (void)close(fd);
@@ -333,8 +351,13 @@ static bool keys_write(const struct view *view, uint64_t sequence, const uint8_t
     keys_path(view, sequence, "keys", path);
     keys_path(view, sequence, "keys.tmp", making);
     keys_path(view, sequence, "seg", segment);
-    const int fd = open(making, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const int fd = open(making, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    struct stat found;
     if (fd < 0) {
+        return false;
+    }
+    if (!keys_is_ours(view, fd, &found) || ftruncate(fd, 0) != 0) {
+        (void)close(fd); /* whatever it is, not one byte of it is touched */
         return false;
     }
     size_t done = 0;

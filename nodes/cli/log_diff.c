@@ -45,12 +45,22 @@ struct side {
     int64_t last_ms;
 };
 
+/* What a pod of the node refers to and what never came down. */
+struct wanted {
+    char *key;
+    char *pod;
+};
+
 struct diff {
     struct ask *ask;
     struct side cloud, edge;
     char node[LIMIT_NAME_BYTES + 1];
     char **keys; /* of what came down, ascending, each once */
     size_t key_count;
+    struct wanted *wanted; /* by the newest put of each pod; an ended pod wants nothing */
+    size_t wanted_count;
+    size_t wanted_capacity;
+    size_t late_first; /* in cloud.down: from here on, what was put before somebody wanted it */
     uint64_t counts[2][WORDS]; /* down, up */
 };
 
@@ -143,6 +153,79 @@ static bool key_came_down(const struct diff *diff, const char *key)
            bsearch(&key, diff->keys, diff->key_count, sizeof *diff->keys, key_compare) != NULL;
 }
 
+/* A pod ended, or is put anew. */
+static void wanted_forget(struct diff *diff, const char *pod)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < diff->wanted_count; i++) {
+        if (strcmp(diff->wanted[i].pod, pod) != 0) {
+            diff->wanted[kept] = diff->wanted[i];
+            kept++;
+        } else {
+            free(diff->wanted[i].key);
+            free(diff->wanted[i].pod);
+        }
+    }
+    diff->wanted_count = kept;
+}
+
+static void wanted_add(struct diff *diff, const char *pod, const struct object *object)
+{
+    for (uint32_t i = 0; i < object->reference_count; i++) {
+        char key[LIMIT_KEY_BYTES + 1];
+        const int size = snprintf(key, sizeof key, "/%s/%s/%s", object->references[i].resource,
+                                  object->namespace_, object->references[i].name);
+        if (size >= (int)sizeof key || key_came_down(diff, key)) {
+            continue; /* what came down is compared in any case */
+        }
+        if (diff->wanted_count == diff->wanted_capacity) {
+            diff->wanted_capacity = diff->wanted_capacity == 0 ? 64 : 2 * diff->wanted_capacity;
+            diff->wanted = realloc(diff->wanted, diff->wanted_capacity * sizeof *diff->wanted);
+            CHECK(diff->wanted != NULL);
+        }
+        struct wanted *wanted = &diff->wanted[diff->wanted_count];
+        *wanted = (struct wanted){.key = strdup(key), .pod = strdup(pod)};
+        CHECK(wanted->key != NULL);
+        CHECK(wanted->pod != NULL);
+        diff->wanted_count++;
+    }
+}
+
+/* The newest put of what is wanted and never came down, wherever it lies: often before the pod. */
+static int late_on_item(void *context, const struct item *item)
+{
+    struct diff *diff = context;
+    struct entries *down = &diff->cloud.down;
+    bool wanted = false;
+    if (!item->decoded || item->outer != NULL || !kind_is_wish(item->record.kind)) {
+        return 0;
+    }
+    for (size_t i = 0; i < diff->wanted_count && !wanted; i++) {
+        wanted = strcmp(diff->wanted[i].key, item->key) == 0;
+    }
+    if (!wanted) {
+        return 0;
+    }
+    for (size_t i = diff->late_first; i < down->count; i++) {
+        if (strcmp(down->list[i].key, item->key) == 0) {
+            free(down->list[i].key);
+            down->count--;
+            down->list[i] = down->list[down->count];
+            break;
+        }
+    }
+    if (item->record.kind == RECORD_OBJECT_PUT) {
+        entries_add(down, item);
+    }
+    return 0;
+}
+
+static int late_on_frame(void *context, const struct log_frame *frame)
+{
+    struct diff *diff = context;
+    return items_glance(diff->cloud.view.codec, frame, &diff->cloud.last_ms, late_on_item, diff);
+}
+
 static int cloud_on_item(void *context, const struct item *item)
 {
     struct diff *diff = context;
@@ -153,6 +236,12 @@ static int cloud_on_item(void *context, const struct item *item)
         const bool bound = item->put != NULL &&
                            strcmp(item->put->object.node_name, diff->node) == 0 &&
                            strncmp(item->key, "/pods/", 6) == 0;
+        if (strncmp(item->key, "/pods/", 6) == 0) {
+            wanted_forget(diff, item->key);
+        }
+        if (bound) {
+            wanted_add(diff, item->key, &item->put->object);
+        }
         if (bound || key_came_down(diff, item->key)) {
             entries_add(&diff->cloud.down, item);
         }
@@ -416,6 +505,10 @@ static int diff_run(struct diff *diff)
     if (code == OPTIONS_EXIT_OK) {
         code = view_frames(cloud, 0, UINT64_MAX, cloud_on_frame, diff);
     }
+    if (code == OPTIONS_EXIT_OK && diff->wanted_count > 0) {
+        diff->late_first = diff->cloud.down.count;
+        code = view_frames(cloud, 0, UINT64_MAX, late_on_frame, diff);
+    }
     if (code != OPTIONS_EXIT_OK) {
         return code;
     }
@@ -448,6 +541,11 @@ int log_diff(struct ask *ask)
     entries_deinit(&diff.edge.down);
     entries_deinit(&diff.edge.up);
     free(diff.keys);
+    for (size_t i = 0; i < diff.wanted_count; i++) {
+        free(diff.wanted[i].key);
+        free(diff.wanted[i].pod);
+    }
+    free(diff.wanted);
     view_close(&diff.cloud.view);
     view_close(&diff.edge.view);
     return code;

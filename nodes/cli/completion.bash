@@ -12,7 +12,7 @@ _kelp_flags() { # of a command: its flags, and with a second word those that tak
 _kelp_values() { # the words that a flag takes
     case $1 in
     -o | --output) echo table wide json jsonl raw hex help ;;
-    --kind)
+    --kind | --not-kind)
         "${words[0]}" log cat -o help 2>/dev/null |
             sed -n '/^Kinds:/,/^  kind_N/p' | sed '1d;$d'
         ;;
@@ -20,7 +20,7 @@ _kelp_values() { # the words that a flag takes
         "${words[0]}" log cat -o help 2>/dev/null |
             sed -n '/^Ops:/,$s/^  \([a-z ]*[a-z]\)   .*/\1/p'
         ;;
-    --from | --to | --until) echo start end -10 -10m ;;
+    --from | --to | --until) echo start end -10 -10m now today yesterday ;;
     *) return 1 ;;
     esac
 }

@@ -101,12 +101,12 @@ static void exit_codes_print(FILE *stream)
 
 static void places_print(FILE *stream)
 {
-    fprintf(stream,
-            "A PLACE is an offset, start, end, -N (the N-th from the end), a time (2025-11-20,\n"
-            "2025-11-20T12:00:00Z, 2025-11-20T13:00:00+01:00; UTC, with --local of this machine), "
-            "or how\n"
-            "long ago (-10m; s, m, h, d). Flags of one kind are alternatives, of several all must "
-            "hold.\n");
+    fprintf(
+        stream,
+        "A PLACE is an offset, start, end, -N (the N-th from the end), a time (2025-11-20,\n"
+        "2025-11-20T12:00:00Z, 2025-11-20T13:00+01:00, 18:05 of this day, now, today, yesterday;\n"
+        "UTC, with --local of this machine), or how long ago (-10m; s, m, h, d). Flags of one\n"
+        "kind are alternatives, of several all must hold.\n");
     exit_codes_print(stream);
 }
 
@@ -164,9 +164,11 @@ static size_t flags_fill(struct options_flag *flags, unsigned takes, struct ask 
     if ((takes & TAKES_FILTER) != 0) {
         FLAG("kind", 0, OPTIONS_TEXTS, &selection->kinds, "KIND",
              "only this kind; -o help lists them");
+        FLAG("not-kind", 0, OPTIONS_TEXTS, &selection->kinds_not, "KIND", "none of this kind");
         FLAG("key", 0, OPTIONS_TEXTS, &selection->keys, "KEY",
              "only this key; * ? [ make a pattern");
-        FLAG("ns", 0, OPTIONS_TEXTS, &selection->namespaces, "NAME", "only this namespace");
+        FLAG("ns", 0, OPTIONS_TEXTS, &selection->namespaces, "NAME",
+             "only this namespace; -n is the count of tail");
         FLAG("name", 0, OPTIONS_TEXTS, &selection->names, "NAME", "only objects of this name");
         FLAG("node", 0, OPTIONS_TEXTS, &selection->nodes, "NAME", "only what concerns this node");
         FLAG("op", 0, OPTIONS_TEXTS, &selection->ops, "OP", "only what does this");

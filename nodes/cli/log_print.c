@@ -308,6 +308,9 @@ static int printer_on_item(void *context, const struct item *item)
 {
     const struct printing *printing = context;
     struct printer *printer = printing->printer;
+    printer->looked_first = printer->looked == 0 ? item->offset : printer->looked_first;
+    printer->looked_last = item->offset;
+    printer->looked++;
     if (!printer_takes(printer, item, form_needs_body(printer->form))) {
         return 0;
     }

@@ -13,6 +13,26 @@
 /* Frames that tail looks at first; eight times as many each time they do not hold enough. */
 #define TAIL_FRAMES 1024u
 
+/* Nothing was printed: say what was looked at, so that nobody takes a typing error for an empty log. */
+static void nothing_tell(const struct printer *printer)
+{
+    const struct inspect *inspect = &printer->view->inspect;
+    const char *command = printer->view->command;
+    if (inspect->frames == 0) {
+        fprintf(stderr, "%s: the log in %s is empty\n", command, printer->view->log);
+    } else if (printer->looked == 0) {
+        fprintf(stderr,
+                "%s: no record lies in that range; the log in %s holds offsets %" PRIu64
+                " to %" PRIu64 "\n",
+                command, printer->view->log, inspect->index_first, inspect->index_next - 1);
+    } else {
+        fprintf(stderr,
+                "%s: nothing matches: %" PRIu64 " records were looked at, of offsets %" PRIu64
+                " to %" PRIu64 "\n",
+                command, printer->looked, printer->looked_first, printer->looked_last);
+    }
+}
+
 /* What a command says at its end. */
 static int read_ending(struct printer *printer, int code)
 {
@@ -87,6 +107,9 @@ int log_cat(struct ask *ask)
                 : view_frames(&view, selection->offset_from, selection->offset_to, belt_put, &belt);
         belt_close(&belt);
         code = read_ending(&printer, code);
+        if (code == OPTIONS_EXIT_NOTHING && printer.matched == 0 && view.out->status == 0) {
+            nothing_tell(&printer);
+        }
     }
     printer_deinit(&printer);
     view_close(&view);
@@ -114,6 +137,7 @@ static int tail_print(struct ask *ask, struct view *view, struct printer *printe
         const uint64_t from = next - first > frames ? next - frames : first;
         printer->quiet = true;
         printer->matched = 0;
+        printer->looked = 0;
         printer->last_ms = 0;
         int code = view_frames(view, from, next - 1, printer_on_frame, printer);
         if (code != OPTIONS_EXIT_OK && code != VIEW_EXIT_DAMAGED) {
@@ -123,6 +147,7 @@ static int tail_print(struct ask *ask, struct view *view, struct printer *printe
             printer->skip = printer->matched > count ? printer->matched - count : 0;
             printer->quiet = false;
             printer->matched = 0;
+            printer->looked = 0;
             printer->last_ms = 0;
             code = view_frames(view, from, next - 1, printer_on_frame, printer);
             printer->skip = 0;
@@ -150,6 +175,10 @@ int log_tail(struct ask *ask)
             code = log_follow(&view, &printer, ask->timeout_ms);
         }
         code = read_ending(&printer, code);
+        if (code == OPTIONS_EXIT_NOTHING && printer.matched == 0 && view.out->status == 0 &&
+            ask->count > 0) {
+            nothing_tell(&printer);
+        }
     }
     printer_deinit(&printer);
     view_close(&view);
@@ -243,9 +272,16 @@ int log_find(struct ask *ask)
             struct out message;
             out_init(&message, -1);
             out_plain(&message, key, 0);
-            fprintf(stderr, "%.*s in %s\n", (int)message.size, (const char *)message.data,
-                    view.log);
-            key_hint(key);
+            fprintf(stderr, "%.*s in %s", (int)message.size, (const char *)message.data, view.log);
+            if (printer.looked > 0) {
+                fprintf(stderr,
+                        " that matches; %" PRIu64 " were looked at, of offsets %" PRIu64
+                        " to %" PRIu64 "\n",
+                        printer.looked, printer.looked_first, printer.looked_last);
+            } else {
+                fprintf(stderr, "\n");
+                key_hint(key);
+            }
             out_deinit(&message);
         }
     }

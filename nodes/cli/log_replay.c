@@ -291,14 +291,19 @@ static void show_body(struct showing *showing, const struct shown *shown)
     (void)items_walk(showing->replay->view.codec, &frame, &last_ms, body_on_item, showing);
 }
 
-static void show_json(struct showing *showing)
+static void show_json(struct showing *showing, bool some)
 {
     const struct replay *replay = showing->replay;
     struct out *out = replay->ask->out;
     out_text(out, "{\"key\":");
     out_json_text(out, replay->key);
-    out_print(out, ",\"offset\":%" PRIu64 ",\"folded\":%s", replay->reached,
-              replay->whole ? "true" : "false");
+    out_text(out, ",\"offset\":");
+    if (some) {
+        out_u64(out, replay->reached);
+    } else {
+        out_text(out, "null"); /* nothing was there: no offset is that of a row */
+    }
+    out_print(out, ",\"folded\":%s", replay->whole ? "true" : "false");
     for (enum shown_part i = SHOWN_WISH; i < SHOWN_PARTS; i++) {
         const struct shown *shown = &replay->parts[i];
         out_print(out, ",\"%s\":", shown_names[i]);
@@ -354,7 +359,7 @@ static int replay_show(struct replay *replay)
         some = some || replay->parts[i].record.size > 0;
     }
     if (replay->ask->form == FORM_JSON || replay->ask->form == FORM_JSONL) {
-        show_json(&showing);
+        show_json(&showing, some);
     } else if (some) {
         show_text(&showing);
     }
@@ -417,7 +422,8 @@ int log_replay(struct ask *ask)
     if (ask->until != NULL &&
         !place_parse(ask->until, ask->out->local, (int64_t)now.tv_sec * 1000, &until)) {
         fprintf(stderr,
-                "%s: --until %s is no place in a log: an offset, end, -N, a time, or -10m\n",
+                "%s: --until %s is no place in a log: an offset, end, -N, a time, 18:05, now, or "
+                "-10m\n",
                 ask->command, ask->until);
         return OPTIONS_EXIT_USAGE;
     }

@@ -9,6 +9,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 static bool form_is_json(const struct ask *ask)
 {
@@ -139,6 +141,58 @@ static void info_owner(const struct inspect *inspect, char owner[2 * SEGMENT_OWN
     }
 }
 
+/* Who has the log open, by the kernel's table of locks: to try the lock would keep an owner out that
+ * starts at this moment.
+ *
+ *   out_pid   0: nobody
+ *   program   its name; "" when it cannot be told
+ *   answers   false: it cannot be known
+ */
+static bool info_process(const struct view *view, long *out_pid, char program[32])
+{
+    char path[LIMIT_LOG_PATH_BYTES + 16];
+    char line[256];
+    struct stat lock;
+    *out_pid = 0;
+    program[0] = '\0';
+    snprintf(path, sizeof path, "%s/lock", view->log);
+    if (stat(path, &lock) != 0) {
+        return errno == ENOENT; /* one that nobody ever opened to write */
+    }
+    FILE *locks = fopen("/proc/locks", "re");
+    if (locks == NULL) {
+        return false;
+    }
+    while (*out_pid == 0 && fgets(line, sizeof line, locks) != NULL) {
+        long pid;
+        unsigned device_major, device_minor;
+        unsigned long inode;
+        /* a file system of several devices (major 0) shows another minor here than in stat */
+        if (sscanf(line, "%*d: FLOCK %*s WRITE %ld %x:%x:%lu", &pid, &device_major, &device_minor,
+                   &inode) == 4 &&
+            inode == lock.st_ino && device_major == major(lock.st_dev) &&
+            (device_minor == minor(lock.st_dev) || device_major == 0)) {
+            *out_pid = pid;
+        }
+    }
+    (void)fclose(locks);
+    snprintf(path, sizeof path, "/proc/%ld/comm", *out_pid);
+    FILE *comm = *out_pid > 0 ? fopen(path, "re") : NULL;
+    if (comm != NULL) {
+        if (fgets(program, 32, comm) != NULL) {
+            program[strcspn(program, "\n")] = '\0';
+        }
+        (void)fclose(comm);
+    }
+    return true;
+}
+
+/* Offsets a restart reads again: what the state on disk lacks. */
+static uint64_t info_replay_from(const struct inspect *inspect, const struct state *state)
+{
+    return state->position + 1 > inspect->index_first ? state->position + 1 : inspect->index_first;
+}
+
 static void info_json(struct out *out, const struct view *view, const struct state *state)
 {
     const struct inspect *inspect = &view->inspect;
@@ -155,10 +209,64 @@ static void info_json(struct out *out, const struct view *view, const struct sta
               inspect->truncations, sums.used_bytes, sums.size_bytes, inspect->segment_count,
               inspect->bytes_torn, inspect->meta.size);
     if (state->machine == STATE_NONE) {
-        out_text(out, "null}\n");
+        out_text(out, "null");
     } else {
-        out_print(out, "{\"machine\":\"%s\",\"position\":%" PRIu64 "}}\n",
-                  state_machine_text(state->machine), state->position);
+        const uint64_t from = info_replay_from(inspect, state);
+        out_print(out, "{\"machine\":\"%s\",\"position\":%" PRIu64 ",\"replay\":%" PRIu64 "}",
+                  state_machine_text(state->machine), state->position,
+                  inspect->index_next > from ? inspect->index_next - from : 0);
+    }
+    long pid;
+    char program[32];
+    const bool known = info_process(view, &pid, program);
+    out_text(out, ",\"running\":");
+    out_text(out, !known ? "null" : pid != 0 ? "true" : "false");
+    if (known && pid > 0) {
+        out_print(out, ",\"pid\":%ld,\"program\":", pid);
+        out_json_text(out, program);
+    }
+    if (state->running) {
+        out_print(out, ",\"applied\":%" PRIu64, state->applied);
+    }
+    out_text(out, "}\n");
+}
+
+static void info_owner_line(struct out *out, const struct view *view, const struct state *state)
+{
+    long pid;
+    char program[32];
+    const bool known = info_process(view, &pid, program);
+    out_text(out, "owner        ");
+    if (!known) {
+        out_text(out, "not known: /proc/locks cannot be read");
+    } else if (pid == 0) {
+        out_text(out, "nobody: no process has this log open");
+    } else if (pid < 0) {
+        out_text(out, "a running process outside of this container");
+    } else {
+        out_print(out, "process %ld, running: ", pid);
+        out_plain(out, program[0] == '\0' ? "?" : program, 0);
+    }
+    if (state->running) {
+        out_print(out, ", has applied up to offset %" PRIu64, state->applied);
+    }
+    out_character(out, '\n');
+}
+
+static void info_state_line(struct out *out, const struct inspect *inspect,
+                            const struct state *state)
+{
+    if (state->machine == STATE_NONE) {
+        out_print(out, "state        none: %s\n", state->why);
+        return;
+    }
+    out_print(out, "state        of %s, on disk up to offset %" PRIu64 "; a restart replays ",
+              state->machine == STATE_CLOUD ? "a cloudcore" : "an edgecore", state->position);
+    const uint64_t from = info_replay_from(inspect, state);
+    if (from >= inspect->index_next) {
+        out_text(out, "nothing\n");
+    } else {
+        out_print(out, "offsets %" PRIu64 " .. %" PRIu64 "\n", from, inspect->index_next - 1);
     }
 }
 
@@ -168,7 +276,8 @@ static void info_text(struct out *out, const struct view *view, const struct sta
     const struct sums sums = sums_of(inspect);
     char owner[2 * SEGMENT_OWNER_BYTES + 1];
     info_owner(inspect, owner);
-    out_print(out, "directory    %s\nowner        %s\n", view->log, owner);
+    out_print(out, "directory    %s\nlog id       %s\n", view->log, owner);
+    info_owner_line(out, view, state);
     if (inspect->frames > 0) {
         out_print(out, "offsets      %" PRIu64 " .. %" PRIu64 "\n", inspect->index_first,
                   inspect->index_next - 1);
@@ -181,12 +290,7 @@ static void info_text(struct out *out, const struct view *view, const struct sta
               "\nmeta         %zu bytes\n",
               inspect->frames, inspect->truncations, sums.used_bytes, sums.size_bytes,
               inspect->segment_count, inspect->bytes_torn, inspect->meta.size);
-    if (state->machine == STATE_NONE) {
-        out_print(out, "state        none: %s\n", state->why);
-    } else {
-        out_print(out, "state        %s, holds what was recorded up to offset %" PRIu64 "\n",
-                  state_machine_text(state->machine), state->position);
-    }
+    info_state_line(out, inspect, state);
 }
 
 int log_info(struct ask *ask)
@@ -196,6 +300,7 @@ int log_info(struct ask *ask)
     int code = view_open(&view, ask->command, ask->words.items[0], INSPECT_QUICK, ask->out);
     if (code == OPTIONS_EXIT_OK) {
         state_open(&state, &view);
+        state_ask(&state, &view);
         if (form_is_json(ask)) {
             info_json(ask->out, &view, &state);
         } else {

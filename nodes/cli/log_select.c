@@ -122,6 +122,35 @@ static bool time_parse(const char *text, bool local, int64_t *out_ms)
     return true;
 }
 
+/* "now", "today" and "yesterday" (their first moment), "18:05[:00[.000]][Z|+01:00]" of this day. */
+static bool time_parse_today(const char *text, bool local, int64_t now_ms, int64_t *out_ms)
+{
+    char whole[64];
+    struct tm parts;
+    time_t now = (time_t)(now_ms / 1000);
+    const bool yesterday = strcmp(text, "yesterday") == 0;
+    const bool day = yesterday || strcmp(text, "today") == 0;
+    if (strcmp(text, "now") == 0) {
+        *out_ms = now_ms;
+        return true;
+    }
+    if (!day && (strlen(text) < 5 || strlen(text) > 20 || text[2] != ':')) {
+        return false;
+    }
+    CHECK((local ? localtime_r(&now, &parts) : gmtime_r(&now, &parts)) != NULL);
+    if (yesterday) { /* not 24 hours: a day may have 23 or 25 */
+        parts.tm_mday--;
+        parts.tm_hour = 12;
+        parts.tm_isdst = -1;
+        now = local ? mktime(&parts) : timegm(&parts);
+    }
+    const size_t size = strftime(whole, sizeof whole, "%Y-%m-%d", &parts);
+    if (!day) {
+        snprintf(whole + size, sizeof whole - size, "T%s", text);
+    }
+    return time_parse(whole, local, out_ms);
+}
+
 bool place_parse(const char *text, bool local, int64_t now_ms, struct place *out)
 {
     *out = (struct place){.kind = PLACE_OFFSET};
@@ -149,7 +178,8 @@ bool place_parse(const char *text, bool local, int64_t now_ms, struct place *out
         return true;
     }
     out->kind = PLACE_TIME;
-    return !back && time_parse(text, local, &out->time_ms);
+    return !back && (time_parse_today(text, local, now_ms, &out->time_ms) ||
+                     time_parse(text, local, &out->time_ms));
 }
 
 /* -- the selection ---------------------------------------------------------------------------- */
@@ -159,10 +189,23 @@ static int refuse_place(const char *command, const char *flag, const char *text)
     fprintf(
         stderr,
         "%s: --%s %s is no place in a log: give an offset, start, end, -N (from the end), a time\n"
-        "  (2025-11-20, 2025-11-20T12:00:00Z, 2025-11-20T13:00:00+01:00) or how long ago "
-        "(-10m; s, m, h, d)\n",
+        "  (2025-11-20, 2025-11-20T12:00:00Z, 2025-11-20T13:00+01:00, 18:05, now, today, "
+        "yesterday)\n"
+        "  or how long ago (-10m; s, m, h, d)\n",
         command, flag, text);
     return OPTIONS_EXIT_USAGE;
+}
+
+static bool kinds_known(const struct options_list *kinds, const char *command)
+{
+    for (size_t i = 0; i < kinds->count; i++) {
+        if (!item_kind_known(kinds->items[i])) {
+            fprintf(stderr, "%s: there is no kind %s; -o help lists them\n", command,
+                    kinds->items[i]);
+            return false;
+        }
+    }
+    return true;
 }
 
 int selection_begin(struct selection *selection, const char *command, bool local)
@@ -179,12 +222,8 @@ int selection_begin(struct selection *selection, const char *command, bool local
         !place_parse(selection->to_text, local, now_ms, &selection->to)) {
         return refuse_place(command, "to", selection->to_text);
     }
-    for (size_t i = 0; i < selection->kinds.count; i++) {
-        if (!item_kind_known(selection->kinds.items[i])) {
-            fprintf(stderr, "%s: there is no kind %s; -o help lists them\n", command,
-                    selection->kinds.items[i]);
-            return OPTIONS_EXIT_USAGE;
-        }
+    if (!kinds_known(&selection->kinds, command) || !kinds_known(&selection->kinds_not, command)) {
+        return OPTIONS_EXIT_USAGE;
     }
     for (size_t i = 0; i < selection->ops.count; i++) {
         if (!item_op_known(selection->ops.items[i])) {
@@ -217,10 +256,11 @@ int selection_begin(struct selection *selection, const char *command, bool local
     }
     selection->from_time = selection->from.kind == PLACE_TIME;
     selection->to_time = selection->to.kind == PLACE_TIME;
-    selection->filters = selection->kinds.count > 0 || selection->keys.count > 0 ||
-                         selection->namespaces.count > 0 || selection->names.count > 0 ||
-                         selection->nodes.count > 0 || selection->ops.count > 0 ||
-                         selection->regex_made || selection->from_time || selection->to_time;
+    selection->filters = selection->kinds.count > 0 || selection->kinds_not.count > 0 ||
+                         selection->keys.count > 0 || selection->namespaces.count > 0 ||
+                         selection->names.count > 0 || selection->nodes.count > 0 ||
+                         selection->ops.count > 0 || selection->regex_made ||
+                         selection->from_time || selection->to_time;
     return OPTIONS_EXIT_OK;
 }
 
@@ -272,13 +312,19 @@ static bool list_has(const struct options_list *list, struct bytes text)
     return has;
 }
 
-static bool selection_has_kind(const struct selection *selection, const struct item *item)
+static bool kinds_have(const struct options_list *kinds, const struct item *item)
 {
-    bool has = selection->kinds.count == 0;
-    for (size_t i = 0; i < selection->kinds.count && !has; i++) {
-        has = item_kind_is(item, selection->kinds.items[i]);
+    bool has = false;
+    for (size_t i = 0; i < kinds->count && !has; i++) {
+        has = item_kind_is(item, kinds->items[i]);
     }
     return has;
+}
+
+static bool selection_has_kind(const struct selection *selection, const struct item *item)
+{
+    return (selection->kinds.count == 0 || kinds_have(&selection->kinds, item)) &&
+           !kinds_have(&selection->kinds_not, item);
 }
 
 static bool selection_has_key(const struct selection *selection, const struct item *item)

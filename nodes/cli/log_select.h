@@ -18,7 +18,8 @@ struct place {
     int64_t time_ms;
 };
 
-/* Read OFFSET, start, end, -N, a date, an RFC 3339 time, or -10m (s, m, h, d before now_ms).
+/* Read OFFSET, start, end, -N, a date, an RFC 3339 time with seconds or without, a time of this day
+ * (18:05), now, today, yesterday (their first moment), or -10m (s, m, h, d before now_ms).
  *
  *   local     a time without a zone is one of this machine's, not UTC
  *   answers   false: it is none of them
@@ -30,6 +31,7 @@ bool duration_parse(const char *text, int64_t *out_ms);
 
 struct selection {
     struct options_list kinds, keys, namespaces, names, nodes, ops; /* what the flags filled */
+    struct options_list kinds_not;
     const char *regex_text;                                         /* NULL: none */
     const char *from_text;
     const char *to_text;

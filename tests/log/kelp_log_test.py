@@ -83,6 +83,15 @@ def test_selection(directory):
             (("--kind", "object_put"), [3, 3, 6, 6, 7]),
             (("--kind", "down_batch/object_put"), [6, 6]),
             (("--kind", "barrier", "--kind", "frame_99"), [2, 5]),
+            (("--not-kind", "object_put"), [1, 2, 4, 5, 6]),
+            (("--kind", "object_put", "--not-kind", "down_batch/object_put"), [3, 3, 7]),
+            (("--not-kind", "change", "--not-kind", "barrier", "--to", "4"), [3, 3, 4]),
+            (("--to", "now"), [3, 3, 6, 6, 6, 7]), (("--to", "today"), [3, 3, 6, 6, 6, 7]),
+            (("--from", "2025-11-20T12:00", "--to", "yesterday"), [3, 3, 6, 6, 6, 7]),
+            (("--from", "2025-11-20T12:00:03Z", "--to", "00:00:30"), [6, 6, 7]),
+            (("--to", "00:00"), [3, 3, 6, 6, 6, 7]), (("--to", "2025-11-20T13:00+01:00"), [3, 3]),
+            (("--to", "24:00"), None), (("--to", "18:5"), None), (("--from", "tomorrow"), None),
+            (("--not-kind", "object_putt"), None),
             (("--key", "configmaps/default/a"), [6]), (("--key", "/configmaps/*"), [3, 6, 6]),
             (("--ns", "default", "--name", "b"), [6]), (("--node", "edge-1"), [6, 6, 6]),
             (("--op", "ship"), [6]), (("-g", '"kind":"ConfigM[a-b]p"', "--from", "6"), [6, 6, 7]),
@@ -92,6 +101,17 @@ def test_selection(directory):
         else:
             got = offsets("cat", *arguments, directory)
             expect(got == wanted, f"{arguments}: {got}, not {wanted}")
+    for arguments, wanted in (
+            (("cat", "--name", "nobody"), "10 records were looked at, of offsets 1 to 7"),
+            (("cat", "--from", "3", "--to", "4", "--name", "nobody"), "3 records were looked at, of offsets 3 to 4"),
+            (("cat", "--from", "100"), "holds offsets 1 to 7"),
+            (("tail", "--name", "nobody"), "10 records were looked at, of offsets 1 to 7"),
+            (("find", "configmaps/default/a", "--op", "delete"), "that matches; 3 were looked at, of offsets 6 to 6"),
+            (("find", "configmaps/default/none"), "no record of /configmaps/default/none in ")):
+        code, out, err = run("log", *arguments, directory)
+        expect(code == 1 and out == "" and wanted in err and err.count("\n") == 1, f"{arguments}: {code} {out} {err}")
+    code, out, err = run("log", "tail", "-n", "0", directory)
+    expect(code == 1 and err == "", f"who wants none is told nothing: {err}")
     expect(offsets("cat", "--from", "-10m", directory, code=1) == [], "nothing in the last ten minutes")
     expect(offsets("cat", "--to", "2025-11-20", directory, code=1) == [], "nothing before that midnight")
     expect(offsets("cat", "--from", "100", directory, code=1) == [], "beyond the end")
@@ -218,6 +238,27 @@ def test_index(directory, top):
                 expect(file.read() == whole, "it is made again, the same")
     shutil.copy(files[0], files[1])
     expect(run("log", "find", "/configmaps/default/a", copy)[:2] == wanted, "an index of another segment")
+    victim = os.path.join(top, "victim")
+    for name in (files[0], files[0] + ".tmp"):
+        for plant in (lambda place: os.link(victim, place), lambda place: os.symlink(victim, place), os.mkfifo):
+            with open(victim, "wb") as file:
+                file.write(whole)
+            if os.path.exists(files[0]):
+                os.unlink(files[0])
+            plant(name)
+            expect(run("log", "find", "/configmaps/default/a", copy)[:2] == wanted, f"planted: {name}")
+            with open(victim, "rb") as file:
+                expect(file.read() == whole, f"what a companion points to is not touched: {name}")
+            for left in (files[0], files[0] + ".tmp"):
+                if os.path.lexists(left):
+                    os.unlink(left)
+    run("log", "find", "/configmaps/default/a", copy)
+    os.truncate(files[0], 1 << 40)
+    expect(run("log", "find", "/configmaps/default/a", copy)[:2] == wanted, "one of a terabyte is not read")
+    if root:
+        os.chown(files[0], 65534, 65534)
+        run("log", "find", "/configmaps/default/a", copy)
+        expect(os.stat(files[0]).st_uid == 0, "one of somebody else is made anew")
     orphan = copy + "/0000000000000000.keys"
     shutil.copy(files[0], orphan)
     os.unlink(files[0])

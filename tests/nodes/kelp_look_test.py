@@ -8,6 +8,7 @@ of one end taken away.
 
     kelp_look_test.py KELP LOG_WORLD SAMPLE [--update]
 """
+import fcntl
 import json
 import os
 import re
@@ -191,6 +192,19 @@ def test_difference(top):
     expect(code == 1 and lost["down"]["different"] == 4 and lost["up"]["missing"] == 2, f"{code} {out}")
     sequences = [record["sequence"] for record in lost["records"] if record["direction"] == "down"]
     expect(sequences == [1, 2, 3, 4], f"each with its place in the stream: {out}")
+    # an edge that got nothing lacks what its pods refer to as well, though it was put before them
+    early = os.path.join(top, "early")
+    shutil.copytree(edge, early)
+    segment = early + "/log/0000000000000001.seg"
+    with open(segment, "r+b") as file:
+        data = file.read()
+        at = 4096 + ((32 + int.from_bytes(data[4100:4104], "little") + 7) & ~7)
+        file.seek(at)
+        file.write(b"\0" * (len(data) - at))
+    code, out, err = run("diff", cloud, early, "-o", "json")
+    lacking = [record["key"] for record in json.loads(out)["records"] if record["direction"] == "down"]
+    expect(code == 1 and "/configmaps/default/settings" in lacking and "/pods/default/web" in lacking and
+           len(lacking) == len(set(lacking)), f"by reference, once: {code} {out} {err}")
 
 
 def test_more(top):
@@ -240,6 +254,26 @@ def test_bad_input(top):
         expect("\x1b" not in out + err, f"{arguments}: control characters reach the terminal")
 
 
+def test_owner_is_named(top):
+    """info says who has the log open and what a restart replays; asking takes no lock."""
+    cloud = os.path.join(top, "cloud")
+    code, out, err = run("info", cloud)
+    expect(code == 0 and "nobody: no process" in out and "a restart replays nothing" in out, f"{code} {out} {err}")
+    with open(cloud + "/log/lock", "a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, out, err = run("info", cloud)
+        expect(code == 0 and f"process {os.getpid()}, running: " in out, f"{code} {out} {err}")
+        told = json.loads(run("info", cloud, "-o", "json")[1])
+        expect(told["running"] is True and told["pid"] == os.getpid() and told["state"]["replay"] == 0, f"{told}")
+    expect(json.loads(run("info", cloud, "-o", "json")[1])["running"] is False, "it has gone")
+
+
+def test_unknown_row_has_no_offset(top):
+    code, out, err = run("replay", os.path.join(top, "cloud"), "--show", "pods/default/nobody", "-o", "json")
+    told = json.loads(out)
+    expect(code == 1 and told["offset"] is None and told["wish"] is None and "no row" in err, f"{code} {out} {err}")
+
+
 def test_help_is_complete():
     """Every command in the help has a page, and the man page and the completion know all of its flags."""
     here = os.path.dirname(os.path.abspath(__file__))
@@ -282,6 +316,8 @@ def main():
         test_difference(top)
         test_more(top)
         test_bad_input(top)
+        test_owner_is_named(top)
+        test_unknown_row_has_no_offset(top)
         test_help_is_complete()
 
 

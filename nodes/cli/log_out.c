@@ -200,7 +200,7 @@ void out_plain(struct out *out, const char *text, size_t width)
     for (size_t i = columns; i < size; i++) {
         const uint8_t c = (uint8_t)text[i];
         place[i] = c < 0x20 || c == 0x7f ? '?' : c;
-        if (c == 0xc2 && i + 1 < size && (uint8_t)text[i + 1] < 0xa0) { /* C1, as UTF-8 */
+        if (c == 0xc2 && i + 1 < size && (text[i + 1] & 0xe0) == 0x80) { /* C1, as UTF-8 */
             place[i] = '?';
             place[i + 1] = '?';
             columns++;

@@ -10,7 +10,8 @@
  * damaged log later on ends it too, since going on would promise what is not kept. It leaves a note
  * (fault.h), and a start that finds one does none of 2 to 4: it says why, until `kelp resolve`.
  *
- * Exit codes: 0 left in order, 1 could not start, 2 usage, 71 a fatal error while running.
+ * Exit codes: 0 left in order, 1 could not start, 2 usage, 5 the group has removed this replica, 71 a fatal
+ * error while running.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -27,6 +28,7 @@
 #include "nodes/cloud/api.h"
 #include "nodes/cloud/api_readonly.h"
 #include "nodes/cloud/api_server.h"
+#include "nodes/cloud/cluster_door.h"
 #include "nodes/cloud/core.h"
 #include "nodes/cloud/hub.h"
 #include "nodes/cloud/namespaces.h"
@@ -45,11 +47,13 @@
 #include "statemachine/machine.h"
 #include "statemachine/store.h"
 
+#define EXIT_REMOVED 5
 
 struct settings {
     int64_t replica;
     const char *data;
     struct config_list group;
+    bool join;
     struct config_address api_listen;
     struct config_address hub_listen;
     struct config_address peer_listen;
@@ -79,7 +83,10 @@ static const struct config_key keys[] = {
     {"data", CONFIG_TEXT, AT(data), "/var/lib/kelp/cloudcore", 1, 900, NULL,
      "directory of the log, the state and the control socket"},
     {"group", CONFIG_LIST, AT(group), NULL, 1, LIMIT_REPLICAS, NULL,
-     "all cloudcores, this one too, each as <replica>=<host>:<port>; the same list on each"},
+     "all cloudcores, this one too, each as <replica>=<host>:<port>; the same list on each. It founds "
+     "the group, once; later the group itself knows its members, see kelp cluster"},
+    {"join", CONFIG_BOOLEAN, AT(join), "false", 0, 0, NULL,
+     "this cloudcore founds no group: it waits to be added to the one of the others in `group`"},
     {"api.listen", CONFIG_ADDRESS, AT(api_listen), "0.0.0.0:6443", 0, 0, NULL,
      "where the Kubernetes API is served"},
     {"hub.listen", CONFIG_ADDRESS, AT(hub_listen), "0.0.0.0:10000", 0, 0, NULL,
@@ -133,10 +140,8 @@ static const struct program program = {
 };
 
 struct group_member {
-    char host[256];
-    char address[300];
+    char address[LIMIT_NAME_BYTES + 1];
     uint64_t replica;
-    uint16_t port;
 };
 
 struct cloudcore {
@@ -178,6 +183,7 @@ struct cloudcore {
     struct space space;
     struct readonly readonly;
     bool stopping;
+    bool removed; /* the group goes on without us */
     bool left; /* the core is idle and the log is closing */
     uint64_t leave_ms; /* stopping: no later than this, connections are no longer waited for */
 };
@@ -243,6 +249,36 @@ __attribute__((noreturn)) static void on_fatal(void *context, int status, const 
     snprintf(path, sizeof path, "%s/log", c->settings.data);
     program_fail(&program, c->settings.data, message,
                  log_failed != 0 ? path : state_place_current(&c->place), log_failed != 0 ? log_failed : status);
+}
+
+static void on_peers(void *context, const struct cloud_core_peer *peers, uint32_t count)
+{
+    struct cloudcore *c = context;
+    struct peers_address addresses[LIMIT_MEMBERS];
+    char hosts[LIMIT_MEMBERS][256];
+    uint32_t known = 0;
+    CHECK(count <= LIMIT_MEMBERS);
+    for (uint32_t i = 0; i < count; i++) {
+        struct peers_address *address = &addresses[known];
+        if (config_parse_address(peers[i].address, hosts[known], &address->port) != 0) {
+            logger_warn_limited("peer_address_bad", "replica=%" PRIu64 " address=%s", peers[i].replica,
+                                peers[i].address);
+            continue;
+        }
+        address->replica = peers[i].replica;
+        address->host = hosts[known];
+        known++;
+    }
+    if (c->peers != NULL) {
+        peers_set(c->peers, addresses, known);
+    }
+}
+
+/* From inside of the core: leaving comes with the turn. */
+static void on_removed(void *context)
+{
+    struct cloudcore *c = context;
+    c->removed = true;
 }
 
 /* -- work that blocks, in libuv's pool -------------------------------------------------------- */
@@ -413,7 +449,14 @@ static size_t on_report_node(void *owner, const char *node, char *buffer, size_t
     return written < 0 ? 0 : (size_t)written < size ? (size_t)written : size - 1;
 }
 
+static bool on_serve(void *owner, struct http_exchange *exchange)
+{
+    struct cloudcore *c = owner;
+    return cluster_door_serve(c->core, exchange);
+}
+
 static const struct api_server_events api_events = {
+    .serve = on_serve,
     .report_node = on_report_node,
     .on_close = on_api_close,
 };
@@ -443,8 +486,8 @@ static void on_log_closed(void *context)
     if (status_is_fault(log_status(&c->log))) {
         on_fatal(c, log_status(&c->log), "the log cannot be closed");
     }
-    logger_info("cloudcore_left", "%s", "in=order");
-    _exit(0); /* no destructors under the feet of the store's threads; and raft_close may free twice */
+    logger_info("cloudcore_left", "in=order removed=%d", c->removed);
+    _exit(c->removed ? EXIT_REMOVED : 0); /* no destructors under the feet of the store's threads; and raft_close may free twice */
 }
 
 static void leave_when_idle(struct cloudcore *c)
@@ -491,10 +534,20 @@ static void set_space(struct cloudcore *c)
     }
 }
 
+static void on_signal(uv_signal_t *handle, int number);
+
 static void on_second(uv_timer_t *timer)
 {
     struct cloudcore *c = timer->data;
     if (c->left) {
+        return;
+    }
+    if (c->removed && !c->stopping) {
+        logger_error("cloudcore_removed",
+                     "replica=%" PRIi64 " reason=it is no member of the group any more, and leaves; what it "
+                     "had is in %s. To bring this number back: an empty data directory, and `kelp cluster add`",
+                     c->settings.replica, c->settings.data);
+        on_signal(&c->signals[0], SIGTERM);
         return;
     }
     const bool limited = log_limited(&c->log);
@@ -508,6 +561,7 @@ static void on_second(uv_timer_t *timer)
     if (space_look(&c->space)) {
         set_space(c);
     }
+    cloud_core_set_free(c->core, c->space.free_bytes);
     if (log_status(&c->log) != 0) { /* of a mark or of a file made ahead: nobody else waits for those */
         on_fatal(c, log_status(&c->log), "the log cannot be written");
     }
@@ -558,6 +612,12 @@ static void on_signal(uv_signal_t *handle, int number)
 static size_t on_report(void *owner, char *buffer, size_t size)
 {
     struct cloudcore *c = owner;
+    char group[CONTROL_BYTES / 2];
+    const size_t group_size = cluster_door_document(c->core, group, sizeof group - 1);
+    group[group_size] = '\0';
+    if (group_size == 0) {
+        memcpy(group, "{}", sizeof "{}");
+    }
     const struct cloud_core_report r = cloud_core_report(c->core);
     const int written = snprintf(
         buffer, size,
@@ -565,11 +625,11 @@ static size_t on_report(void *owner, char *buffer, size_t size)
         ",\"cluster\":\"%s\",\"leader\":%" PRIu64 ",\"leads\":%s,\"applied\":%" PRIu64
         ",\"resourceVersion\":%" PRIu64 ",\"sessions\":%u,\"sessionsActive\":%u,\"proposals\":%u"
         ",\"behind\":%s,\"behindPercent\":%u,\"behindSource\":%" PRIu64 ",\"logFirst\":%" PRIu64
-        ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64 ",\"space\":\"%s\"}\n",
+        ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64 ",\"space\":\"%s\",\"group\":%s}\n",
         KELP_VERSION, c->name, c->settings.replica, r.cluster, r.leader, r.leads ? "true" : "false",
         r.applied, r.version, r.sessions, r.sessions_active, r.proposals,
         r.behind ? "true" : "false", r.behind_percent, r.behind_source, log_index_first(&c->log),
-        log_index_next(&c->log), log_disk_bytes(&c->log), space_text(c->space.level));
+        log_index_next(&c->log), log_disk_bytes(&c->log), space_text(c->space.level), group);
     return written < 0 ? 0 : (size_t)written < size ? (size_t)written : size - 1;
 }
 
@@ -582,9 +642,11 @@ static int read_group(struct cloudcore *c)
         const char *item = c->settings.group.items[i];
         struct group_member *member = &c->members[i];
         char *end;
+        char host[256];
+        uint16_t port;
         member->replica = strtoul(item, &end, 10);
         if (end == item || *end != '=' || member->replica == 0 || member->replica > 65535 ||
-            config_parse_address(end + 1, member->host, &member->port) != 0) {
+            config_parse_address(end + 1, host, &port) != 0 || strlen(end + 1) > LIMIT_NAME_BYTES) {
             return program_refuse(&program, "group: \"%s\" is not <replica>=<host>:<port>, such as 1=10.0.0.1:10010",
                           item);
         }
@@ -597,6 +659,9 @@ static int read_group(struct cloudcore *c)
         self = self || member->replica == (uint64_t)c->settings.replica;
     }
     c->member_count = (uint32_t)c->settings.group.count;
+    if (c->settings.join && c->member_count < 2) {
+        return program_refuse(&program, "join: group lists nobody to join: add the cloudcores that are there");
+    }
     if (!self) {
         return program_refuse(&program, "group: replica %" PRIi64 ", which is this one, is not listed",
                       c->settings.replica);
@@ -677,10 +742,10 @@ static int open_state(struct cloudcore *c)
     if (state_lacks_log(data, &c->place)) {
         return program_refuse(
             &program,
-            "%s is there, but the log that belongs to it is not: this replica would forget "
-            "whom it voted for\n  bring %s/log back; or, only while all others are up, move %s "
-            "away and let them rebuild this replica",
-            state_place_current(&c->place), data, data);
+            "%s is there, but the log that belongs to it is not: this replica has forgotten "
+            "whom it voted for\n  bring %s/log back; or move %s away, start again, and run "
+            "`kelp cluster replace %" PRIi64 "`: the others give it their state",
+            state_place_current(&c->place), data, data, c->settings.replica);
     }
     space_open(&c->space, data, c->settings.reserve_bytes);
     snprintf(path, sizeof path, "%s/log", data);
@@ -746,6 +811,8 @@ static int open_core(struct cloudcore *c)
         .name = c->name,
         .peers = c->core_peers,
         .peer_count = c->member_count,
+        .joins = c->settings.join,
+        .software = KELP_VERSION,
         .seed = seed,
         .heartbeat_ms = (uint32_t)c->settings.heartbeat_ms,
         .unreachable_ms = (uint32_t)c->settings.unreachable_ms,
@@ -773,6 +840,8 @@ static int open_core(struct cloudcore *c)
         .tag = on_tag,
         .run = on_run,
         .fatal = on_fatal,
+        .peers = on_peers,
+        .removed = on_removed,
         .staging_open = on_staging_open,
         .staging_adopt = on_staging_adopt,
         .staging_drop = on_staging_drop,
@@ -803,15 +872,10 @@ static int open_core(struct cloudcore *c)
 static int listen_all(struct cloudcore *c)
 {
     char reason[LINK_REASON_BYTES];
-    struct peers_address addresses[LIMIT_REPLICAS];
-    for (uint32_t i = 0; i < c->member_count; i++) {
-        addresses[i] = (struct peers_address){c->members[i].replica, c->members[i].host,
-                                              c->members[i].port};
-    }
     const struct settings *s = &c->settings;
     if (peers_open(&c->loop, c->peer_context, c->dial_context, s->peer_listen.host,
-                   s->peer_listen.port, (uint64_t)s->replica, addresses, c->member_count,
-                   &peers_events, c, &c->peers, reason) != 0) {
+                   s->peer_listen.port, (uint64_t)s->replica, &peers_events, c, &c->peers,
+                   reason) != 0) {
         return program_refuse(&program, "peer.listen: %s", reason);
     }
     if (hub_open(&c->loop, c->hub_context, s->hub_listen.host, s->hub_listen.port, &hub_events, c,

@@ -1,4 +1,5 @@
 /* kelp: the command line of whoever is on call. Picks the command; each is a file in nodes/cli/. */
+#include "nodes/cli/cluster.h"
 #include "nodes/cli/log.h"
 #include "nodes/cli/pki.h"
 #include "nodes/cli/resolve.h"
@@ -13,6 +14,7 @@ static const struct {
     int (*run)(int argc, char **argv); /* argv[0] is the name; answers the exit code */
     const char *about;
 } commands[] = {
+    {"cluster", cli_cluster, "see and change the group of cloudcores"},
     {"log", cli_log, "look into the log of a cloudcore or an edgecore"},
     {"pki", cli_pki, "make certificates and a kubeconfig"},
     {"resolve", cli_resolve, "say that the disk of a cloudcore or edgecore is mended, after an I/O error"},

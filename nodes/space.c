@@ -95,6 +95,7 @@ bool space_look(struct space *space)
     if (!space_free(space, &free_bytes)) {
         return false;
     }
+    space->free_bytes = free_bytes;
     const enum space_level level = space_decide(space->level, free_bytes, space->reserve_bytes);
     if (level == SPACE_NONE && space->reserved) {
         space_give_back(space);

@@ -24,6 +24,7 @@ struct space {
     char directory[1024];
     uint64_t reserve_bytes;
     enum space_level level;
+    uint64_t free_bytes; /* beside the file, when it was looked last */
     bool reserved; /* the file is there, whole */
     bool unable;   /* the file system does not allocate ahead: said once */
 };

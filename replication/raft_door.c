@@ -656,12 +656,11 @@ uint64_t replica_last_index(const struct replica *replica)
     return raft_last_index((struct raft *)&replica->raft); /* only reads; its header has no const */
 }
 
-uint32_t replica_members(struct replica *replica, struct replica_member *out)
+static uint32_t members_tell(const struct raft_configuration *members, struct replica_member *out)
 {
     static const enum replica_member_role roles[] = {[RAFT_STANDBY] = REPLICA_STANDBY,
                                                      [RAFT_VOTER] = REPLICA_VOTER,
                                                      [RAFT_SPARE] = REPLICA_SPARE};
-    const struct raft_configuration *members = &replica->raft.configuration;
     CHECK(members->n <= LIMIT_REPLICAS);
     for (unsigned i = 0; i < members->n; i++) {
         out[i] = (struct replica_member){
@@ -671,6 +670,25 @@ uint32_t replica_members(struct replica *replica, struct replica_member *out)
         };
     }
     return members->n;
+}
+
+uint32_t replica_members(struct replica *replica, struct replica_member *out)
+{
+    return members_tell(&replica->raft.configuration, out);
+}
+
+uint64_t replica_members_index(const struct replica *replica)
+{
+    const struct raft *raft = &replica->raft;
+    return raft->configuration_uncommitted_index != 0 ? raft->configuration_uncommitted_index
+                                                      : raft->configuration_index;
+}
+
+uint32_t replica_members_agreed(struct replica *replica, struct replica_member *out,
+                                uint64_t *out_index)
+{
+    *out_index = replica->guard.committed_index;
+    return *out_index == 0 ? 0 : members_tell(&replica->guard.committed, out);
 }
 
 void replica_counters(const struct replica *replica, struct replica_counters *out)

@@ -294,6 +294,17 @@ uint64_t replica_last_index(const struct replica *replica);
  *   answers    how many
  */
 uint32_t replica_members(struct replica *replica, struct replica_member *out);
+/* A number that changes whenever they do: the index of the entry that holds them, 0 when there are none. */
+uint64_t replica_members_index(const struct replica *replica);
+/* The newest members that this replica knows to be agreed on: what was in force at that index, whatever
+ * comes after it.
+ *
+ *   out        as in replica_members
+ *   out_index  of the entry that holds them; 0 when there are none
+ *   answers    how many
+ */
+uint32_t replica_members_agreed(struct replica *replica, struct replica_member *out,
+                                uint64_t *out_index);
 
 /* Up to which index the log's file `snapshot` stands for the log: a log that begins behind it is whole.
  *

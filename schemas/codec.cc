@@ -620,9 +620,13 @@ BUILD(peer_hello, {
     CHECK(v->member_count <= LIMIT_REPLICAS);
     const auto members = v->member_count == 0 ? Offset<Vector<uint64_t>>{}
                                               : b.CreateVector(v->members, v->member_count);
-    return finish(
-        c, fb::CreatePeerHello(b, v->version, cluster, v->replica, address, members, v->space),
-        out);
+    CHECK(v->known_count <= LIMIT_MEMBERS);
+    const auto known = list<fb::PeerKnown>(c, v->known, v->known_count, [c](const struct peer_known &i) {
+        return fb::CreatePeerKnown(c->builder, i.replica, i.incarnation);
+    });
+    return finish(c, fb::CreatePeerHello(b, v->version, cluster, v->replica, address, members,
+                                        v->space, v->incarnation, v->configuration, known, v->joins),
+                  out);
 })
 
 READ(peer_hello, PeerHello, {
@@ -632,6 +636,64 @@ READ(peer_hello, PeerHello, {
     v.address = r.text(t->address());
     v.members = r.numbers(t->members(), &v.member_count, LIMIT_REPLICAS);
     v.space = t->space();
+    v.incarnation = t->incarnation();
+    v.configuration = t->configuration();
+    v.known = r.list<struct peer_known>(t->known(), &v.known_count, LIMIT_MEMBERS,
+                                        [](const fb::PeerKnown *f, struct peer_known *to) {
+                                            to->replica = f->replica();
+                                            to->incarnation = f->incarnation();
+                                        });
+    v.joins = t->joins();
+})
+
+BUILD(peer_status, {
+    const auto software = text(b, v->software);
+    return finish(c,
+                  fb::CreatePeerStatus(b, v->replica, software, v->term, v->leader, v->last, v->commit,
+                                       v->applied, v->sessions, v->space, v->disk_free_bytes,
+                                       v->log_bytes, v->started_ms, v->standing, v->percent),
+                  out);
+})
+
+READ(peer_status, PeerStatus, {
+    v.replica = t->replica();
+    v.software = r.text(t->software());
+    v.term = t->term();
+    v.leader = t->leader();
+    v.last = t->last();
+    v.commit = t->commit();
+    v.applied = t->applied();
+    v.sessions = t->sessions();
+    v.space = t->space();
+    v.disk_free_bytes = t->disk_free();
+    v.log_bytes = t->log_bytes();
+    v.started_ms = t->started_ms();
+    v.standing = t->standing();
+    v.percent = t->percent();
+    r.good = r.good && v.standing <= STANDING_LOST && v.percent <= 100;
+})
+
+BUILD(member_ask, {
+    const auto address = text(b, v->address);
+    return finish(c, fb::CreateMemberAsk(b, v->request, v->operation, v->replica, address), out);
+})
+
+READ(member_ask, MemberAsk, {
+    v.request = t->request();
+    v.operation = t->operation();
+    v.replica = t->replica();
+    v.address = r.text(t->address());
+})
+
+BUILD(member_answer, {
+    const auto message = text(b, v->message);
+    return finish(c, fb::CreateMemberAnswer(b, v->request, v->status, message), out);
+})
+
+READ(member_answer, MemberAnswer, {
+    v.request = t->request();
+    v.status = t->status();
+    v.message = r.text(t->message());
 })
 
 BUILD(raft_wire, {

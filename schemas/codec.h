@@ -453,6 +453,9 @@ enum wire_kind {
     WIRE_SESSIONS = 38,        /* body struct sessions */
     WIRE_STATE_ASK = 39,       /* body struct state_ask */
     WIRE_STATE_RANGE = 40,     /* body struct state_range */
+    WIRE_PEER_STATUS = 41,     /* body struct peer_status */
+    WIRE_MEMBER_ASK = 42,      /* body struct member_ask */
+    WIRE_MEMBER_ANSWER = 43,   /* body struct member_answer */
 };
 
 #define WIRE_VERSION 1u
@@ -534,12 +537,65 @@ struct peer_hello {
     const char *cluster; /* "" before its first command */
     uint64_t replica;
     const char *address;
-    const uint64_t *members; /* the replicas it was configured to found the cluster with */
+    const uint64_t *members; /* those of the configuration below; else what it founds the cluster with */
     uint32_t member_count;   /* at most LIMIT_REPLICAS */
     uint8_t space;           /* of its disk: 0 plenty, 1 low, 2 none */
+    uint64_t incarnation;    /* of its data directory; 0: of an older release */
+    uint64_t configuration;  /* index of the newest one of raft that it knows to be agreed; 0: none */
+    const struct peer_known *known; /* whom it has met */
+    uint32_t known_count;           /* at most LIMIT_MEMBERS */
+    bool joins;                     /* it never founds */
+};
+struct peer_known {
+    uint64_t replica;
+    uint64_t incarnation;
 };
 int codec_peer_hello_build(struct codec *codec, const struct peer_hello *h, struct bytes *out);
 int codec_peer_hello_read(struct codec *codec, struct bytes bytes, struct peer_hello *out);
+
+enum peer_standing {
+    STANDING_MEMBER = 0,  /* takes part */
+    STANDING_BEHIND = 1,  /* is being given the state of another replica */
+    STANDING_WAITING = 2, /* takes no part yet: not all that must know it have met it */
+    STANDING_LOST = 3,    /* others know its number with another data directory */
+};
+struct peer_status {
+    uint64_t replica;
+    const char *software; /* version of its release */
+    uint64_t term;
+    uint64_t leader; /* 0: it knows none */
+    uint64_t last;   /* index of its log */
+    uint64_t commit;
+    uint64_t applied;
+    uint32_t sessions;
+    uint8_t space; /* as in the greeting */
+    uint64_t disk_free_bytes;
+    uint64_t log_bytes;
+    int64_t started_ms; /* its wall clock */
+    uint8_t standing;   /* enum peer_standing, checked by read */
+    uint8_t percent;    /* STANDING_BEHIND: of the state, 0 .. 100 */
+};
+int codec_peer_status_build(struct codec *codec, const struct peer_status *status, struct bytes *out);
+int codec_peer_status_read(struct codec *codec, struct bytes bytes, struct peer_status *out);
+
+/* A change of the group that a replica asks the leader for. */
+struct member_ask {
+    uint64_t request;
+    uint8_t operation; /* enum member_operation of nodes/cloud/members.h */
+    uint64_t replica;
+    const char *address; /* of one that is to be added, else "" */
+};
+int codec_member_ask_build(struct codec *codec, const struct member_ask *ask, struct bytes *out);
+int codec_member_ask_read(struct codec *codec, struct bytes bytes, struct member_ask *out);
+
+struct member_answer {
+    uint64_t request;
+    int32_t status;
+    const char *message; /* a sentence for people */
+};
+int codec_member_answer_build(struct codec *codec, const struct member_answer *answer,
+                              struct bytes *out);
+int codec_member_answer_read(struct codec *codec, struct bytes bytes, struct member_answer *out);
 
 struct raft_wire_entry {
     uint64_t term;

@@ -69,6 +69,13 @@ static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starv
 /* -- the cluster ----------------------------------------------------------------------------- */
 
 #define LIMIT_REPLICAS           7u
+/* Replicas that one knows of: the group, and as many that have been in it or want to be. */
+#define LIMIT_MEMBERS            (2u * LIMIT_REPLICAS)
+static_assert(LIMIT_MEMBERS > LIMIT_REPLICAS, "a full group still hears of one that is new");
+/* Links that other cloudcores have dialed here; one that is dialed anew is there twice for a moment. */
+#define LIMIT_PEER_INLETS        (2u * LIMIT_MEMBERS)
+/* Changes of the group that one replica waits for: people and their scripts. One more is answered 429. */
+#define LIMIT_MEMBER_ASKS        16u
 /* Records one replica has proposed or wants to, and their bytes; 429 or 503 above. Sixteen times what
  * ten thousand edges acknowledge in a turn is never reached; a stalled leader reaches it. */
 #define LIMIT_FORWARD_RECORDS         65536u

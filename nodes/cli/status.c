@@ -57,6 +57,9 @@ static void status_print(json_t *object)
     json_t *value;
     json_object_foreach(object, name, value)
     {
+        if (json_is_object(value)) {
+            continue; /* the group has a table of its own: kelp cluster status */
+        }
         char *text = json_dumps(value, JSON_ENCODE_ANY);
         if (json_is_string(value)) {
             printf("%-18s %s\n", name, json_string_value(value));

@@ -134,7 +134,8 @@ static void server_on_request(struct http_server *http, struct http_exchange *ex
 {
     (void)http;
     struct api_server *server = owner;
-    if (serve_report(server, exchange)) {
+    if (serve_report(server, exchange) ||
+        (server->events->serve != NULL && server->events->serve(server->owner, exchange))) {
         return;
     }
     const struct link_peer *peer = http_exchange_peer(exchange);

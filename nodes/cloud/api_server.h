@@ -13,11 +13,15 @@
 #include <uv.h>
 
 #include "nodes/cloud/api.h"
+#include "nodes/net/http.h"
 #include "nodes/net/link_tls.h"
 
 struct api_server;
 
 struct api_server_events {
+    /* Serve what is neither Kubernetes' nor above, such as the group (cluster_door.h).
+     *   answers  whether the exchange was taken: it is answered now or later then. NULL: none is */
+    bool (*serve)(void *owner, struct http_exchange *exchange);
     /* Write one JSON object about a node, at most `size` bytes; answers how many, 0: no such node. */
     size_t (*report_node)(void *owner, const char *node, char *buffer, size_t size);
     /* After api_server_close: every call is answered, all connections are gone. */

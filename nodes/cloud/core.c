@@ -265,6 +265,9 @@ static int core_hook_send(void *context, uint64_t to, struct bytes message)
 {
     struct cloud_core *core = context;
     struct bytes frame;
+    if (to == core->muted) {
+        return 0; /* as if the network had lost it: see core_step_take */
+    }
     codec_reset(core->codec_raft);
     const int status = codec_frame_build(core->codec_raft, WIRE_RAFT, message, &frame);
     if (status == 0) {
@@ -283,6 +286,9 @@ static uint64_t core_forward_leader(void *context)
 static int core_forward_propose(void *context, struct bytes command)
 {
     struct cloud_core *core = context;
+    if (core->replica == NULL) {
+        return STATUS_NOT_LEADER;
+    }
     if (core->stalled != NULL) {
         return STATUS_FULL; /* proposals stop before the store would stall everybody */
     }
@@ -298,7 +304,8 @@ static int core_forward_read(void *context,
                              void *callback_context)
 {
     struct cloud_core *core = context;
-    return replica_read(core->replica, callback, callback_context);
+    return core->replica == NULL ? STATUS_NOT_LEADER
+                                 : replica_read(core->replica, callback, callback_context);
 }
 
 /* Raft's own entries pass the state by: what raft has applied counts, unless something waits here. */
@@ -306,7 +313,7 @@ static uint64_t core_forward_applied(void *context)
 {
     const struct cloud_core *core = context;
     const uint64_t machine = machine_index(&core->machine);
-    const uint64_t replica = replica_applied_index(core->replica);
+    const uint64_t replica = core->replica == NULL ? 0 : replica_applied_index(core->replica);
     return core->entries_head == NULL && replica > machine ? replica : machine;
 }
 
@@ -330,24 +337,27 @@ static void core_default(uint32_t *value, uint32_t preset)
     }
 }
 
-static int core_open_replica(struct cloud_core *core, struct log *log)
+/* Only a log that is empty looks at the members: those that the file lists found the group. */
+static int core_open_replica(struct cloud_core *core)
 {
     struct replica_member members[LIMIT_REPLICAS];
-    const char *address = "";
-    for (uint32_t i = 0; i < core->config.peer_count; i++) {
-        const struct cloud_core_peer *peer = &core->config.peers[i];
-        members[i] = (struct replica_member){
-            .id = peer->replica,
-            .address = peer->address,
-            .role = REPLICA_VOTER,
-        };
-        address = peer->replica == core->config.replica ? peer->address : address;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < core->group.count && core->roster.founds; i++) {
+        const struct member *member = &core->group.all[i];
+        if (member->listed) {
+            members[count] = (struct replica_member){
+                .id = member->replica,
+                .address = member->address,
+                .role = REPLICA_VOTER,
+            };
+            count++;
+        }
     }
     const struct replica_config config = {
         .id = core->config.replica,
-        .address = address,
+        .address = core->address,
         .members = members,
-        .member_count = core->config.peer_count,
+        .member_count = count,
         .epoch = CORE_EPOCH,
         .applied_index = machine_index(&core->machine),
         .seed = core->config.seed,
@@ -370,7 +380,7 @@ static int core_open_replica(struct cloud_core *core, struct log *log)
         .checkpoint_restore = core_transfer_restore,
     };
     const struct replica_peers peers = {.context = core, .send = core_hook_send};
-    return replica_open(log, &config, &hooks, &peers, &core->replica);
+    return replica_open(core->log, &config, &hooks, &peers, &core->replica);
 }
 
 int cloud_core_open(const struct cloud_core_config *config, const struct cloud_core_objects *objects,
@@ -383,9 +393,7 @@ int cloud_core_open(const struct cloud_core_config *config, const struct cloud_c
     struct cloud_core *core = calloc(1, sizeof *core);
     CHECK(core != NULL);
     core->config = *config;
-    for (uint32_t i = 0; i < config->peer_count; i++) {
-        core->members[i] = config->peers[i].replica;
-    }
+    core->log = log;
     core->objects = *objects;
     core->ops = *ops;
     core->store = store;
@@ -405,6 +413,7 @@ int cloud_core_open(const struct cloud_core_config *config, const struct cloud_c
     core_sessions_init(core);
     core_leader_init(core);
     core_transfer_init(core);
+    core_members_init(core);
 
     int status = machine_open(&core->machine, store);
     if (status != 0) {
@@ -423,11 +432,23 @@ int cloud_core_open(const struct cloud_core_config *config, const struct cloud_c
         core->forward = forward_create(&core->forward_door, config->replica,
                                        config->replica << 32 | config->boot_count,
                                        core->config.propose_ms);
-        status = core_open_replica(core, log);
+        status = core_roster_open(core);
         if (status != 0) {
-            snprintf(reason, 256, "the log and the state do not go together: %s",
+            snprintf(reason, 256, "the file roster beside the log cannot be used: %s",
                      status_text(status));
+        } else if (core->roster.active) {
+            status = core_open_replica(core);
+            if (status != 0) {
+                snprintf(reason, 256, "the log and the state do not go together: %s",
+                         status_text(status));
+            }
+        } else {
+            core_log(core, LOGGER_INFO, "replica_waits",
+                     "needed=%u reason=this data directory is new: it takes no part before so many of "
+                     "the other replicas know it",
+                     roster_needed(&core->roster));
         }
+        core->config.peers = NULL; /* the group has it */
     }
     if (status != 0) {
         cloud_core_close(core);
@@ -453,8 +474,13 @@ void cloud_core_stop(struct cloud_core *core, struct cloud_core_time now)
         session_leave(&s->session, BYE_SHUTDOWN, "this cloudcore is stopping", 0);
     }
     core_tell_done(core);
+    core_members_stop(core);
     forward_stop(core->forward);
-    replica_close(core->replica, core_on_replica_closed, core);
+    if (core->replica == NULL) {
+        core->replica_closed = true;
+    } else {
+        replica_close(core->replica, core_on_replica_closed, core);
+    }
 }
 
 bool cloud_core_idle(const struct cloud_core *core)
@@ -471,6 +497,7 @@ void cloud_core_close(struct cloud_core *core)
     core_sessions_deinit(core);
     forward_destroy(core->forward); /* what waited for its result is freed through core_on_ functions */
     core_leader_deinit(core);
+    core_members_deinit(core);
     core_transfer_deinit(core);
     core_entries_drop(core);
     while (core->done_head != NULL) {
@@ -505,8 +532,10 @@ void cloud_core_on_peer(struct cloud_core *core, uint64_t replica, struct bytes 
     int status = codec_frame_read(codec, codec_aligned(codec, frame), &kind, &body);
     if (status == 0 && kind == WIRE_PEER_HELLO) {
         status = core_greeting_take(core, replica, body);
-    } else if (core_greeting_foreign(core, replica)) {
-        return; /* said when it greeted */
+    } else if (status == 0 && kind == WIRE_PEER_STATUS && !core_greeting_foreign(core, replica)) {
+        status = core_members_on_peer(core, replica, kind, body);
+    } else if (!core_hears(core, replica)) {
+        return; /* why was said when it greeted */
     } else if (status == 0 && kind == WIRE_RAFT) {
         status = replica_receive(core->replica, replica, body);
     } else if (status == 0 && kind == WIRE_SESSIONS) {
@@ -515,6 +544,8 @@ void cloud_core_on_peer(struct cloud_core *core, uint64_t replica, struct bytes 
         if (status == 0 && report.replica == replica) {
             liveness_on_report(&core->liveness, &report, now.mono_ms, now.wall_ms);
         }
+    } else if (status == 0 && (kind == WIRE_MEMBER_ASK || kind == WIRE_MEMBER_ANSWER)) {
+        status = core_members_on_peer(core, replica, kind, body);
     } else if (status == 0 && (kind == WIRE_STATE_ASK || kind == WIRE_STATE_RANGE)) {
         status = core_transfer_on_peer(core, replica, kind, body);
     } else if (status == 0) {
@@ -561,9 +592,19 @@ uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now)
     }
     core->now = now;
     core->applied_count = 0;
+    if (core->open_due) {
+        core->open_due = false;
+        const int status = core_open_replica(core);
+        if (status != 0) {
+            core_fatal(core, status, "the group cannot be entered with this log");
+            return now.mono_ms + CORE_TICK_MS;
+        }
+    }
     if (now.mono_ms >= core->tick_ms) {
         core->tick_ms = now.mono_ms + CORE_TICK_MS;
-        replica_tick(core->replica, now.mono_ms);
+        if (core->replica != NULL) {
+            replica_tick(core->replica, now.mono_ms);
+        }
     }
     core_apply_waiting(core);
     if (core->leadership_moved) {
@@ -578,6 +619,7 @@ uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now)
     core_greeting_run(core);
 
     uint64_t next = core_earlier(core->tick_ms, core_transfer_run(core));
+    next = core_earlier(next, core_members_run(core));
     next = core_earlier(next, core_sessions_run(core));
     next = core_earlier(next, core_leader_run(core));
     next = core_earlier(next, forward_run(core->forward, now.mono_ms));

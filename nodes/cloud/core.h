@@ -18,6 +18,9 @@
  * (transfer.h): it takes no sessions and answers STATUS_BEHIND meanwhile, and then exchanges its store, in
  * the running process. Who still reads the old one does so to the end.
  *
+ * A data directory that is new takes no part before the others know it (roster.h): it has no raft, and
+ * there is no leader for it.
+ *
  * First boot of a cluster: the first leader that finds no cluster id proposes CLUSTER_INIT and the
  * namespaces default, kube-system, kube-public and kube-node-lease.
  */
@@ -26,6 +29,7 @@
 
 #include "log/log.h"
 #include "nodes/cloud/backend.h"
+#include "nodes/cloud/members.h"
 #include "nodes/logger.h"
 #include "replication/replica.h"
 #include "schemas/bytes.h"
@@ -45,8 +49,12 @@ struct cloud_core_config {
     uint64_t replica;    /* who we are; one of peers */
     uint32_t boot_count; /* of this data directory: rises with every start, durable before open */
     const char *name;    /* "cloudcore-1": origin of records, for people */
-    const struct cloud_core_peer *peers; /* the whole group, ourselves included */
+    /* What the group is founded with, ourselves included; once there is one, raft's configuration counts,
+     * and this only helps a replica that is not in it to find it. */
+    const struct cloud_core_peer *peers;
     uint32_t peer_count;
+    bool joins; /* it never founds a group: it waits to be added to the one of the others in `peers` */
+    const char *software; /* version of this release, for people; may be NULL */
     uint64_t seed; /* of raft's election timeouts */
 
     uint32_t heartbeat_ms;   /* told to edges in Welcome [10000] */
@@ -103,6 +111,11 @@ struct cloud_core_ops {
     void (*leading)(void *context, bool leads);
     /* The replica cannot go on; the process must end with this message. */
     void (*fatal)(void *context, int status, const char *message);
+    /* These are the replicas to be connected with from now on, no others. Borrowed during the call; comes
+     * often with the same. Frames for who goes were sent just before. May be NULL. */
+    void (*peers)(void *context, const struct cloud_core_peer *peers, uint32_t count);
+    /* The group has removed this replica (said in the log): the process is to leave. May be NULL. */
+    void (*removed)(void *context);
 
     /* -- a second place for the state, beside the one that `store` is in, for when this replica lags
      *    behind the log and is given a newer state. All NULL: it ends with a message instead */
@@ -185,6 +198,30 @@ void cloud_core_set_space(struct cloud_core *core, enum cloud_core_space space);
  *   answers  the mono_ms at which to run again at the latest; now.mono_ms when there is more to do
  */
 uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now);
+
+/* Room on the disk of log and state, for whoever asks how this replica is. */
+void cloud_core_set_free(struct cloud_core *core, uint64_t bytes);
+
+/* -- the group ----------------------------------------------------------------------------------- */
+
+/* The replicas as this one knows them, ourselves up to date. Lent until the next call on the core. */
+const struct members *cloud_core_members(struct cloud_core *core);
+
+/* How a change ended: 0: it is so. STATUS_TIMEOUT: it may happen yet, the message says where it stands;
+ * STATUS_CLOSING. The message is a sentence for people, lent during the call. */
+enum { CLOUD_CORE_CHANGE_REFUSED = 1, CLOUD_CORE_CHANGE_LATER = 2 };
+typedef void (*cloud_core_on_changed)(void *context, int status, const char *message);
+
+/* Change the group, through the leader, whoever it is. See members.h.
+ *
+ *   replica     1 .. 65535; 0 with MEMBER_TRANSFER: whoever is furthest
+ *   address     of one to be added, host:port; else ""; borrowed; at most LIMIT_NAME_BYTES
+ *   on_changed  exactly once if 0 was answered, from cloud_core_run, cloud_core_on_peer or cloud_core_stop
+ *   answers     0; STATUS_FULL: LIMIT_MEMBER_ASKS wait; STATUS_CLOSING
+ */
+int cloud_core_change(struct cloud_core *core, enum member_operation operation, uint64_t replica,
+                      const char *address, uint32_t patience_ms, cloud_core_on_changed on_changed,
+                      void *context);
 
 /* -- views ------------------------------------------------------------------------------------- */
 

@@ -1,32 +1,132 @@
-/* Which replicas are of our cluster.
+/* Who is behind a link: of our cluster, and the one we have met.
  *
  * Raft takes an entry with the same index and term for the same entry. That is so within one
  * cluster; between two it is not, and certificates of one authority do not tell them apart: a data
- * directory put back from another installation, two groups founded with different lists of members.
- * So the first frame of each link says of which cluster its sender is, and with which members it
- * founds. Who is of another one is not heard until it greets again, and says so on each link. It also says
- * how much room its disk has, and again when that changes: a leader that runs short hands over to who has.
+ * directory put back from another installation, two groups founded with different lists of members, a
+ * replica that lost its data directory. So the first frame of each link says of which cluster its sender
+ * is, which data directory it has (roster.h) and which members it knows. Who is of another cluster, or a
+ * stranger under a number that we know, is not heard until it greets again, and says so on each link. It
+ * also says how much room its disk has, and again when that changes: a leader that runs short hands over
+ * to who has.
+ *
+ * From greetings a replica also learns that it is no member any more: the group does not send it the entry
+ * that removed it.
  */
 #include "nodes/cloud/core_inner.h"
 
+#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "schemas/check.h"
 #include "schemas/status.h"
 
 #define GREETING_VERSION 1u
+#define ROSTER_FILE      "roster"
+
+/* -- our data directory ------------------------------------------------------------------------- */
+
+static int core_roster_store(struct cloud_core *core)
+{
+    uint8_t file[ROSTER_BYTES];
+    const struct bytes piece = bytes_of(file, roster_encode(&core->roster, file));
+    const int status = log_file_put(core->log, ROSTER_FILE, &piece, 1);
+    if (status != 0 && status_is_fault(status)) {
+        core_fatal(core, status, "what is known of the other replicas cannot be written");
+    }
+    return status;
+}
+
+int core_roster_open(struct cloud_core *core)
+{
+    uint64_t listed[LIMIT_REPLICAS];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < core->config.peer_count; i++) {
+        if (core->config.peers[i].replica != core->config.replica) {
+            listed[count] = core->config.peers[i].replica;
+            count++;
+        }
+    }
+    uint64_t incarnation;
+    core->ops.random(core->ops.context, &incarnation, sizeof incarnation);
+    roster_init(&core->roster, incarnation, listed, count);
+
+    uint8_t *data = NULL;
+    size_t size = 0;
+    int status = log_file_get(core->log, ROSTER_FILE, &data, &size);
+    if (status == 0) {
+        status = roster_decode(&core->roster, bytes_of(data, size));
+        free(data);
+        return status;
+    }
+    if (status != -ENOENT) {
+        return status;
+    }
+    if (log_index_next(core->log) > 1) {
+        core->roster.active =
+            true; /* of a release before there were rosters: it has its vote still */
+    }
+    return core_roster_store(core);
+}
+
+void core_roster_trim(struct cloud_core *core)
+{
+    bool changed = false;
+    for (uint32_t i = core->roster.known_count; i > 0; i--) {
+        const uint64_t replica = core->roster.known[i - 1].replica;
+        const struct member *member = members_find(&core->group, replica);
+        if (core->settled &&
+            (member == NULL || (!member->configured && member->claims <= core->agreed_index))) {
+            changed = roster_forget(&core->roster, replica) || changed;
+        }
+    }
+    if (changed) {
+        (void)core_roster_store(core); /* one that is known for too long is a stranger for longer */
+    }
+}
+
+/* -- saying who we are -------------------------------------------------------------------------- */
+
+/* The members that we know to be agreed on; while there are none, those that we would found with. */
+static uint32_t core_agreed(struct cloud_core *core, uint64_t out[LIMIT_REPLICAS],
+                            uint64_t *out_index)
+{
+    struct replica_member members[LIMIT_REPLICAS];
+    uint32_t count = 0;
+    *out_index = 0;
+    if (core->replica != NULL) {
+        count = replica_members_agreed(core->replica, members, out_index);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        out[i] = members[i].id;
+    }
+    if (*out_index == 0 && !core->config.joins) {
+        for (uint32_t i = 0; i < core->group.count && count < LIMIT_REPLICAS; i++) {
+            if (core->group.all[i].listed) {
+                out[count] = core->group.all[i].replica;
+                count++;
+            }
+        }
+    }
+    return count;
+}
 
 void core_greet(struct cloud_core *core, uint64_t replica)
 {
-    const struct peer_hello hello = {
+    uint64_t members[LIMIT_REPLICAS];
+    struct peer_hello hello = {
         .version = GREETING_VERSION,
         .cluster = core->machine.meta.cluster,
         .replica = core->config.replica,
-        .address = "", /* raft's configuration has it */
-        .members = core->members,
-        .member_count = core->config.peer_count,
+        .address = core->address,
+        .members = members,
         .space = (uint8_t)core->space,
+        .incarnation = core->roster.incarnation,
+        .known = core->roster.known,
+        .known_count = core->roster.known_count,
+        .joins = core->config.joins,
     };
+    hello.member_count = core_agreed(core, members, &hello.configuration);
     struct codec *codec = core->codec_build;
     struct bytes body;
     struct bytes frame;
@@ -39,9 +139,9 @@ void core_greet(struct cloud_core *core, uint64_t replica)
 
 void core_greet_all(struct cloud_core *core)
 {
-    for (uint32_t i = 0; i < core->config.peer_count; i++) {
-        if (core->members[i] != core->config.replica) {
-            core_greet(core, core->members[i]);
+    for (uint32_t i = 0; i < core->group.count; i++) {
+        if (core->group.all[i].replica != core->config.replica) {
+            core_greet(core, core->group.all[i].replica);
         }
     }
 }
@@ -54,28 +154,68 @@ void core_greeting_run(struct cloud_core *core)
     }
 }
 
-static bool greeting_same_members(const struct cloud_core *core, const struct peer_hello *hello)
+void core_greeting_tick(struct cloud_core *core)
 {
-    uint32_t found = 0;
-    for (uint32_t i = 0; i < core->config.peer_count; i++) {
-        for (uint32_t j = 0; j < hello->member_count; j++) {
-            if (core->members[i] == hello->members[j]) {
-                found++;
-                break;
-            }
+    for (uint32_t i = 0; i < core->group.count; i++) {
+        const struct member *member = &core->group.all[i];
+        if (member->replica != core->config.replica &&
+            (member->met_ms == 0 || (member->incarnation != 0 && !core->roster.active) ||
+             (member->incarnation != 0 &&
+              roster_word(&core->roster, member->replica) != ROSTER_SAYS_US))) {
+            core_greet(core, member->replica); /* the frame may have been lost, or theirs */
         }
     }
-    return found == core->config.peer_count && found == hello->member_count;
 }
 
-bool core_greeting_foreign(const struct cloud_core *core, uint64_t replica)
+/* -- hearing who they are ------------------------------------------------------------------------ */
+
+static bool holds(const uint64_t *members, uint32_t count, uint64_t replica)
 {
-    for (uint32_t i = 0; i < core->foreign_count; i++) {
-        if (core->foreign[i] == replica) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (members[i] == replica) {
             return true;
         }
     }
     return false;
+}
+
+static bool greeting_same_members(struct cloud_core *core, const struct peer_hello *hello)
+{
+    uint64_t ours[LIMIT_REPLICAS];
+    uint64_t index;
+    const uint32_t count = core_agreed(core, ours, &index);
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        found += holds(hello->members, hello->member_count, ours[i]);
+    }
+    return found == count && found == hello->member_count;
+}
+
+/* Once a cluster has its name, that tells. A replica that starts does not know its own before the leader
+ * tells it up to where the log is agreed on; whom it has met is of its cluster. And two that found must
+ * found the same. */
+static bool greeting_same_cluster(struct cloud_core *core, const struct peer_hello *hello)
+{
+    const char *ours = core->machine.meta.cluster;
+    const bool new_here = core->replica == NULL || core->config.joins;
+    const bool new_there = hello->joins || (hello->incarnation != 0 && hello->configuration == 0);
+    if (ours[0] != '\0' && hello->cluster[0] != '\0') {
+        return strcmp(ours, hello->cluster) == 0;
+    }
+    if (hello->incarnation != 0 &&
+        roster_known(&core->roster, hello->replica) == hello->incarnation) {
+        return true;
+    }
+    if ((new_here && hello->cluster[0] != '\0') || (new_there && ours[0] != '\0') || hello->joins ||
+        core->config.joins) {
+        return true; /* it has nothing yet that could contradict */
+    }
+    return greeting_same_members(core, hello);
+}
+
+bool core_greeting_foreign(const struct cloud_core *core, uint64_t replica)
+{
+    return holds(core->foreign, core->foreign_count, replica);
 }
 
 static void greeting_forgive(struct cloud_core *core, uint64_t replica)
@@ -89,6 +229,111 @@ static void greeting_forgive(struct cloud_core *core, uint64_t replica)
     }
 }
 
+/* Ours: in the configuration; in the file, as long as there is none; or in one that we do not have yet. */
+static bool core_ours(const struct cloud_core *core, const struct member *member)
+{
+    return member->configured || (member->listed && !core->settled) ||
+           member->claims > core->agreed_index;
+}
+
+void core_meet(struct cloud_core *core, struct member *member)
+{
+    if (member->met_ms == 0 || member->incarnation == 0 ||
+        member->replica == core->config.replica || !core_ours(core, member)) {
+        return;
+    }
+    const bool was_stranger = member->stranger;
+    switch (roster_meet(&core->roster, member->replica, member->incarnation)) {
+    case ROSTER_NEW:
+        if (core_roster_store(core) != 0) {
+            (void)roster_forget(&core->roster, member->replica); /* no room: it greets again */
+            return;
+        }
+        core_log(core, LOGGER_INFO, "peer_met", "replica=%" PRIu64 " incarnation=%016" PRIx64,
+                 member->replica, member->incarnation);
+        member->stranger = false;
+        core_greet(core, member->replica);
+        return;
+    case ROSTER_KNOWN:
+        member->stranger = false;
+        return;
+    case ROSTER_FULL:
+        return;
+    case ROSTER_STRANGER:
+        member->stranger = true;
+        if (!was_stranger) {
+            core_log(core, LOGGER_ERROR, "peer_lost_its_data",
+                     "replica=%" PRIu64 " reason=it comes with another data directory than the one "
+                     "that is a member, and is not heard: run `kelp cluster replace %" PRIu64 "`",
+                     member->replica, member->replica);
+        }
+        return;
+    }
+}
+
+bool core_hears(const struct cloud_core *core, uint64_t replica)
+{
+    const struct member *member = members_find(&core->group, replica);
+    if (core->replica == NULL || core_greeting_foreign(core, replica)) {
+        return false;
+    }
+    if (member != NULL && member->met_ms != 0) {
+        return member->incarnation == 0
+                   ? core_ours(core, member) /* of an older release */
+                   : roster_known(&core->roster, replica) == member->incarnation;
+    }
+    return roster_known(&core->roster, replica) != 0 ||
+           (member != NULL && core_ours(core, member) && core->roster.known_count == 0);
+}
+
+/* What the others say of us may let us take part, or forbid it. */
+static void core_take_part(struct cloud_core *core)
+{
+    const enum roster_place place = roster_place(&core->roster);
+    if (place == ROSTER_MAY && core->replica == NULL) {
+        bool founded = core->config.joins;
+        for (uint32_t i = 0; i < core->group.count; i++) {
+            founded = founded || core->group.all[i].founded;
+        }
+        core->roster.active = true;
+        core->roster.founds = !founded;
+        if (core_roster_store(core) != 0) {
+            core->roster.active = false;
+            return;
+        }
+        core_log(core, LOGGER_INFO, "replica_takes_part", "founds=%d known_by=%u", !founded,
+                 roster_confirmed(&core->roster));
+        core->open_due = true; /* not from inside of a frame */
+    } else if (place == ROSTER_LOST && core->place_told != ROSTER_LOST) {
+        core_log(
+            core, LOGGER_ERROR, "replica_lost_its_data",
+            "replica=%" PRIu64 " reason=the group knows this number with another data directory; "
+            "this one is new and must not vote. It waits: run `kelp cluster replace %" PRIu64 "`",
+            core->config.replica, core->config.replica);
+    }
+    core->place_told = place;
+}
+
+/* We are no member any more when somebody knows of a configuration that is newer than ours and without
+ * us. */
+static void core_check_removed(struct cloud_core *core, const struct peer_hello *hello)
+{
+    if (core->removed || core->replica == NULL || !core->settled ||
+        hello->configuration <= core->agreed_index || hello->cluster[0] == '\0' ||
+        holds(hello->members, hello->member_count, core->config.replica)) {
+        return;
+    }
+    core->removed = true;
+    core_log(core, LOGGER_WARN, "replica_removed",
+             "replica=%" PRIu64 " by=%" PRIu64 " index=%" PRIu64
+             " reason=the group goes on without "
+             "this replica",
+             core->config.replica, hello->replica, hello->configuration);
+    if (core->ops.removed != NULL) {
+        core->ops.removed(core->ops.context);
+    }
+}
+
 int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes body)
 {
     struct peer_hello hello;
@@ -99,25 +344,51 @@ int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes b
     if (hello.replica != replica) {
         return STATUS_IDENTITY;
     }
-    const char *ours = core->machine.meta.cluster;
-    const bool both = ours[0] != '\0' && hello.cluster[0] != '\0';
-    /* Once a cluster has its name, its members are what raft says, not what a file says. */
-    const bool same =
-        both ? strcmp(ours, hello.cluster) == 0 : greeting_same_members(core, &hello);
-
+    const bool same = greeting_same_cluster(core, &hello);
     greeting_forgive(core, replica);
-    for (uint32_t i = 0; i < core->config.peer_count; i++) {
-        if (core->members[i] == replica) {
-            core->roomy[i] = same && hello.space == CLOUD_CORE_SPACE_PLENTY;
-        }
+    struct member *member = members_add(&core->group, replica);
+    if (member == NULL) {
+        return STATUS_OK; /* as many are known as may be, and it is none of them */
     }
-    if (!same && core->foreign_count < LIMIT_REPLICAS) {
-        core->foreign[core->foreign_count] = replica;
-        core->foreign_count++;
+    member->met_ms = core->now.mono_ms == 0 ? 1 : core->now.mono_ms;
+    member->roomy = same && hello.space == CLOUD_CORE_SPACE_PLENTY;
+    if (!same) {
+        if (core->foreign_count < LIMIT_REPLICAS) {
+            core->foreign[core->foreign_count] = replica;
+            core->foreign_count++;
+        }
+        const char *ours = core->machine.meta.cluster;
         core_log(core, LOGGER_ERROR, "peer_foreign", "replica=%llu cluster=%s ours=%s reason=%s",
                  (unsigned long long)replica, hello.cluster, ours,
-                 both ? "it belongs to another cluster"
-                      : "it was configured with another list of replicas");
+                 ours[0] != '\0' && hello.cluster[0] != '\0'
+                     ? "it belongs to another cluster"
+                     : "it was configured with another list of replicas");
+        return STATUS_OK;
     }
+
+    const bool again = member->incarnation == hello.incarnation;
+    member->incarnation = hello.incarnation;
+    member->founded = hello.cluster[0] != '\0';
+    member->claims = holds(hello.members, hello.member_count, replica) &&
+                             holds(hello.members, hello.member_count, core->config.replica)
+                         ? hello.configuration
+                         : 0;
+    if (!member->configured && hello.address[0] != '\0') {
+        (void)snprintf(member->address, sizeof member->address, "%s", hello.address);
+    }
+    member->stranger = member->stranger && again;
+    core_meet(core, member);
+    if (hello.incarnation != 0) {
+        uint64_t said = 0;
+        for (uint32_t i = 0; i < hello.known_count; i++) {
+            if (hello.known[i].replica == core->config.replica) {
+                said = hello.known[i].incarnation;
+            }
+        }
+        roster_told(&core->roster, replica, said);
+        core_take_part(core);
+    }
+    core_check_removed(core, &hello);
+    core->peers_due = true;
     return STATUS_OK;
 }

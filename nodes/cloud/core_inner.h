@@ -1,6 +1,6 @@
 /* What the files of the core share: core.c (life, agreement, turns), core_session.c (the world of
- * sessions), core_leader.c (what only the leader does), core_greeting.c (which replicas are of our
- * cluster), core_backend.c (the world of the API door), core_transfer.c (a newer state instead of
+ * sessions), core_leader.c (what only the leader does), core_greeting.c (who the other replicas are),
+ * core_members.c (how they are, and changes of the group), core_backend.c (the world of the API door), core_transfer.c (a newer state instead of
  * ours). */
 #ifndef KELP_NODES_CLOUD_CORE_INNER_H
 #define KELP_NODES_CLOUD_CORE_INNER_H
@@ -8,6 +8,8 @@
 #include "nodes/cloud/core.h"
 #include "nodes/cloud/forward.h"
 #include "nodes/cloud/liveness.h"
+#include "nodes/cloud/members.h"
+#include "nodes/cloud/roster.h"
 #include "nodes/cloud/scheduler.h"
 #include "nodes/cloud/session.h"
 #include "nodes/cloud/transfer.h"
@@ -48,6 +50,8 @@ struct core_session {
     bool dirty; /* session_on_state is due */
 };
 
+struct core_ask; /* core_members.c */
+
 struct core_snapshot {
     struct core_snapshot *next;
     struct delivery_snapshot snapshot;
@@ -66,8 +70,10 @@ struct cloud_core {
     struct cloud_core_objects objects;
     struct cloud_core_ops ops;
     struct store *store;
+    struct log *log;
     struct machine machine;
-    struct replica *replica;
+    struct replica *replica; /* NULL: this data directory is new, and takes no part yet */
+    bool open_due;           /* it may now */
     struct forwarder *forward;
     struct forward_door forward_door;
     struct cloud_core_time now;
@@ -102,11 +108,33 @@ struct cloud_core {
     uint32_t handover_next; /* where to look for the next member to try */
     uint64_t tick_ms;
 
+    /* the group; config.peers is gone by now */
+    struct members group;
+    struct roster roster;
+    char address[LIMIT_NAME_BYTES + 1]; /* ours, for the others */
+    char software[MEMBERS_SOFTWARE_BYTES];
+    uint64_t member_ids[LIMIT_MEMBERS]; /* of group.all: lent to the sink */
+    uint64_t members_index; /* replica_members_index, as `group` has it */
+    uint64_t agreed_index;  /* the same, of those that are agreed on ... */
+    bool settled;           /* ... and we are one of them */
+    bool peers_due;         /* ops.peers is to be called */
+    bool removed;           /* the group goes on without us */
+    enum roster_place place_told;
+    uint64_t status_ms; /* what we say of ourselves is due */
+    int64_t started_ms;
+    uint64_t disk_free_bytes;
+    bool change_flying; /* raft is at a step of a change */
+    uint64_t muted;     /* raft's frames to this replica are dropped meanwhile; 0: nobody's */
+    enum member_operation asked_operation; /* the newest change that we were asked for as leader, */
+    uint64_t asked_replica;
+    uint64_t asked_ms;      /* when that was first, */
+    uint64_t asked_last_ms; /* and last */
+    struct core_ask *asks;
+    uint64_t ask_request;
+
     /* greetings */
-    uint64_t members[LIMIT_REPLICAS]; /* config.peer_count of them; config.peers is gone by now */
     uint64_t foreign[LIMIT_REPLICAS]; /* replicas whose greeting was of another cluster */
     uint32_t foreign_count;
-    bool roomy[LIMIT_REPLICAS]; /* of members: the last greeting said that its disk has room */
     bool greeted_cluster; /* everybody was told which cluster we are of */
 
     /* a newer state instead of ours */
@@ -187,16 +215,36 @@ uint64_t core_leader_run(struct cloud_core *core);
 void core_report(struct cloud_core *core, const struct session *session, bool opened);
 
 /* core_greeting.c */
+/* Read the incarnation of this data directory, or draw it. 0; STATUS_CORRUPT, STATUS_FOREIGN; failures */
+int core_roster_open(struct cloud_core *core);
+/* Forget who is no member any more. */
+void core_roster_trim(struct cloud_core *core);
 /* Tell a replica who we are; best effort, like every frame between cloudcores. */
 void core_greet(struct cloud_core *core, uint64_t replica);
-/* Tell all: the room on our disk has changed. */
+/* Tell all: the room on our disk has changed, or the members. */
 void core_greet_all(struct cloud_core *core);
 /* Tell all, once the cluster has its name. */
 void core_greeting_run(struct cloud_core *core);
+/* Once a second: tell those again who have not answered. */
+void core_greeting_tick(struct cloud_core *core);
 /* What a replica said. STATUS_OK; STATUS_MALFORMED; STATUS_IDENTITY: it says to be another one */
 int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes body);
 /* Whether it was found to be of another cluster: nothing it says is heard. */
 bool core_greeting_foreign(const struct cloud_core *core, uint64_t replica);
+/* A member was met, or who was met is a member now: write down which data directory it has. */
+void core_meet(struct cloud_core *core, struct member *member);
+/* Whether raft and all that stands on it hears this replica. */
+bool core_hears(const struct cloud_core *core, uint64_t replica);
+
+/* core_members.c */
+void core_members_init(struct cloud_core *core);
+void core_members_deinit(struct cloud_core *core);
+void core_members_stop(struct cloud_core *core);
+/* Bodies of WIRE_PEER_STATUS, WIRE_MEMBER_ASK and _ANSWER. 0; STATUS_MALFORMED, STATUS_IDENTITY */
+int core_members_on_peer(struct cloud_core *core, uint64_t replica, uint16_t kind,
+                         struct bytes body);
+/* Answers the next deadline. */
+uint64_t core_members_run(struct cloud_core *core);
 
 /* core_transfer.c */
 void core_transfer_init(struct cloud_core *core);

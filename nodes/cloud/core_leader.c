@@ -45,9 +45,9 @@ static void core_report_send(struct cloud_core *core, const struct sessions *rep
         return;
     }
     /* The leader judges by it; the others show it to whoever asks them for a node or its lease. */
-    for (uint32_t i = 0; i < core->config.peer_count; i++) {
-        if (core->config.peers[i].replica != core->config.replica) {
-            core->ops.send_peer(core->ops.context, core->config.peers[i].replica, frame);
+    for (uint32_t i = 0; i < core->group.count; i++) {
+        if (core->group.all[i].replica != core->config.replica) {
+            core->ops.send_peer(core->ops.context, core->group.all[i].replica, frame);
         }
     }
 }
@@ -580,16 +580,18 @@ static uint64_t core_hand_over(struct cloud_core *core)
         return core->space == CLOUD_CORE_SPACE_PLENTY ? UINT64_MAX : core->handover_ms;
     }
     core->handover_ms = now_ms + CORE_HANDOVER_MS;
-    for (uint32_t i = 0; i < core->config.peer_count; i++) {
-        const uint32_t place = (core->handover_next + i) % core->config.peer_count;
-        if (core->members[place] == core->config.replica || !core->roomy[place]) {
+    for (uint32_t i = 0; i < core->group.count; i++) {
+        const uint32_t place = (core->handover_next + i) % core->group.count;
+        const struct member *member = &core->group.all[place];
+        if (member->replica == core->config.replica || !member->configured ||
+            member->role != REPLICA_VOTER || !member->roomy) {
             continue;
         }
         core->handover_next = place + 1;
-        const int status = replica_transfer(core->replica, core->members[place]);
+        const int status = replica_transfer(core->replica, member->replica);
         core_log(core, LOGGER_WARN, "leadership_handed_over",
                  "to=%llu status=%d reason=the disk of this replica is almost full",
-                 (unsigned long long)core->members[place], status);
+                 (unsigned long long)member->replica, status);
         break;
     }
     return core->handover_ms;

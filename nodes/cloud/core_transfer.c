@@ -59,8 +59,8 @@ void core_transfer_init(struct cloud_core *core)
         .drop = core_door_drop,
     };
     transfer_source_init(&core->source, &core->transfer_door, core->config.transfer_range_bytes);
-    transfer_sink_init(&core->sink, &core->transfer_door, core->config.replica, core->members,
-                       core->config.peer_count, core->config.transfer_bytes,
+    transfer_sink_init(&core->sink, &core->transfer_door, core->config.replica, core->member_ids,
+                       0, core->config.transfer_bytes,
                        (uint64_t)core->config.boot_count << 32);
     if (core->ops.staging_open != NULL) {
         core->leftover_ms = core->now.mono_ms + CORE_LEFTOVER_MS;

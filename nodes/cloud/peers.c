@@ -17,12 +17,15 @@
 /* One link we dialed: what we send to one replica goes here. */
 struct peer {
     struct peers *peers;
+    struct peer *next;
     uint64_t replica;
     char host[256];
     uint16_t port;
     struct link *link; /* NULL: not connected, the timer dials */
     bool open;         /* handshake done and the certificate is the right one */
+    bool leaving;      /* peers_set or peers_close has ended it: not in the list any more */
     uv_timer_t timer;
+    bool timer_open;
     uint32_t wait_ms;
 };
 
@@ -46,9 +49,9 @@ struct peers {
     const struct peers_events *events;
     void *owner;
     uint64_t self;
-    struct peer all[LIMIT_REPLICAS];
-    uint32_t count;
+    struct peer *first;
     struct inlet *inlets;
+    uint32_t inlet_count;
     uint32_t open_handles; /* listener, timers, dialed links, inlets: the last one frees */
     bool closing;
     uint64_t chance; /* jitter of the back-off; not a secret */
@@ -88,10 +91,20 @@ static void peers_handle_closed(struct peers *peers)
 
 static void peer_on_timer(uv_timer_t *timer);
 
+/* The last handle of one that is leaving frees it. */
+static void peer_handle_closed(struct peer *peer)
+{
+    struct peers *peers = peer->peers;
+    if (peer->leaving && !peer->timer_open && peer->link == NULL) {
+        free(peer);
+    }
+    peers_handle_closed(peers);
+}
+
 static void peer_dial_later(struct peer *peer)
 {
     struct peers *peers = peer->peers;
-    if (peers->closing) {
+    if (peer->leaving) {
         return;
     }
     peers->chance = peers->chance * 6364136223846793005u + 1442695040888963407u;
@@ -104,6 +117,10 @@ static void peer_on_open(struct link *link, void *owner)
 {
     struct peer *peer = owner;
     const uint64_t found = peers_replica_of(link_peer(link));
+    if (peer->leaving) {
+        link_close(link);
+        return;
+    }
     if (found != peer->replica) {
         logger_warn_limited("peer_refused", "replica=%" PRIu64 " address=%s:%u reason=the certificate "
                             "there says %s", peer->replica, peer->host, peer->port,
@@ -130,8 +147,7 @@ static void peer_on_close(struct link *link, int status, const char *reason, voi
 {
     (void)link;
     struct peer *peer = owner;
-    struct peers *peers = peer->peers;
-    if (peer->open && !peers->closing) {
+    if (peer->open && !peer->leaving) {
         logger_info("peer_lost", "replica=%" PRIu64 " status=%d reason=%s", peer->replica, status,
                     reason);
     } else if (status == STATUS_IDENTITY) {
@@ -140,7 +156,7 @@ static void peer_on_close(struct link *link, int status, const char *reason, voi
     peer->link = NULL;
     peer->open = false;
     peer_dial_later(peer);
-    peers_handle_closed(peers);
+    peer_handle_closed(peer);
 }
 
 static const struct link_events peer_events = {
@@ -154,7 +170,7 @@ static void peer_on_timer(uv_timer_t *timer)
     struct peer *peer = timer->data;
     struct peers *peers = peer->peers;
     CHECK(peer->link == NULL);
-    if (peers->closing) {
+    if (peer->leaving) {
         return;
     }
     const int status = link_dial(peers->loop, peers->dial, peer->host, peer->port, NULL,
@@ -170,12 +186,11 @@ static void peer_on_timer(uv_timer_t *timer)
 
 static struct peer *peers_find(const struct peers *peers, uint64_t replica)
 {
-    for (uint32_t i = 0; i < peers->count; i++) {
-        if (peers->all[i].replica == replica) {
-            return (struct peer *)&peers->all[i];
-        }
+    struct peer *peer = peers->first;
+    while (peer != NULL && peer->replica != replica) {
+        peer = peer->next;
     }
-    return NULL;
+    return peer;
 }
 
 void peers_send(struct peers *peers, uint64_t replica, struct bytes frame)
@@ -264,6 +279,8 @@ static void inlet_on_close(struct link *link, int status, const char *reason, vo
     }
     free(inlet->frame);
     free(inlet);
+    CHECK(peers->inlet_count > 0);
+    peers->inlet_count--;
     peers_handle_closed(peers);
 }
 
@@ -277,9 +294,15 @@ static void peers_on_link(struct link_listener *listener, struct link *link, voi
     (void)listener;
     struct peers *peers = owner;
     const uint64_t replica = peers_replica_of(link_peer(link));
-    if (peers_find(peers, replica) == NULL || peers->closing) {
-        logger_warn_limited("peer_refused", "address=%s user=%s reason=not a cloudcore of this group",
-                            link_peer(link)->address, link_peer(link)->common_name);
+    const char *wrong = replica == 0              ? "not a cloudcore"
+                        : replica == peers->self ? "it has our own number"
+                        : peers->inlet_count >= LIMIT_PEER_INLETS
+                            ? "too many cloudcores are connected"
+                            : NULL;
+    if (wrong != NULL || peers->closing) {
+        logger_warn_limited("peer_refused", "address=%s user=%s reason=%s",
+                            link_peer(link)->address, link_peer(link)->common_name,
+                            wrong == NULL ? "we are leaving" : wrong);
         link_close(link);
         return;
     }
@@ -296,6 +319,7 @@ static void peers_on_link(struct link_listener *listener, struct link *link, voi
     inlet->replica = replica;
     inlet->next = peers->inlets;
     peers->inlets = inlet;
+    peers->inlet_count++;
     peers->open_handles++;
     link_attach(link, &inlet_events, inlet);
 }
@@ -322,11 +346,9 @@ static const struct link_listener_events listener_events = {
 /* -- life ----------------------------------------------------------------------------------------- */
 
 int peers_open(uv_loop_t *loop, struct link_context *listen, struct link_context *dial,
-               const char *host, uint16_t port, uint64_t self,
-               const struct peers_address *addresses, uint32_t address_count,
-               const struct peers_events *events, void *owner, struct peers **out, char *reason)
+               const char *host, uint16_t port, uint64_t self, const struct peers_events *events,
+               void *owner, struct peers **out, char *reason)
 {
-    CHECK(address_count <= LIMIT_REPLICAS);
     struct peers *peers = calloc(1, sizeof *peers);
     CHECK(peers != NULL);
     peers->loop = loop;
@@ -342,22 +364,6 @@ int peers_open(uv_loop_t *loop, struct link_context *listen, struct link_context
         return status;
     }
     peers->open_handles = 1;
-    for (uint32_t i = 0; i < address_count; i++) {
-        if (addresses[i].replica == self) {
-            continue;
-        }
-        struct peer *peer = &peers->all[peers->count];
-        peers->count++;
-        peer->peers = peers;
-        peer->replica = addresses[i].replica;
-        snprintf(peer->host, sizeof peer->host, "%s", addresses[i].host);
-        peer->port = addresses[i].port;
-        peer->wait_ms = DIAL_MS_MIN;
-        CHECK(uv_timer_init(loop, &peer->timer) == 0);
-        peer->timer.data = peer;
-        peers->open_handles++;
-        uv_timer_start(&peer->timer, peer_on_timer, 0, 0);
-    }
     *out = peers;
     return 0;
 }
@@ -365,7 +371,67 @@ int peers_open(uv_loop_t *loop, struct link_context *listen, struct link_context
 static void peer_on_timer_close(uv_handle_t *handle)
 {
     struct peer *peer = handle->data;
-    peers_handle_closed(peer->peers);
+    peer->timer_open = false;
+    peer_handle_closed(peer);
+}
+
+/* Not in the list any more. What was queued still leaves, unless all ends. */
+static void peer_leave(struct peer *peer)
+{
+    CHECK(!peer->leaving);
+    peer->leaving = true;
+    if (peer->link != NULL && peer->open && !peer->peers->closing) {
+        link_shutdown(peer->link);
+    } else if (peer->link != NULL) {
+        link_close(peer->link);
+    }
+    uv_close((uv_handle_t *)&peer->timer, peer_on_timer_close);
+}
+
+static void peer_begin(struct peers *peers, const struct peers_address *address)
+{
+    struct peer *peer = calloc(1, sizeof *peer);
+    CHECK(peer != NULL);
+    peer->peers = peers;
+    peer->replica = address->replica;
+    (void)snprintf(peer->host, sizeof peer->host, "%s", address->host);
+    peer->port = address->port;
+    peer->wait_ms = DIAL_MS_MIN;
+    CHECK(uv_timer_init(peers->loop, &peer->timer) == 0);
+    peer->timer.data = peer;
+    peer->timer_open = true;
+    peers->open_handles++;
+    peer->next = peers->first;
+    peers->first = peer;
+    uv_timer_start(&peer->timer, peer_on_timer, 0, 0);
+}
+
+void peers_set(struct peers *peers, const struct peers_address *addresses, uint32_t count)
+{
+    CHECK(count <= LIMIT_MEMBERS);
+    if (peers->closing) {
+        return;
+    }
+    for (struct peer **at = &peers->first; *at != NULL;) {
+        struct peer *peer = *at;
+        bool stays = false;
+        for (uint32_t i = 0; i < count; i++) {
+            stays = stays || (addresses[i].replica == peer->replica &&
+                              addresses[i].port == peer->port &&
+                              strcmp(addresses[i].host, peer->host) == 0);
+        }
+        if (stays) {
+            at = &peer->next;
+        } else {
+            *at = peer->next;
+            peer_leave(peer);
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (addresses[i].replica != peers->self && peers_find(peers, addresses[i].replica) == NULL) {
+            peer_begin(peers, &addresses[i]);
+        }
+    }
 }
 
 void peers_close(struct peers *peers)
@@ -376,11 +442,9 @@ void peers_close(struct peers *peers)
     for (struct inlet *inlet = peers->inlets; inlet != NULL; inlet = inlet->next) {
         link_close(inlet->link);
     }
-    for (uint32_t i = 0; i < peers->count; i++) {
-        struct peer *peer = &peers->all[i];
-        if (peer->link != NULL) {
-            link_close(peer->link);
-        }
-        uv_close((uv_handle_t *)&peer->timer, peer_on_timer_close);
+    while (peers->first != NULL) {
+        struct peer *peer = peers->first;
+        peers->first = peer->next;
+        peer_leave(peer);
     }
 }

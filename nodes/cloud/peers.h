@@ -7,6 +7,10 @@
  *   2. both sides learn the other's certificate: CN "cloudcore-<id>", O "kelp:cloudcores"
  *   3. frames follow, each a 8-byte head (u32 size, u32 zero; little-endian) and its bytes
  *
+ * Whom to dial is said by peers_set, at any time: the group changes while we run. Whoever has the certificate
+ * of a cloudcore may dial us and is heard: whether it belongs to the group is for the core to say, and a
+ * replica that is no member any more learns so from the core's greeting.
+ *
  * What can fail: the link (dialed again with back-off, 100 ms doubling to 2 s, with jitter); a peer
  * that is no cloudcore or not the one that was dialed (closed, logged); a frame above
  * LIMIT_WIRE_BYTES or a head that is none (closed, logged); a full queue (the frame is dropped: raft
@@ -37,20 +41,25 @@ struct peers_events {
     void (*on_close)(void *owner);
 };
 
-/* Listen, and dial all others.
+/* Listen; nobody is dialed yet.
  *
  *   listen     role LINK_LISTEN_REQUIRE; dial: role LINK_DIAL; both borrowed until on_close
  *   host, port where to listen
- *   self       our own id; entries of `addresses` with it are skipped
- *   addresses  borrowed during the call; at most LIMIT_REPLICAS
+ *   self       our own id; nobody else may have it
  *   out        given to peers_close; untouched unless 0
  *   reason     LINK_REASON_BYTES bytes, receives a sentence when not 0
  *   answers    0; what link_listener_open answers
  */
 int peers_open(uv_loop_t *loop, struct link_context *listen, struct link_context *dial,
-               const char *host, uint16_t port, uint64_t self,
-               const struct peers_address *addresses, uint32_t address_count,
-               const struct peers_events *events, void *owner, struct peers **out, char *reason);
+               const char *host, uint16_t port, uint64_t self, const struct peers_events *events,
+               void *owner, struct peers **out, char *reason);
+
+/* Be connected with these from now on. A link that stays as it was is left alone; one to a replica that is
+ * not among them, or was at another address, ends once what was queued has left.
+ *
+ *   addresses  borrowed during the call; our own id is skipped; at most LIMIT_MEMBERS
+ */
+void peers_set(struct peers *peers, const struct peers_address *addresses, uint32_t count);
 
 /* Send one Frame; dropped when there is no link or its queue is full. */
 void peers_send(struct peers *peers, uint64_t replica, struct bytes frame);

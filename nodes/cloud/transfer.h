@@ -219,6 +219,8 @@ struct transfer_sink {
 void transfer_sink_init(struct transfer_sink *sink, const struct transfer_door *door, uint64_t self,
                         const uint64_t *members, uint32_t member_count, uint64_t rate_bytes,
                         uint64_t request);
+/* `members` holds so many of them now. */
+void transfer_sink_set_members(struct transfer_sink *sink, uint32_t member_count);
 /* As transfer_source_deinit; the staging stays the owner's to close. */
 void transfer_sink_deinit(struct transfer_sink *sink);
 /* Get a state of index `needed` or newer, from this replica or any other; or, while it is under way, of a

@@ -415,6 +415,11 @@ void transfer_sink_init(struct transfer_sink *sink, const struct transfer_door *
     };
 }
 
+void transfer_sink_set_members(struct transfer_sink *sink, uint32_t member_count)
+{
+    sink->member_count = member_count;
+}
+
 void transfer_sink_deinit(struct transfer_sink *sink)
 {
     codec_destroy(sink->codec);

@@ -150,6 +150,9 @@ NOTHING_INSIDE(device_status)
 NOTHING_INSIDE(device_value)
 NOTHING_INSIDE(mqtt_message)
 NOTHING_INSIDE(publication)
+NOTHING_INSIDE(peer_status)
+NOTHING_INSIDE(member_ask)
+NOTHING_INSIDE(member_answer)
 
 /* The wire's envelope is no struct of its own. */
 struct frame {
@@ -188,6 +191,9 @@ static void frame_inside(struct codec *codec, const struct frame *frame)
         {WIRE_READ_ASK, FUZZ_CODEC_read_index},
         {WIRE_READ_ANSWER, FUZZ_CODEC_read_index},
         {WIRE_SESSIONS, FUZZ_CODEC_sessions},
+        {WIRE_PEER_STATUS, FUZZ_CODEC_peer_status},
+        {WIRE_MEMBER_ASK, FUZZ_CODEC_member_ask},
+        {WIRE_MEMBER_ANSWER, FUZZ_CODEC_member_answer},
     };
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
         if (bodies[i].kind == frame->kind) {

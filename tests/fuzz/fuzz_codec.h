@@ -11,7 +11,8 @@
                     noun(ping) noun(bye) noun(peer_hello) noun(raft_wire) noun(forward)            \
                         noun(read_index) noun(sessions) noun(frame) noun(twin) noun(twin_update)   \
                             noun(device_state) noun(outbox_done) noun(device_status)               \
-                                noun(device_value) noun(mqtt_message) noun(publication)
+                                noun(device_value) noun(mqtt_message) noun(publication)            \
+                                    noun(peer_status) noun(member_ask) noun(member_answer)
 
 #define FUZZ_CODEC_NUMBER(noun) FUZZ_CODEC_##noun,
 enum fuzz_codec { FUZZ_CODEC_NOUNS(FUZZ_CODEC_NUMBER) FUZZ_CODEC_COUNT };

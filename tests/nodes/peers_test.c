@@ -48,9 +48,10 @@ static void side_open(struct side *side, uv_loop_t *loop, uint64_t self, const c
     side->port = port;
     side->listen = support_context(LINK_LISTEN_REQUIRE, name, "ca");
     side->dial = support_context(LINK_DIAL, name, "ca");
-    assert_int_equal(peers_open(loop, side->listen, side->dial, "127.0.0.1", port, self, addresses,
-                                count, &side_events, side, &side->peers, reason),
+    assert_int_equal(peers_open(loop, side->listen, side->dial, "127.0.0.1", port, self,
+                                &side_events, side, &side->peers, reason),
                      0);
+    peers_set(side->peers, addresses, count);
 }
 static void side_close(struct side *side, uv_loop_t *loop)
 {
@@ -292,9 +293,56 @@ static void test_strangers_and_close(void **state)
     support_finish(&loop);
 }
 
+/* Claim: whom a replica is connected with changes while it runs: who is named is dialed, who is not named
+ * any more gets what was queued and then no more, who moved is dialed where it is, and who stays keeps its
+ * link. Method: two sides; the list of one grows, shrinks, and names a wrong address first. */
+static void test_the_list_changes_while_running(void **state)
+{
+    (void)state;
+    uv_loop_t loop;
+    assert_int_equal(uv_loop_init(&loop), 0);
+    const struct peers_address all[] = {{1, "127.0.0.1", support_free_port()},
+                                        {2, "127.0.0.1", support_free_port()}};
+    const struct peers_address wrong = {2, "127.0.0.1", support_free_port()};
+    struct side one = {0}, two = {.wanted = 1};
+    side_open(&one, &loop, 1, "server", NULL, 0, all[0].port);
+    side_open(&two, &loop, 2, "second", NULL, 0, all[1].port);
+    peers_set(one.peers, &wrong, 1);
+    for (int i = 0; i < 20; i++) {
+        uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    assert_int_equal(one.connected, 0);
+    peers_set(one.peers, all, 2);
+    while (one.connected == 0) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    peers_set(one.peers, all, 2);
+    peers_send(one.peers, 2, bytes_text("still there"));
+    peers_send(one.peers, 2, bytes_text("farewell"));
+    peers_set(one.peers, all, 1); /* ourselves only */
+    assert_false(peers_connected(one.peers, 2));
+    peers_send(one.peers, 2, bytes_text("never"));
+    two.wanted = 2;
+    support_run(&loop, &two.enough);
+    assert_int_equal(two.last, 'f');
+    peers_set(one.peers, all, 2); /* while the old link still ends */
+    while (one.connected < 2) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    two.enough = false;
+    two.wanted = 3;
+    peers_send(one.peers, 2, bytes_text("again"));
+    support_run(&loop, &two.enough);
+    assert_int_equal(two.frames, 3);
+    side_close(&one, &loop);
+    side_close(&two, &loop);
+    support_finish(&loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_list_changes_while_running),
         cmocka_unit_test(test_frames_arrive),  cmocka_unit_test(test_full_queue_keeps_step),
         cmocka_unit_test(test_hostile_bytes),  cmocka_unit_test(test_twice),
         cmocka_unit_test(test_strangers_and_close),

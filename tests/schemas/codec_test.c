@@ -336,6 +336,9 @@ READER(device_status)
 READER(device_value)
 READER(mqtt_message)
 READER(publication)
+READER(peer_status)
+READER(member_ask)
+READER(member_answer)
 
 /* Claim, whatever the bytes: who glances at an object sees what who reads it all sees. */
 static int read_object_put(struct codec *codec, struct bytes bytes)
@@ -376,6 +379,7 @@ static size_t build_samples(struct codec *c, struct sample *s)
     const struct raft_wire_entry entries[] = {{1, 1, eight}, {2, 1, eight}};
     const struct raft_wire_server servers[] = {{1, "127.0.0.1:1", 1}};
     const uint64_t epochs[] = {1, 2};
+    const struct peer_known known[] = {{1, 7}};
     const struct object_put put = sample_put();
     assert_int_equal(codec_object_put_build(c, &put, &s[n].bytes), 0);
     s[n++].read = read_object_put;
@@ -423,12 +427,14 @@ static size_t build_samples(struct codec *c, struct sample *s)
     SAMPLE(ack, {.stream = 1, .position = 2, .refused = true});
     SAMPLE(ping, {.time_ms = 1, .position = 2});
     SAMPLE(bye, {.code = BYE_REPLACED, .reason = "newer session", .retry_ms = 1});
-    SAMPLE(peer_hello, {.version = 1,
-                        .cluster = "c",
-                        .replica = 2,
-                        .address = "a:1",
-                        .members = epochs,
-                        .member_count = 2});
+    SAMPLE(peer_hello, {.version = 1, .cluster = "c", .replica = 2, .address = "a:1",
+                        .members = epochs, .member_count = 2, .incarnation = 3,
+                        .configuration = 4, .known = known, .known_count = 1, .joins = true});
+    SAMPLE(peer_status, {.replica = 2, .software = "0.1", .term = 3, .leader = 1, .last = 9,
+                         .commit = 8, .applied = 7, .space = 1, .standing = STANDING_BEHIND,
+                         .percent = 40});
+    SAMPLE(member_ask, {.request = 1, .operation = 2, .replica = 4, .address = "a:1"});
+    SAMPLE(member_answer, {.request = 1, .status = -3, .message = "not now"});
     SAMPLE(raft_wire, {.type = 3,
                        .server_id = 1,
                        .entries = entries,

@@ -210,6 +210,12 @@ static bool greeting_same_cluster(struct cloud_core *core, const struct peer_hel
         core->config.joins) {
         return true; /* it has nothing yet that could contradict */
     }
+    if (ours[0] != '\0' && core->settled && hello->configuration < core->agreed_index) {
+        const struct member *member = members_find(&core->group, hello->replica);
+        if (member == NULL || !member->configured) {
+            return true; /* it was a member once, and is not heard: it is told so */
+        }
+    }
     return greeting_same_members(core, hello);
 }
 
@@ -284,6 +290,25 @@ bool core_hears(const struct cloud_core *core, uint64_t replica)
     }
     return roster_known(&core->roster, replica) != 0 ||
            (member != NULL && core_ours(core, member) && core->roster.known_count == 0);
+}
+
+/* A group says that we are one of its members: those vouch for us, not the ones of a file that may be old. */
+static void core_vouchers(struct cloud_core *core, const struct member *member,
+                          const struct peer_hello *hello)
+{
+    uint64_t others[LIMIT_REPLICAS];
+    uint32_t count = 0;
+    if (core->replica != NULL || member->claims <= core->others_index) {
+        return;
+    }
+    for (uint32_t i = 0; i < hello->member_count; i++) {
+        if (hello->members[i] != core->config.replica) {
+            others[count] = hello->members[i];
+            count++;
+        }
+    }
+    core->others_index = member->claims;
+    roster_set_others(&core->roster, others, count);
 }
 
 /* What the others say of us may let us take part, or forbid it. */
@@ -386,6 +411,7 @@ int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes b
             }
         }
         roster_told(&core->roster, replica, said);
+        core_vouchers(core, member, &hello);
         core_take_part(core);
     }
     core_check_removed(core, &hello);

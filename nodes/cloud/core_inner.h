@@ -120,6 +120,7 @@ struct cloud_core {
     bool peers_due;         /* ops.peers is to be called */
     bool removed;           /* the group goes on without us */
     enum roster_place place_told;
+    uint64_t others_index; /* of the members that roster.others are of; 0: of the file */
     uint64_t status_ms; /* what we say of ourselves is due */
     int64_t started_ms;
     uint64_t disk_free_bytes;

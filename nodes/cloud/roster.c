@@ -13,19 +13,24 @@
 
 static_assert(HEAD_BYTES + KNOWN_BYTES * LIMIT_MEMBERS <= ROSTER_BYTES, "all that is known fits");
 
-void roster_init(struct roster *roster, uint64_t incarnation, const uint64_t *listed,
-                 uint32_t listed_count)
+void roster_set_others(struct roster *roster, const uint64_t *others, uint32_t other_count)
 {
-    CHECK(listed_count <= LIMIT_REPLICAS);
+    CHECK(other_count <= LIMIT_REPLICAS);
+    roster->other_count = other_count;
+    if (other_count > 0) {
+        memcpy(roster->others, others, other_count * sizeof others[0]);
+    }
+}
+
+void roster_init(struct roster *roster, uint64_t incarnation, const uint64_t *others,
+                 uint32_t other_count)
+{
     *roster = (struct roster){
         .incarnation = incarnation == 0 ? 1 : incarnation,
-        .active = listed_count == 0,
-        .founds = listed_count == 0,
-        .listed_count = listed_count,
+        .active = other_count == 0,
+        .founds = other_count == 0,
     };
-    if (listed_count > 0) {
-        memcpy(roster->listed, listed, listed_count * sizeof listed[0]);
-    }
+    roster_set_others(roster, others, other_count);
 }
 
 size_t roster_encode(const struct roster *roster, uint8_t *out)
@@ -135,7 +140,7 @@ enum roster_word roster_word(const struct roster *roster, uint64_t replica)
 
 uint32_t roster_needed(const struct roster *roster)
 {
-    const uint32_t others = roster->listed_count;
+    const uint32_t others = roster->other_count;
     const uint32_t minority = others / 2;                    /* of all may lose their data, ... */
     const uint32_t beside = minority > 0 ? minority - 1 : 0; /* ... the new one being one of them */
     return others == 0 ? 0
@@ -145,8 +150,8 @@ uint32_t roster_needed(const struct roster *roster)
 uint32_t roster_confirmed(const struct roster *roster)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < roster->listed_count; i++) {
-        count += roster_word(roster, roster->listed[i]) == ROSTER_SAYS_US;
+    for (uint32_t i = 0; i < roster->other_count; i++) {
+        count += roster_word(roster, roster->others[i]) == ROSTER_SAYS_US;
     }
     return count;
 }

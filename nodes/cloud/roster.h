@@ -8,8 +8,8 @@
  *   2. a replica writes down, durably, the first incarnation it meets under each number, and from then on
  *      hears nobody else under it;
  *   3. a new data directory takes no part, neither votes nor takes entries, before enough of the other
- *      replicas that its configuration lists have said that they know it by its incarnation (roster_needed),
- *      and nobody knows another one. That it takes part is then written down, too.
+ *      replicas have said that they know it by its incarnation (roster_needed): of those in its configuration
+ *      file, or of the members once a group says that it is one of them; and nobody knows another one. That it takes part is then written down, too.
  *
  * Why that is enough: who took part was known to so many before, and so many must know the new one. Two such
  * sets share more replicas than a minority that lost its data has beside the new one, so somebody has met
@@ -41,8 +41,9 @@ struct roster {
     uint32_t known_count;
 
     /* of this life */
-    uint64_t listed[LIMIT_REPLICAS]; /* the others in the configuration file */
-    uint32_t listed_count;
+    uint64_t others
+        [LIMIT_REPLICAS]; /* who may vouch for us: of the configuration file, or of the group */
+    uint32_t other_count;
     struct {
         uint64_t replica;
         enum roster_word word; /* what it said last of our number */
@@ -52,9 +53,11 @@ struct roster {
 
 /* A new data directory.
  *   incarnation  drawn at random; 0 becomes 1
- *   listed       the others of the configuration file: none, and it takes part at once, and founds */
-void roster_init(struct roster *roster, uint64_t incarnation, const uint64_t *listed,
-                 uint32_t listed_count);
+ *   others       of the configuration file: none, and it takes part at once, and founds */
+void roster_init(struct roster *roster, uint64_t incarnation, const uint64_t *others,
+                 uint32_t other_count);
+/* A group that has us as a member has these others: they vouch for us from now on. At most LIMIT_REPLICAS */
+void roster_set_others(struct roster *roster, const uint64_t *others, uint32_t other_count);
 /* What is durable of it.
  *   out      ROSTER_BYTES bytes
  *   returns  how many of them */
@@ -88,7 +91,7 @@ enum roster_place {
     ROSTER_LOST, /* somebody knows our number with another data directory */
 };
 enum roster_place roster_place(const struct roster *roster);
-/* How many of the listed ones have to know us, and how many of them have said so. */
+/* How many of the others have to know us, and how many of them have said so. */
 uint32_t roster_needed(const struct roster *roster);
 uint32_t roster_confirmed(const struct roster *roster);
 

@@ -1,9 +1,11 @@
 /* roster.h: a data directory that is gone never comes back as another one under the same number. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+
 #include <stdlib.h>
 #include <string.h>
 

@@ -193,6 +193,8 @@ static_assert(LIMIT_DEVICE_TWINS * (LIMIT_TWIN_KEY_BYTES + 2 * LIMIT_TWIN_VALUE_
 /* Of them those that have not shaken hands, and so may be anybody: each lives LIMIT_LINK_HANDSHAKE_MS at
  * most. Enough for what the processors shake in that time when all edges come back at once. */
 #define LIMIT_LINKS_SHAKING        2048u
+/* Of their bytes, read and not yet looked at: what a client says at once fits, a long chain comes in several. */
+#define LIMIT_LINK_SHAKING_BYTES   4096u
 /* File descriptors that connections leave to the log, the store and the runtime; half of all at most. */
 #define LIMIT_FILES_RESERVED       512u
 /* Organisations (groups) read from one certificate; one with more is refused. */

@@ -6,8 +6,9 @@
  *      encrypted at the end of the turn of the loop (link_turn), while little is in flight (link_flush)
  *   4. link_shutdown empties the queue, says our last byte, and waits for the peer's
  *
- * An accepted link begins at 2. What can fail: every one of these, at any time; all of it ends in
- * link_end. A handshake that is refused first sends its alert and lets the peer read it (LINK_REFUSING),
+ * An accepted link begins at 2, where what its peer says waits for its turn: handshakes cost more than all
+ * else here, and those who come back after the loss of a replica are thousands (link_listener.c). What can
+ * fail: every one of these, at any time; all of it ends in link_end. A handshake that is refused first sends its alert and lets the peer read it (LINK_REFUSING),
  * since closing with unread bytes would make the kernel throw the alert away.
  */
 #include "nodes/net/link_inner.h"
@@ -95,6 +96,7 @@ void link_end(struct link *link, int status, const char *reason)
         snprintf(link->reason, sizeof link->reason, "%s", status == 0 ? "" : reason);
     }
     link->state = LINK_ENDING;
+    link_shake_forget(link);
     if (link->resolving) {
         uv_cancel((uv_req_t *)&link->resolve); /* its callback comes either way */
     }
@@ -346,9 +348,11 @@ size_t link_queued_bytes(const struct link *link)
 
 static void link_on_allocate(uv_handle_t *handle, size_t size, uv_buf_t *out)
 {
-    (void)handle;
     (void)size;
-    *out = uv_buf_init((char *)link_socket_buffer, sizeof link_socket_buffer);
+    const struct link *link = handle->data;
+    const bool waits = link->state == LINK_SHAKING && link->listener != NULL;
+    *out = uv_buf_init((char *)link_socket_buffer,
+                       waits ? LIMIT_LINK_SHAKING_BYTES : (unsigned)sizeof link_socket_buffer);
 }
 
 /* The handshake, or a later record, was refused: remember why, let the alert go out, and leave a moment later. */
@@ -474,7 +478,8 @@ static void link_steer_reading(struct link *link)
     if (link->state == LINK_ENDING || link->state == LINK_CONNECTING) {
         return;
     }
-    const bool want = link->state != LINK_OPEN || (!link->paused && link->held_bytes == 0);
+    const bool want = !link->shake_waiting &&
+                      (link->state != LINK_OPEN || (!link->paused && link->held_bytes == 0));
     if (want && !link->reading) {
         const int status = uv_read_start((uv_stream_t *)&link->tcp, link_on_allocate, link_on_read);
         if (status != 0) {
@@ -534,6 +539,45 @@ static bool link_accept_session(struct link *link)
     return link->session != NULL;
 }
 
+/* The peer went on with its handshake: keep what it said, and read no more before that was looked at. */
+static void link_wait_to_shake(struct link *link, struct bytes bytes)
+{
+    link->held = malloc(bytes.size);
+    if (link->held == NULL) {
+        link_end(link, -ENOMEM, "out of memory");
+        return;
+    }
+    memcpy(link->held, bytes.data, bytes.size);
+    link->held_bytes = bytes.size;
+    link_shake_later(link);
+    link_steer_reading(link);
+}
+
+/* A peer that gave up while it waited is not worth a handshake. */
+static bool link_peer_gone(const struct link *link)
+{
+    uv_os_fd_t file;
+    uint8_t byte;
+    return uv_fileno((const uv_handle_t *)&link->tcp, &file) == 0 &&
+           recv(file, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+void link_shake_now(struct link *link)
+{
+    CHECK(link->state == LINK_SHAKING);
+    CHECK(!link->shake_waiting);
+    if (link_peer_gone(link)) {
+        link_end(link, -ECONNRESET, "the peer closed the connection during the handshake");
+        return;
+    }
+    if (link->session == NULL && !link_accept_session(link)) {
+        return;
+    }
+    link->shake_begun = true;
+    link_session_feed(link->session, bytes_of(link->held, link->held_bytes));
+    link_pump(link);
+}
+
 static void link_on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
 {
     struct link *link = stream->data;
@@ -545,7 +589,8 @@ static void link_on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buff
         return; /* nothing, or nothing that we still want to hear */
     }
     CHECK(link->held_bytes == 0);
-    if (link->session == NULL && !link_accept_session(link)) {
+    if (link->state == LINK_SHAKING && link->listener != NULL) {
+        link_wait_to_shake(link, bytes_of(buffer->base, (size_t)size));
         return;
     }
     link_session_feed(link->session, bytes_of(buffer->base, (size_t)size));

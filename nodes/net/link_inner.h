@@ -57,6 +57,11 @@ struct link {
     struct link *listener_before;
     bool handed_over; /* accepted: link_attach was called */
 
+    bool shake_waiting; /* accepted: the peer's bytes are in `held` until link_shake_now */
+    bool shake_begun;   /* and some were looked at before */
+    struct link *shake_next;
+    struct link *shake_before;
+
     struct link_chunk *queue_first;
     struct link_chunk *queue_last;
     size_t queued_bytes;
@@ -80,8 +85,18 @@ struct link {
     char reason[LINK_REASON_BYTES];
 };
 
+/* Links in the order they came. */
+struct link_queue {
+    struct link *first;
+    struct link *last;
+};
+
 struct link_listener {
     uv_tcp_t tcp;
+    uv_idle_t shaker; /* runs once per turn while handshakes wait */
+    uint32_t handles_open;
+    struct link_queue shakes_begun; /* half done: they go first */
+    struct link_queue shakes_new;
     uv_loop_t *loop;
     const struct link_listener_events *events;
     void *owner;
@@ -90,7 +105,6 @@ struct link_listener {
     uint32_t links_count;
     uint32_t shaking_count; /* links that are not handed over: they need us to exist */
     bool closing;
-    bool closed; /* the handle is */
 };
 
 /* A link with open handles and no socket yet; NULL: out of memory. */
@@ -102,9 +116,16 @@ void link_start_timer(struct link *link, uint64_t ms);
 void link_end(struct link *link, int status, const char *reason);
 void link_end_errno(struct link *link, int status, const char *what);
 
+/* Go on with a handshake whose bytes waited. */
+void link_shake_now(struct link *link);
+/* Have that done in one of the next turns. */
+void link_shake_later(struct link *link);
+/* The link is on its way out, or opened: nothing of it waits any more. */
+void link_shake_forget(struct link *link);
+
 /* The link is on its way out and no longer one of its listener's. */
 void link_leave_listener(struct link *link);
-/* Free the listener when its handle is closed and no handshake needs it. */
+/* Free the listener when its handles are closed and no handshake needs it. */
 void link_listener_settle(struct link_listener *listener);
 
 #endif

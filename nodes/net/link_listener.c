@@ -2,7 +2,10 @@
  *
  *   1. it is counted, and refused where there is no room: connections of this listener, those that have not
  *      shaken hands, and files of this process (what the disk needs is kept back)
- *   2. it shakes hands as any link (link.c)
+ *   2. it shakes hands (link.c), a step whenever its peer has said something, and all of them together
+ *      for LINK_SHAKE_MS of each turn of the loop: those that are half done first, then in the order they
+ *      came. So when thousands come at once some are done after each turn, instead of all too late, and
+ *      what else this loop has to do (other listeners', elections) waits no longer than that
  *   3. on_link: somebody attaches; from then on it needs the listener no more
  *
  * What can fail: accepting, and every handshake; the owner hears of it in on_refused.
@@ -17,8 +20,73 @@
 #include <sys/resource.h>
 
 enum {
-    LINK_BACKLOG = 511,
+    LINK_BACKLOG =
+        4096, /* the kernel's own bound by default: a thousand may come within one turn */
+    LINK_SHAKE_MS = 10,
 };
+
+/* -- whose turn it is -------------------------------------------------------------------------- */
+
+static struct link_queue *link_queue_of(struct link *link)
+{
+    return link->shake_begun ? &link->listener->shakes_begun : &link->listener->shakes_new;
+}
+
+void link_shake_forget(struct link *link)
+{
+    if (!link->shake_waiting) {
+        return;
+    }
+    struct link_queue *queue = link_queue_of(link);
+    if (link->shake_before != NULL) {
+        link->shake_before->shake_next = link->shake_next;
+    } else {
+        queue->first = link->shake_next;
+    }
+    if (link->shake_next != NULL) {
+        link->shake_next->shake_before = link->shake_before;
+    } else {
+        queue->last = link->shake_before;
+    }
+    link->shake_before = NULL;
+    link->shake_next = NULL;
+    link->shake_waiting = false;
+}
+
+static void link_listener_on_shaker(uv_idle_t *shaker)
+{
+    struct link_listener *listener = shaker->data;
+    const uint64_t end_ns = uv_hrtime() + LINK_SHAKE_MS * UINT64_C(1000000);
+    do {
+        struct link *link = listener->shakes_begun.first != NULL ? listener->shakes_begun.first
+                                                                 : listener->shakes_new.first;
+        if (link == NULL) {
+            uv_idle_stop(shaker);
+            return;
+        }
+        link_shake_forget(link);
+        link_shake_now(link);
+    } while (uv_hrtime() < end_ns && !listener->closing);
+}
+
+void link_shake_later(struct link *link)
+{
+    CHECK(!link->shake_waiting);
+    struct link_queue *queue = link_queue_of(link);
+    link->shake_waiting = true;
+    link->shake_before = queue->last;
+    if (queue->last != NULL) {
+        queue->last->shake_next = link;
+    } else {
+        queue->first = link;
+    }
+    queue->last = link;
+    if (!link->listener->closing) {
+        uv_idle_start(&link->listener->shaker, link_listener_on_shaker);
+    }
+}
+
+/* -- the end ----------------------------------------------------------------------------------- */
 
 void link_leave_listener(struct link *link)
 {
@@ -40,10 +108,10 @@ void link_leave_listener(struct link *link)
     link->listener = NULL;
 }
 
-/* The listener's memory goes when its handle is closed and no handshake needs it. */
+/* The listener's memory goes when its handles are closed and no handshake needs it. */
 void link_listener_settle(struct link_listener *listener)
 {
-    if (!listener->closed || listener->shaking_count > 0) {
+    if (listener->handles_open > 0 || listener->shaking_count > 0) {
         return;
     }
     for (struct link *link = listener->links; link != NULL; link = link->listener_next) {
@@ -61,9 +129,18 @@ void link_listener_settle(struct link_listener *listener)
 static void link_listener_on_close(uv_handle_t *handle)
 {
     struct link_listener *listener = handle->data;
-    listener->closed = true;
+    CHECK(listener->handles_open > 0);
+    listener->handles_open--;
     link_listener_settle(listener);
 }
+
+static void link_listener_end(struct link_listener *listener)
+{
+    uv_close((uv_handle_t *)&listener->tcp, link_listener_on_close);
+    uv_close((uv_handle_t *)&listener->shaker, link_listener_on_close);
+}
+
+/* -- beginnings -------------------------------------------------------------------------------- */
 
 static void link_listener_refuse(struct link_listener *listener, const char *address, int status,
                                  const char *reason)
@@ -83,8 +160,8 @@ static bool link_files_short(const struct link *link)
         uv_fileno((const uv_handle_t *)&link->tcp, &file) != 0) {
         return false;
     }
-    const rlim_t reserve = limit.rlim_cur / 2 < LIMIT_FILES_RESERVED ? limit.rlim_cur / 2
-                                                                      : LIMIT_FILES_RESERVED;
+    const rlim_t reserve =
+        limit.rlim_cur / 2 < LIMIT_FILES_RESERVED ? limit.rlim_cur / 2 : LIMIT_FILES_RESERVED;
     return (rlim_t)file >= limit.rlim_cur - reserve;
 }
 
@@ -124,7 +201,8 @@ static void link_listener_on_connection(uv_stream_t *stream, int status)
         return;
     }
     if (link_files_short(link)) {
-        link_end(link, STATUS_FULL, "this process may not open many more files: raise RLIMIT_NOFILE");
+        link_end(link, STATUS_FULL,
+                 "this process may not open many more files: raise RLIMIT_NOFILE");
         return;
     }
     link_start_timer(link, LIMIT_LINK_HANDSHAKE_MS);
@@ -152,7 +230,10 @@ int link_listener_open(uv_loop_t *loop, struct link_context *context, const char
     listener->owner = owner;
     listener->context = link_context_keep(context);
     CHECK(uv_tcp_init(loop, &listener->tcp) == 0);
+    CHECK(uv_idle_init(loop, &listener->shaker) == 0);
     listener->tcp.data = listener;
+    listener->shaker.data = listener;
+    listener->handles_open = 2;
     int status = uv_tcp_bind(&listener->tcp, (const struct sockaddr *)&socket_address, 0);
     if (status == 0) {
         status =
@@ -161,7 +242,7 @@ int link_listener_open(uv_loop_t *loop, struct link_context *context, const char
     if (status != 0) {
         static const struct link_listener_events nobody = {.on_close = NULL};
         listener->events = &nobody;
-        uv_close((uv_handle_t *)&listener->tcp, link_listener_on_close);
+        link_listener_end(listener);
         snprintf(reason, LINK_REASON_BYTES, "listen on %.64s port %u: %s", address, (unsigned)port,
                  uv_strerror(status));
         return status;
@@ -192,7 +273,7 @@ void link_listener_close(struct link_listener *listener)
         return;
     }
     listener->closing = true;
-    uv_close((uv_handle_t *)&listener->tcp, link_listener_on_close);
+    link_listener_end(listener);
     for (struct link *link = listener->links, *next; link != NULL; link = next) {
         next = link->listener_next;
         if (!link->handed_over) {

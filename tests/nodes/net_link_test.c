@@ -213,12 +213,17 @@ static void pair_dial(const char *client, const char *authority, const char *hos
     link_context_close(pair.client_context);
 }
 
-static void pair_finish(void)
+static void pair_finish_listening(void)
 {
     link_listener_close(pair.listener);
     support_run(&pair.loop, &pair.listener_closed);
     uv_close((uv_handle_t *)&pair.server.resume, NULL);
     uv_close((uv_handle_t *)&pair.client.resume, NULL);
+}
+
+static void pair_finish(void)
+{
+    pair_finish_listening();
     support_finish(&pair.loop);
 }
 
@@ -508,6 +513,123 @@ static void test_bytes_that_are_not_tls_are_refused(void **state)
     pair_finish();
 }
 
+/* Many dialers at once. */
+enum { STORM = 100 };
+struct storm {
+    struct link *links[STORM];
+    struct link *let_in[STORM];
+    uint32_t heard;          /* of the server's hello, by now */
+    uint32_t heard_at_first; /* when the first link was handed over */
+    uint32_t taken;
+    uint32_t closed;
+    bool all_taken, all_closed;
+};
+static struct storm storm;
+
+static void storm_look(void)
+{
+    storm.all_taken = storm.taken == STORM;
+    storm.all_closed = storm.closed == STORM + storm.taken;
+}
+static void storm_on_open(struct link *link, void *owner)
+{
+    (void)link;
+    (void)owner;
+    storm.heard++;
+}
+static void storm_on_bytes(struct link *link, struct bytes bytes, void *owner)
+{
+    (void)link;
+    (void)bytes;
+    (void)owner;
+}
+static void storm_on_close(struct link *link, int status, const char *reason, void *owner)
+{
+    (void)link;
+    (void)owner;
+    MAYBE(status != 0); /* the other side was closed first */
+    (void)reason;
+    storm.closed++;
+    storm_look();
+}
+static const struct link_events storm_events = {
+    .on_open = storm_on_open, .on_bytes = storm_on_bytes, .on_close = storm_on_close};
+
+static void storm_on_link(struct link_listener *listener, struct link *link, void *owner)
+{
+    (void)listener;
+    (void)owner;
+    link_attach(link, &storm_events, NULL);
+    storm.heard_at_first = storm.taken == 0 ? storm.heard : storm.heard_at_first;
+    storm.let_in[storm.taken++] = link;
+    storm_look();
+    if (storm.all_taken) {
+        for (uint32_t i = 0; i < STORM; i++) {
+            link_close(storm.links[i]);
+        }
+    }
+}
+
+static void storm_dial(void)
+{
+    static const struct link_listener_events events = {
+        .on_link = storm_on_link, .on_refused = pair_on_refused, .on_close = pair_on_listener_close};
+    pair_listen(LINK_LISTEN_REQUIRE, "server");
+    link_listener_close(pair.listener);
+    support_run(&pair.loop, &pair.listener_closed);
+    pair.listener_closed = false;
+    memset(&storm, 0, sizeof storm);
+    char reason[LINK_REASON_BYTES] = "";
+    struct link_context *server = support_context(LINK_LISTEN_REQUIRE, "server", "ca");
+    assert_int_equal(link_listener_open(&pair.loop, server, "127.0.0.1", 0, &events, &pair,
+                                        &pair.listener, reason),
+                     0);
+    link_context_close(server);
+    struct link_context *client = support_context(LINK_DIAL, "edge", "ca");
+    for (uint32_t i = 0; i < STORM; i++) {
+        assert_int_equal(link_dial(&pair.loop, client, "127.0.0.1",
+                                   link_listener_port(pair.listener), NULL, &storm_events, NULL,
+                                   &storm.links[i]),
+                         0);
+    }
+    link_context_close(client);
+}
+
+/* Claim: when many come at once the first are done long before the last is looked at, so that those who give
+ * up are few. Method: how many clients had an answer when the first was let in; all of them, would the
+ * server answer whoever speaks. */
+static void test_a_storm_of_handshakes_is_worked_off(void **state)
+{
+    (void)state;
+    storm_dial();
+    support_run(&pair.loop, &storm.all_taken);
+    assert_true(storm.heard_at_first > 0);
+    assert_true(storm.heard_at_first <= STORM / 2);
+    support_run(&pair.loop, &storm.all_closed);
+    pair_finish();
+}
+
+/* Claim: a listener closes in the middle of a storm: whoever waits for its turn hears of it, nobody is let in
+ * any more, and who is in stays. */
+static void test_a_listener_closes_in_a_storm(void **state)
+{
+    (void)state;
+    storm_dial();
+    while (storm.heard == 0) {
+        uv_run(&pair.loop, UV_RUN_ONCE);
+    }
+    const uint32_t taken = storm.taken;
+    assert_true(taken < STORM / 2);
+    pair_finish_listening();
+    assert_int_equal(storm.taken, taken);
+    for (uint32_t i = 0; i < taken; i++) {
+        link_close(storm.let_in[i]);
+    }
+    storm_look();
+    support_run(&pair.loop, &storm.all_closed);
+    support_finish(&pair.loop);
+}
+
 /* A relay between dialer and listener that damages one byte of what the client sends. */
 struct relay {
     uv_tcp_t listen, a, b;
@@ -783,6 +905,8 @@ int main(void)
         cmocka_unit_test(test_a_large_transfer_both_ways),
         cmocka_unit_test(test_half_close),
         cmocka_unit_test(test_bytes_that_are_not_tls_are_refused),
+        cmocka_unit_test(test_a_storm_of_handshakes_is_worked_off),
+        cmocka_unit_test(test_a_listener_closes_in_a_storm),
         cmocka_unit_test(test_damage_and_cuts_are_noticed),
         cmocka_unit_test(test_dial_failures),
         cmocka_unit_test(test_node_names),

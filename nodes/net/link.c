@@ -8,8 +8,9 @@
  *
  * An accepted link begins at 2, where what its peer says waits for its turn: handshakes cost more than all
  * else here, and those who come back after the loss of a replica are thousands (link_listener.c). What can
- * fail: every one of these, at any time; all of it ends in link_end. A handshake that is refused first sends its alert and lets the peer read it (LINK_REFUSING),
- * since closing with unread bytes would make the kernel throw the alert away.
+ * fail: every one of these, at any time; all of it ends in link_end. A handshake that is refused first
+ * sends its alert and lets the peer read it (LINK_REFUSING), since closing with unread bytes would make the
+ * kernel throw the alert away.
  */
 #include "nodes/net/link_inner.h"
 

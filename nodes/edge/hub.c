@@ -259,6 +259,11 @@ static int hub_on_welcome(struct hub *hub, const struct welcome *welcome, uint64
     hub->tip_stream = welcome->down_stream;
     hub->tip = welcome->down_tip;
     hub->tip_ms = now_ms;
+    if (hub->address_count > 1) { /* when this one is lost, its edges go to all the others */
+        uint32_t chance = 0;
+        hub->door->random(hub->door->context, &chance, sizeof chance);
+        hub->address = (hub->address + chance % (hub->address_count - 1)) % hub->address_count;
+    }
     /* Before a snapshot nothing joins: its END says what stream and position we are at. */
     feed_receiver_init(&hub->down, resumes ? welcome->down_stream : 0,
                        resumes ? hub->hello_down_position : 0);

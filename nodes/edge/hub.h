@@ -5,7 +5,8 @@
  *         +------------+------------+------------+   through CLOSING when we end it
  *
  *   WAITING   until the next attempt: at once the first time and after a session that worked, then
- *             after a random time up to 0.5 s, 1 s, 2 s ... 30 s. Each attempt takes the next cloudcore
+ *             after a random time up to 0.5 s, 1 s, 2 s ... 30 s. Each attempt takes the next cloudcore,
+ *             the one after a session that worked any of the others
  *   GREETING  Hello was sent: who we are and how far we have both directions
  *   ACTIVE    down: batches and snapshots go to the log and are acknowledged once they are durable and
  *             applied; up: what happened here is shipped from the state, from where Welcome says

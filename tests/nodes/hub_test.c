@@ -432,6 +432,30 @@ static void test_attempts_are_paced(void **state)
     rig_deinit(&rig);
 }
 
+/* Claim: after a session that worked the next attempt goes to any of the other cloudcores, each as likely: the
+ * edges of one that died do not all go to the same. */
+static void test_the_edges_of_a_dead_cloudcore_part(void **state)
+{
+    (void)state;
+    for (uint32_t chance = 0; chance < 4; chance++) {
+        struct rig rig;
+        rig_init(&rig);
+        rig_activate(&rig);
+        const uint32_t lost = rig.address;
+        rig.random = chance;
+        const struct welcome welcome = rig_welcome();
+        hub_on_link_down(&rig.hub, 5);
+        (void)hub_tick(&rig.hub, 5);
+        assert_int_equal(rig.address, (lost + 1) % 3); /* the chance of the first Welcome was 0 */
+        hub_on_link_up(&rig.hub, 6);
+        rig_say_welcome(&rig, &welcome);
+        hub_on_link_down(&rig.hub, 7);
+        (void)hub_tick(&rig.hub, 7);
+        assert_int_equal(rig.address, (lost + 2 + chance % 2) % 3);
+        rig_deinit(&rig);
+    }
+}
+
 /* Claim: whoever wants one snapshot after the other comes back for them at a doubling distance; after
  * a long peace at the shortest one again. */
 static void test_snapshots_are_paced(void **state)
@@ -540,6 +564,7 @@ int main(void)
         cmocka_unit_test(test_no_room_holds_what_comes_down),
         cmocka_unit_test(test_a_wrong_cloud_is_left),
         cmocka_unit_test(test_attempts_are_paced),
+        cmocka_unit_test(test_the_edges_of_a_dead_cloudcore_part),
         cmocka_unit_test(test_snapshots_are_paced),
         cmocka_unit_test(test_what_the_cloud_had_comes_first),
         cmocka_unit_test(test_up_feed_and_deadlines),

@@ -21,6 +21,9 @@
 #define CORE_BUCKETS       4096u /* of sessions, by number and by node */
 #define CORE_TICK_MS       20u   /* raft's clock */
 #define CORE_SESSION_MS    100u  /* deadlines of sessions */
+/* Sessions that go on with new rows in one run. A config map that every node uses concerns all at once, and
+ * ten thousand take a second: elections do not wait for that. */
+#define CORE_SESSION_BUDGET  128u
 #define CORE_LEADER_RETRY_MS 1000u
 #define CORE_HANDOVER_MS   10000u /* between two attempts to hand leadership over: one may meet a dead peer */
 #define CORE_EPOCH           1u /* replica_config.epoch */
@@ -48,6 +51,8 @@ struct core_session {
     struct core_session *next_all;
     struct core_session *previous_all;
     bool dirty; /* session_on_state is due */
+    struct core_session *next_dirty;
+    struct core_session *previous_dirty;
 };
 
 struct core_ask; /* core_members.c */
@@ -164,7 +169,8 @@ struct cloud_core {
     struct core_session *sessions;
     uint32_t session_count;
     uint32_t session_active;
-    bool session_dirty;
+    struct core_session *dirty_head; /* in the order they became so */
+    struct core_session *dirty_tail;
     uint64_t session_tick_ms;
     struct node_row node_row; /* lent to sessions */
     struct core_snapshot *snapshots;

@@ -35,10 +35,35 @@ void core_session_touch(struct cloud_core *core, const char *node)
 {
     for (struct core_session *s = core->by_node[core_bucket_node(node)]; s != NULL;
          s = s->next_node) {
-        if (strcmp(s->session.node, node) == 0) {
+        if (strcmp(s->session.node, node) == 0 && !s->dirty) {
             s->dirty = true;
-            core->session_dirty = true;
+            s->previous_dirty = core->dirty_tail;
+            s->next_dirty = NULL;
+            if (core->dirty_tail != NULL) {
+                core->dirty_tail->next_dirty = s;
+            } else {
+                core->dirty_head = s;
+            }
+            core->dirty_tail = s;
         }
+    }
+}
+
+static void core_session_clean(struct cloud_core *core, struct core_session *s)
+{
+    if (!s->dirty) {
+        return;
+    }
+    s->dirty = false;
+    if (s->previous_dirty != NULL) {
+        s->previous_dirty->next_dirty = s->next_dirty;
+    } else {
+        core->dirty_head = s->next_dirty;
+    }
+    if (s->next_dirty != NULL) {
+        s->next_dirty->previous_dirty = s->previous_dirty;
+    } else {
+        core->dirty_tail = s->previous_dirty;
     }
 }
 
@@ -168,8 +193,7 @@ static int core_door_snapshot_open(void *context, const char *node, uint64_t id,
     struct cloud_core *core = context;
     struct core_snapshot *s = calloc(1, sizeof *s);
     CHECK(s != NULL);
-    const int status =
-        core_read(core, delivery_snapshot_open(&s->snapshot, core->store, node, id));
+    const int status = core_read(core, delivery_snapshot_open(&s->snapshot, core->store, node, id));
     if (status != STATUS_OK) {
         free(s);
         return status == NODE_NONE ? STATUS_CLOSING : status;
@@ -187,8 +211,8 @@ static int core_door_snapshot_next(void *context, const char *node, uint64_t id,
     struct core_snapshot *s = core_snapshot_find(core, node, id);
     CHECK(s != NULL);
     codec_reset(core->codec_read);
-    return core_read(core, delivery_snapshot_next(&s->snapshot, core->codec_read, max_bytes, out,
-                                                  out_end));
+    return core_read(
+        core, delivery_snapshot_next(&s->snapshot, core->codec_read, max_bytes, out, out_end));
 }
 
 static void core_door_snapshot_close(void *context, const char *node, uint64_t id)
@@ -344,6 +368,7 @@ static void core_session_remove(struct cloud_core *core, struct core_session *s)
     }
     *at = s->next_id;
     session_deinit(&s->session);
+    core_session_clean(core, s);
     at = &core->by_node[core_bucket_node(s->session.node)];
     while (*at != s) {
         at = &(*at)->next_node;
@@ -454,20 +479,15 @@ void cloud_core_session_closed(struct cloud_core *core, uint64_t session,
 uint64_t core_sessions_run(struct cloud_core *core)
 {
     const uint64_t now_ms = core->now.mono_ms;
-    const bool tick = now_ms >= core->session_tick_ms;
-    if (tick) {
-        core->session_tick_ms = now_ms + CORE_SESSION_MS;
+    for (uint32_t i = 0; i < CORE_SESSION_BUDGET && core->dirty_head != NULL; i++) {
+        struct core_session *s = core->dirty_head;
+        core_session_clean(core, s);
+        session_on_state(&s->session, now_ms);
     }
-    if (tick || core->session_dirty) {
-        core->session_dirty = false;
+    if (now_ms >= core->session_tick_ms) {
+        core->session_tick_ms = now_ms + CORE_SESSION_MS;
         for (struct core_session *s = core->sessions; s != NULL; s = s->next_all) {
-            if (s->dirty) {
-                s->dirty = false;
-                session_on_state(&s->session, now_ms);
-            }
-            if (tick) {
-                (void)session_tick(&s->session, now_ms);
-            }
+            (void)session_tick(&s->session, now_ms);
         }
     }
     return core->session_count > 0 ? core->session_tick_ms : UINT64_MAX;

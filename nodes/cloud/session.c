@@ -133,7 +133,8 @@ static void session_feed_snapshot_close(void *context, uint64_t id)
 static bool session_feed_room(void *context)
 {
     struct session *session = context;
-    return session->door->room(session->door->context, session->id);
+    session->down_blocked = !session->door->room(session->door->context, session->id);
+    return !session->down_blocked;
 }
 
 static int session_feed_send(void *context, uint16_t kind, struct bytes body)
@@ -732,7 +733,9 @@ uint64_t session_tick(struct session *session, uint64_t now_ms)
     if (session->state == SESSION_ACTIVE) {
         session_send_acks(session);
         session_propose_ack(session);
-        session_pump(session);
+        if (session->down_blocked) { /* otherwise the state, or the edge, says when there is more */
+            session_pump(session);
+        }
     }
     if (session->state == SESSION_LEAVING) {
         return UINT64_MAX;

@@ -143,6 +143,7 @@ struct session {
     struct feed_receiver up;
     bool ack_pending;        /* a due Ack did not fit */
     struct ack ack;
+    bool down_blocked;       /* the connection had no room for more */
     uint64_t down_acked;     /* newest DOWN_ACK proposed */
     uint64_t down_moved_ms;  /* mono: when the edge last acknowledged, or had nothing to */
     uint32_t up_count;       /* batches proposed and not answered */

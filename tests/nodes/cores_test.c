@@ -1058,6 +1058,87 @@ static void test_deleted_node_comes_back_clean(void **state)
     world_destroy(world);
 }
 
+/* What an edge would say, through a session that its node does not know of any more. */
+static void world_say_stale(struct world *world, struct cloud *to, uint64_t session,
+                            const struct node_row *row, uint64_t epoch)
+{
+    struct codec *codec = codec_create();
+    struct bytes body;
+    struct bytes record;
+    struct bytes frame;
+    const struct edge_event event = {.kind = "Node", .name = "edge-1", .reason = "Stale"};
+    assert_int_equal(codec_edge_event_build(codec, &event, &body), 0);
+    assert_int_equal(
+        codec_record_build(codec, &(struct record){.kind = RECORD_EDGE_EVENT, .body = body}, &record),
+        0);
+    const struct sequenced one = {.sequence = row->up_position + 1, .record = record};
+    const struct batch batch = {
+        .node = "edge-1",
+        .epoch = epoch,
+        .stream = row->up_stream,
+        .previous = row->up_position,
+        .last = row->up_position + 1,
+        .tip = row->up_position + 1,
+        .records = &one,
+        .record_count = 1,
+    };
+    assert_int_equal(codec_batch_build(codec, &batch, &body), 0);
+    assert_int_equal(codec_frame_build(codec, WIRE_APPEND, body, &frame), 0);
+    cloud_core_on_session(to->core, session, frame, cloud_now(world));
+    codec_destroy(codec);
+}
+
+/* Claim: when two replicas have a session of one node, the newer one owns it: the older ends, what still
+ * comes through it is not applied, the newer goes on undisturbed.
+ * Method: the edge loses its connection and the cloudcore does not hear of it. At the moment when the leader
+ * knows of the new session, and a follower with the old one does not, an event comes through the old one. */
+static void test_the_newer_of_two_sessions_owns_the_node(void **state)
+{
+    (void)state;
+    uint32_t fenced = 0;
+    for (uint64_t seed = 20; seed < 28; seed++) {
+        struct world *world = world_create(seed);
+        assert_true(world_until(world, world_ready, 10000));
+        assert_true(world_until(world, world_is_reachable, 10000));
+        assert_int_equal(world_write_config(world, world_leader(world), "{\"v\":1}").status, 0);
+        assert_int_equal(world_write_pod(world, world_leader(world), "web").status, 0);
+        assert_true(world_until(world, world_agrees, 10000));
+
+        struct edge *edge = &world->edge;
+        struct cloud *old = &world->clouds[edge->cloud];
+        const uint64_t session = edge->session;
+        struct cloud_core_session_report report;
+        assert_true(cloud_core_session_report(old->core, "edge-1", &report));
+        const uint64_t epoch = report.epoch;
+        edge->session = 0; /* half of the connection is gone */
+        edge_core_link_down(edge->core, -ECONNRESET, "reset", edge_now(world));
+        struct node_row row = {0};
+        bool said = false;
+        for (uint32_t i = 0; i < 20000 && cloud_core_session_report(old->core, "edge-1", &report) &&
+                             report.epoch == epoch;
+             i++) {
+            assert_int_equal(node_get(store_live(world_leader(world)->store), "edge-1", &row),
+                             STATUS_OK);
+            if (row.epoch > epoch && !said) {
+                world_say_stale(world, old, session, &row, epoch);
+                said = true;
+                fenced++;
+            }
+            sim_run_until(&world->sim, world->sim.now_us + 100);
+        }
+        assert_true(edge->session != session);
+        assert_true(world_until(world, world_agrees, 10000));
+        assert_int_equal(node_get(store_live(world_leader(world)->store), "edge-1", &row), STATUS_OK);
+        assert_int_equal(row.event_count, 0);
+        assert_int_equal(row.epoch, epoch + 1);
+        assert_true(
+            cloud_core_session_report(world->clouds[edge->cloud].core, "edge-1", &report));
+        assert_int_equal(report.epoch, epoch + 1);
+        world_destroy(world);
+    }
+    assert_true(fenced > 0);
+}
+
 /* A greeting of replica `from` as `to` receives it. */
 static void world_greet(struct world *world, struct cloud *to, uint64_t from, const char *cluster,
                         uint32_t member_count)
@@ -1127,6 +1208,7 @@ int main(void)
         cmocka_unit_test(test_outage_is_a_pause),
         cmocka_unit_test(test_loss_of_a_cloudcore_loses_nothing),
         cmocka_unit_test(test_deleted_node_comes_back_clean),
+        cmocka_unit_test(test_the_newer_of_two_sessions_owns_the_node),
         cmocka_unit_test(test_replicas_of_another_cluster_are_not_heard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -234,7 +234,8 @@ class Fleet:
         self.process.kill()
         self.process.wait()
 
-    def _line(self):
+    def hear(self):
+        """The next line of an answer."""
         line = self.process.stdout.readline()
         if not line:
             raise Failed("the fleet ended")
@@ -246,7 +247,7 @@ class Fleet:
 
     def ask(self, command):
         self.say(command)
-        return self._line()
+        return self.hear()
 
     def report(self):
         return self.ask("report")
@@ -255,7 +256,7 @@ class Fleet:
         self.say("dump")
         edges = []
         while True:
-            line = self._line()
+            line = self.hear()
             if "done" in line:
                 return edges
             edges.append(line)

@@ -18,7 +18,7 @@ LEFT_MIB = (0, 1, 4, 12, 20)  # free space that a full disk has left
 
 
 def plan_fault(chance, kind):
-    cloud = chance.choice(CLOUDS + ("leader", "leader"))
+    cloud = chance.choice(CLOUDS + ("leader",) * 3)
     if kind == "halves":
         alone = chance.choice(CLOUDS)
         return {"hosts": [alone] + [edge for edge in EDGES if chance.random() < 0.5]}

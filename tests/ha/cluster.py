@@ -162,6 +162,9 @@ class Cluster:
     def address(self, host):
         return "10.99.0.%d" % (HOSTS.index(host) + 1)
 
+    def url(self, replica):
+        return "https://%s:%d" % (self.address(CLOUDS[replica - 1]), API_PORT)
+
     def make_certificates(self):
         self.kelp("pki", "ca", "--out", self.pki)
         for name in CLOUDS:
@@ -169,6 +172,8 @@ class Cluster:
         for name in EDGES:
             self.kelp("pki", "node", "--ca", self.pki, "--node", name, "--out", self.pki)
         self.kelp("pki", "client", "--ca", self.pki, "--user", "admin", "--group", "system:masters", "--out", self.pki)
+        self.kelp("pki", "kubeconfig", "--pki", self.pki, "--user", "admin", "--server", self.url(1), "--out",
+                  self.path("kubeconfig"))
 
     def make_data(self, name):
         """The data directory; a small disk when the campaign fills disks, on a file or in memory."""

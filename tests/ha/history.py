@@ -5,6 +5,7 @@
     run       seed, seconds, mix, version: what was asked for; the first line
     plan      fault: what the nemesis will do; one line each, before it begins
     fault     at, do (begin or end), fault, on: what it did, and to whom
+    note      at, what: what a command that changes the group said
     died      at, process, code: a program ended and nobody had asked it to
     op        one request of a client:
                   client, conn  who, and on which connection (one replica, one life of it)

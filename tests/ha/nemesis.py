@@ -6,12 +6,13 @@ as a victim is whoever leads when the fault begins.
 import os
 import random
 import signal
+import subprocess
 import time
 
 from cluster import CLIENTS, CLOUDS, EDGES
 
 NETWORK = ("halves", "oneway", "isolate", "isolate-edge", "delay", "loss")
-PROCESSES = ("kill", "kill-all", "kill-edge", "stop", "stop-edge", "disk", "clock", "transfer")
+PROCESSES = ("kill", "kill-all", "kill-edge", "stop", "stop-edge", "disk", "clock", "transfer", "demote")
 MIXES = {"network": NETWORK, "processes": PROCESSES, "combined": NETWORK + PROCESSES, "none": ()}
 LONGEST = 7.0                 # seconds of one fault; the election time-out is one
 LEFT_MIB = (0, 1, 4, 12, 20)  # free space that a full disk has left
@@ -25,7 +26,7 @@ def plan_fault(chance, kind):
     if kind == "oneway":
         pair = chance.sample(CLOUDS, 2)
         return {"from": pair[0], "to": pair[1]}
-    if kind in ("isolate", "kill", "disk"):
+    if kind in ("isolate", "kill", "disk", "demote"):
         return {"on": cloud}
     if kind in ("isolate-edge", "kill-edge"):
         return {"on": chance.choice(EDGES)}
@@ -72,13 +73,34 @@ class Nemesis:
         self.history = history
         self.plan = plan
         self.active = {}  # place in the plan -> (fault, victims)
-        self.can_transfer = "transfer" in self.help_of_cluster()
+        self.demoted = set()  # replicas that may have no vote
+        self.commands = subprocess.run([cluster.kelp_program, "cluster", "--help"], capture_output=True,
+                                       text=True).stdout
 
-    def help_of_cluster(self):
-        try:
-            return self.cluster.kelp("cluster", "--help")
-        except Exception:  # a kelp without the command: the fault is passed over
-            return ""
+    # -- the group ------------------------------------------------------------------------------------------
+
+    def ask_group(self, *words):
+        """A command of `kelp cluster`, by way of any replica. Answers whether it was done; under attack it may
+        well not be, and nobody may know."""
+        for replica in random.Random(len(self.active)).sample((1, 2, 3), 3):
+            try:
+                done = subprocess.run([self.cluster.kelp_program, "cluster", *words, "--kubeconfig",
+                                       self.cluster.path("kubeconfig"), "--server", self.cluster.url(replica)],
+                                      capture_output=True, text=True, timeout=4)
+            except subprocess.TimeoutExpired:
+                continue
+            self.history.put("note", at=time.monotonic_ns(), what="kelp cluster %s: %d %s" % (
+                " ".join(words), done.returncode, done.stderr.strip()[:200]))
+            if done.returncode == 0:
+                return True
+        return False
+
+    def promote_all(self):
+        """Give everybody the vote again. Answers whether all have it."""
+        for name in sorted(self.demoted):
+            if self.ask_group("promote", str(CLOUDS.index(name) + 1)):
+                self.demoted.discard(name)
+        return not self.demoted
 
     # -- the network: all active faults together make the paths ---------------------------------------------
 
@@ -153,7 +175,7 @@ class Nemesis:
     def begin(self, place):
         fault = self.plan[place]
         kind = fault["kind"]
-        if (kind == "disk" and not self.cluster.small_disks) or (kind == "transfer" and not self.can_transfer):
+        if kind in ("transfer", "demote") and kind not in self.commands:
             return
         victims = self.victims(fault)
         self.history.put("fault", at=time.monotonic_ns(), do="begin", fault=fault, on=victims)
@@ -167,18 +189,12 @@ class Nemesis:
                 self.fill(name, LEFT_MIB[place % len(LEFT_MIB)])
             elif kind == "clock":
                 self.cluster.set_clock(name, fault["ms"])
+            elif kind == "demote" and not self.demoted:  # two voters of three go on with both
+                self.demoted.add(name)
+                self.ask_group("demote", str(CLOUDS.index(name) + 1))
         if kind == "transfer":
-            self.transfer()
+            self.ask_group("transfer")
         self.shape()
-
-    def transfer(self):
-        leader = self.cluster.leader()
-        if leader is not None:
-            other = CLOUDS[(CLOUDS.index(leader) + 1) % len(CLOUDS)]
-            try:
-                self.cluster.kelp("cluster", "transfer", other, self.cluster.path(leader, "data"))
-            except Exception as error:  # it may be refused: the group is under attack
-                self.history.put("note", what="transfer: %s" % error)
 
     def end(self, place):
         if place not in self.active:
@@ -195,6 +211,8 @@ class Nemesis:
                 self.room(name)
             elif kind == "clock":
                 self.cluster.set_clock(name, 0)
+            elif kind == "demote":
+                self.promote_all()
         self.shape()
         self.history.put("fault", at=time.monotonic_ns(), do="end", fault=fault, on=victims)
 

@@ -132,6 +132,13 @@ static_assert(LIMIT_COMMAND_BYTES >= 2 * LIMIT_RECORD_BYTES, "a command carries 
 static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
               "a row's key holds an object's key, a node's name and a uid");
 
+/* What a state may take on the disk beside twice the rows that are alive: level 0 of RocksDB with the level
+ * below it, and what one compaction of them writes before it deletes what it read. In the cloud 42 memory
+ * tables of 3 MiB, the least there are: larger ones come with a larger state only (store_rocks_fit). At an
+ * edge four of 256 KiB, and the eight files of 1 MiB of one compaction. */
+#define LIMIT_STORE_CLOUD_SPARE_BYTES (126u * 1024u * 1024u)
+#define LIMIT_STORE_EDGE_SPARE_BYTES  (9u * 1024u * 1024u)
+
 /* -- the state of an edge (statemachine) -------------------------------------------------------- */
 
 /* Wishes one node holds: pods, and the config maps and secrets they use. */

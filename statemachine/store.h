@@ -49,7 +49,8 @@ struct store_iterator;
 /* How much memory the store may take. The reasons for each number are in store_rocks.c. */
 enum store_profile {
     STORE_EDGE, /* about 1 MB: tiny memory tables, a small cache, one background thread */
-    STORE_CLOUD /* memory tables of 32 MB, a cache of 64 MB, two background threads */
+    STORE_CLOUD /* memory tables of 3 to 32 MB, by the size of the state, six of them at most; a cache of 64 MB,
+                 * two background threads */
 };
 
 struct store_options {

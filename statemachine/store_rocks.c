@@ -47,7 +47,8 @@ struct store_rocks {
     rocksdb_readoptions_t *read_options;
     rocksdb_readoptions_t *durable_options; /* see table files only, not memory tables */
     rocksdb_flushoptions_t *flush_options;
-    bool small; /* STORE_EDGE */
+    const struct store_rocks_numbers *numbers;
+    size_t write_buffer_bytes; /* as store_rocks_fit set it last */
     char *directory;
     char machine[STORE_ROCKS_MACHINE_BYTES];
     uint32_t format;
@@ -293,57 +294,82 @@ int store_rocks_destroy(const char *directory)
 
 /* The numbers of a profile.
  *
- *   write_buffer_bytes    one memory table. Small at the edge: it is most of what an open store
- *                         costs. Large in the cloud: fewer files, less compaction per commit
+ *   write_buffer_bytes    one memory table, at least and at most: store_rocks_fit. Small at the edge: it
+ *                         is most of what an open store costs
  *   write_buffers         so many memory tables before commits answer STATUS_FULL: one being filled,
  *                         others waiting for the disk. This bounds memory
  *   arena_bytes           a memory table grows in such steps; RocksDB's default is an eighth, and
  *                         touches the first one at once
  *   cache_bytes           blocks, and indices too, so that they are bounded with them
  *   open_files            table readers kept; each has its index's root in memory
- *   file_bytes            table files, and a quarter of level 1
+ *   file_bytes            table files
+ *   level0_files          so many memory tables on the disk are merged into the level below
+ *   level0_files_max      with so many of them commits answer STATUS_FULL. (RocksDB would let through a few
+ *                         megabytes a second, but who does not wait for it is sent away each time.)
+ *   level_base_files      memory tables that the level below them has room for
+ *   level_factor          how much larger the next level is
  */
 struct store_rocks_numbers {
     size_t write_buffer_bytes;
+    size_t write_buffer_bytes_max;
     int write_buffers;
     size_t arena_bytes;
     size_t cache_bytes;
     size_t block_bytes;
     int open_files;
     uint64_t file_bytes;
+    int level0_files;
+    int level0_files_max;
+    uint64_t level_base_files;
+    double level_factor;
     size_t manifest_bytes;
     int background_jobs;
+    bool small;    /* what is freed is given back to the system at once */
     bool compress; /* LZ4 in the cloud; at the edge a few MB are not worth the working memory */
     bool filters;  /* Bloom, 10 bits per key: the cloud asks for many rows that are not there */
 };
 
 static const struct store_rocks_numbers store_rocks_numbers[] = {
     [STORE_EDGE] = {.write_buffer_bytes = 256u * 1024u,
+                    .write_buffer_bytes_max = 256u * 1024u,
                     .write_buffers = 4,
                     .arena_bytes = 16u * 1024u,
                     .cache_bytes = 256u * 1024u,
                     .block_bytes = 4096,
                     .open_files = 24,
                     .file_bytes = 1024u * 1024u,
+                    .level0_files = 4,
+                    .level0_files_max = 20,
+                    .level_base_files = 16,
+                    .level_factor = 10,
                     .manifest_bytes = 256u * 1024u,
-                    .background_jobs = 1},
-    [STORE_CLOUD] = {.write_buffer_bytes = 32u * 1024u * 1024u,
+                    .background_jobs = 1,
+                    .small = true},
+    [STORE_CLOUD] = {.write_buffer_bytes = 3u * 1024u * 1024u,
+                     .write_buffer_bytes_max = 32u * 1024u * 1024u,
                      .write_buffers = 6,
-                     .arena_bytes = 1024u * 1024u,
+                     .arena_bytes = 256u * 1024u,
                      .cache_bytes = 64u * 1024u * 1024u,
                      .block_bytes = 16u * 1024u,
                      .open_files = 1000,
-                     .file_bytes = 32u * 1024u * 1024u,
+                     .file_bytes = 8u * 1024u * 1024u,
+                     .level0_files = 6,
+                     .level0_files_max = 8,
+                     .level_base_files = 8,
+                     .level_factor = 16,
                      .manifest_bytes = 16u * 1024u * 1024u,
                      .background_jobs = 2,
                      .compress = true,
                      .filters = true},
 };
 
-static void store_rocks_options(struct store_rocks *self, const struct store_rocks_numbers *numbers)
+static void store_rocks_options(struct store_rocks *self, enum store_profile profile)
 {
+    const struct store_rocks_numbers *numbers = &store_rocks_numbers[profile];
     rocksdb_options_t *options = rocksdb_options_create();
     self->options = options;
+    self->numbers = numbers;
+    self->write_buffer_bytes = numbers->write_buffer_bytes;
     rocksdb_options_set_create_if_missing(options, 1);
     rocksdb_options_set_paranoid_checks(options, 1);
 
@@ -359,7 +385,12 @@ static void store_rocks_options(struct store_rocks *self, const struct store_roc
     rocksdb_options_set_max_open_files(options, numbers->open_files);
     rocksdb_options_set_max_file_opening_threads(options, 1);
     rocksdb_options_set_target_file_size_base(options, numbers->file_bytes);
-    rocksdb_options_set_max_bytes_for_level_base(options, 4 * numbers->file_bytes);
+    rocksdb_options_set_max_bytes_for_level_base(options, numbers->level_base_files *
+                                                              numbers->write_buffer_bytes);
+    rocksdb_options_set_max_bytes_for_level_multiplier(options, numbers->level_factor);
+    rocksdb_options_set_level0_file_num_compaction_trigger(options, numbers->level0_files);
+    rocksdb_options_set_level0_slowdown_writes_trigger(options, numbers->level0_files_max);
+    rocksdb_options_set_level0_stop_writes_trigger(options, numbers->level0_files_max);
     /* What one compaction writes lies beside what it reads until it is done: 8 files in place of RocksDB's 25,
      * which is all that a small state has. */
     rocksdb_options_set_max_compaction_bytes(options, 8 * numbers->file_bytes);
@@ -458,6 +489,12 @@ static int store_rocks_write(struct store *store, const struct tree *batch, uint
     return store_rocks_status(store, "commit", error);
 }
 
+static uint64_t store_rocks_property(struct store_rocks *self, const char *name)
+{
+    uint64_t value = 0;
+    return rocksdb_property_int(self->db, name, &value) == 0 ? value : 0;
+}
+
 /* Position of the newest commit in this database, 0 when there is none. */
 static int store_rocks_position_read(struct store *store, rocksdb_t *db,
                                      const rocksdb_readoptions_t *read_options,
@@ -483,9 +520,52 @@ static int store_rocks_position_read(struct store *store, rocksdb_t *db,
     return status;
 }
 
+/* Memory tables are fitted in such steps. */
+#define STORE_FIT_BYTES (1024u * 1024u)
+
 /* How often, and with how long between, a flush is repeated that did not make its position durable. */
 #define STORE_FLUSH_TRIES    100
 #define STORE_FLUSH_PAUSE_US (20u * 1000u)
+
+/* Memory tables as large as the state bears: they decide what lies on the disk beside the rows that are alive.
+ *
+ * With M their size, level 0 is merged into the level below when it has 6 M, and commits wait at 8; one more
+ * may be on its way to the disk. The level below has room for 8 M (RocksDB gives it what level 0 has, 9) and its own
+ * surplus goes first unless level 0 is further above its 6 than that level above its room: so 12 M at most. Every
+ * byte of these two may hide one in the last level that is dead, or be dead itself; and a merge of the two writes
+ * as much again before anything is deleted. So 2 * (9 + 12) = 42 M; 36 M was the most seen (bench/run space, 24
+ * KiB bodies, M = 8 MiB). With M a 64th of the estimate, which counts what is dead in the last level for alive,
+ * that stays below what is alive; with M = 3 MiB it is LIMIT_STORE_CLOUD_SPARE_BYTES. The level below level 0 is
+ * then an eighth of the last one: with levels that grow 16 times there is no third one that would hide more, until
+ * a state is so large that its memory tables grow no more, 2 GiB, and twice that.
+ *
+ * Large ones write less: M = 4, 8, 32 MiB wrote 11.6, 9.7, 7.9 bytes for each byte of a body of that run's state
+ * of 413 MiB, and the last of them took 2.9 times that state for a while.
+ *
+ * What fails is tried again at the next flush: RocksDB writes a file of options. */
+static void store_rocks_fit(struct store_rocks *self)
+{
+    const struct store_rocks_numbers *numbers = self->numbers;
+    size_t bytes = store_rocks_property(self, "rocksdb.estimate-live-data-size") / 64;
+    bytes = bytes / STORE_FIT_BYTES * STORE_FIT_BYTES;
+    bytes = bytes < numbers->write_buffer_bytes ? numbers->write_buffer_bytes : bytes;
+    bytes = bytes > numbers->write_buffer_bytes_max ? numbers->write_buffer_bytes_max : bytes;
+    if (bytes == self->write_buffer_bytes) {
+        return; /* always so at an edge */
+    }
+    char table[32];
+    char level[32];
+    (void)snprintf(table, sizeof table, "%zu", bytes);
+    (void)snprintf(level, sizeof level, "%zu", numbers->level_base_files * bytes);
+    static const char *const names[] = {"write_buffer_size", "max_bytes_for_level_base"};
+    const char *const values[] = {table, level};
+    char *error = NULL;
+    rocksdb_set_options(self->db, 2, names, values, &error);
+    if (error == NULL) {
+        self->write_buffer_bytes = bytes;
+    }
+    rocksdb_free(error);
+}
 
 /* RocksDB's word is not enough: for a moment after it recovered from a full disk rocksdb_flush
  * answers that all is well and has written nothing (seen in 7.8.3, in 6 of 12 runs of such a recovery).
@@ -502,7 +582,8 @@ static int store_rocks_flush(struct store *store, uint64_t position)
             status = store_rocks_position_read(store, self->db, self->durable_options, &durable);
         }
         if (status != STATUS_OK || durable >= position) {
-            if (self->small) {
+            store_rocks_fit(self);
+            if (self->numbers->small) {
                 (void)malloc_trim(0); /* the memory tables just freed go back to the system */
             }
             return status;
@@ -714,12 +795,6 @@ static struct bytes store_rocks_iterator_value(void *context)
     return bytes_of(value, size);
 }
 
-static uint64_t store_rocks_property(struct store_rocks *self, const char *name)
-{
-    uint64_t value = 0;
-    return rocksdb_property_int(self->db, name, &value) == 0 ? value : 0;
-}
-
 static struct store_usage store_rocks_usage(struct store *store)
 {
     struct store_rocks *self = store_rocks_of(store);
@@ -782,7 +857,6 @@ static struct store_rocks *store_rocks_create(const struct store_options *option
     CHECK(self->directory != NULL);
     memcpy(self->machine, options->machine, strlen(options->machine) + 1);
     self->format = options->format;
-    self->small = options->profile == STORE_EDGE;
     return self;
 }
 
@@ -795,7 +869,7 @@ int store_rocks_open(const struct store_options *options, struct store **out)
         return status;
     }
 
-    store_rocks_options(self, &store_rocks_numbers[options->profile]);
+    store_rocks_options(self, options->profile);
     char *error = NULL;
     self->db = rocksdb_open(self->options, self->directory, &error);
     if (error != NULL) {
@@ -809,6 +883,7 @@ int store_rocks_open(const struct store_options *options, struct store **out)
     }
     atomic_store(&self->store.position, position);
     atomic_store(&self->store.position_flushed, position);
+    store_rocks_fit(self);
     return STATUS_OK;
 }
 
@@ -826,7 +901,7 @@ int store_rocks_verify(const char *directory, uint64_t *out_rows, uint64_t *out_
     CHECK(self != NULL);
     struct store *store = &self->store;
     store_init(store, &store_rocks_body);
-    store_rocks_options(self, &store_rocks_numbers[STORE_CLOUD]);
+    store_rocks_options(self, STORE_CLOUD);
     rocksdb_options_set_create_if_missing(self->options, 0);
     rocksdb_readoptions_set_fill_cache(self->read_options, 0);
     char *error = NULL;
@@ -910,7 +985,7 @@ int store_rocks_open_read(const struct store_options *options, struct store **ou
     if (access(current, R_OK) != 0) {
         return store_rocks_errno(store, "open", current);
     }
-    store_rocks_options(self, &store_rocks_numbers[options->profile]);
+    store_rocks_options(self, options->profile);
     status = store_rocks_read_db(self);
     uint64_t position = 0;
     if (status == STATUS_OK) {

@@ -29,6 +29,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -764,7 +765,37 @@ static int salvage_failure(const struct salvage *salvage, const char *doing, int
     return OPTIONS_EXIT_NOTHING;
 }
 
-/* The damaged directory gets another name, the new one takes its own. */
+/* The damaged directory gets the name `aside`, the new one takes its own.
+ *
+ * Where the file system can, in one step, so that there is a log at every moment: the new one is named `aside`
+ * first and then changes places with the damaged one. Elsewhere a crash between two renames leaves both, and
+ * an empty place between them. */
+static int salvage_rename(const char *log, const char *new, const char *aside)
+{
+    if (rename(new, aside) != 0) {
+        return -errno;
+    }
+    if (renameat2(AT_FDCWD, aside, AT_FDCWD, log, RENAME_EXCHANGE) == 0) {
+        return 0;
+    }
+    int status = -errno;
+    if (rename(aside, new) != 0) {
+        return -errno;
+    }
+    if (status != -EINVAL && status != -ENOSYS) { /* it knows of no exchange */
+        return status;
+    }
+    if (rename(log, aside) != 0) {
+        return -errno;
+    }
+    if (rename(new, log) != 0) {
+        status = -errno;
+        (void)rename(aside, log);
+        return status;
+    }
+    return 0;
+}
+
 static int salvage_swap(const struct salvage *salvage, const char *new)
 {
     char aside[LIMIT_LOG_PATH_BYTES + 64];
@@ -777,12 +808,8 @@ static int salvage_swap(const struct salvage *salvage, const char *new)
     if (access(aside, F_OK) == 0) {
         return salvage_failure(salvage, "a damaged log of this second is there already", -EEXIST);
     }
-    if (rename(salvage->view.log, aside) != 0) {
-        return salvage_failure(salvage, "rename", -errno);
-    }
-    if (rename(new, salvage->view.log) != 0) {
-        const int status = -errno;
-        (void)rename(aside, salvage->view.log);
+    const int status = salvage_rename(salvage->view.log, new, aside);
+    if (status != 0) {
         return salvage_failure(salvage, "rename", status);
     }
     char parent[LIMIT_LOG_PATH_BYTES];

@@ -121,8 +121,9 @@ int api_build_event(const struct backend *backend, struct codec *codec,
                     const char *message, struct bytes *out);
 
 /* What the scheduler must know of a pod that the envelope does not say: spec.nodeSelector holds on the
- * node's labels, and each NoSchedule/NoExecute taint of the node is tolerated, and spec.unschedulable is
- * not set.
+ * node's labels, and each NoSchedule/NoExecute taint of the node is tolerated, spec.unschedulable is
+ * not set, and the node does not report DiskPressure (both tolerated under their taints' names,
+ * node.kubernetes.io/unschedulable and node.kubernetes.io/disk-pressure).
  *
  *   pod, node  rows of a pod and a node
  *   answers    true: the node may be chosen; false with out_why, a short text lent for ever

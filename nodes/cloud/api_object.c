@@ -689,17 +689,37 @@ static bool taint_tolerated(const json_t *taint, const json_t *tolerations)
     return false;
 }
 
+/* Whether the pod bears a taint that nobody wrote into the node, since a field or a report of it says the same. */
+static bool taint_implied_tolerated(const char *key, const json_t *tolerations)
+{
+    json_t *taint = json_pack("{s:s, s:s}", "key", key, "effect", "NoSchedule");
+    CHECK(taint != NULL);
+    const bool tolerated = taint_tolerated(taint, tolerations);
+    json_decref(taint);
+    return tolerated;
+}
+
+/* A node that reports a full disk: pods it runs stay, new ones would wait there for room.
+ *
+ *   source  kubernetes pkg/controller/nodelifecycle, taints by condition. Differs: concluded here, never written
+ *           into the node, so it is gone with the report that gave it; no taint for pressure of memory and
+ *           processes, which no edge reports */
+static bool node_disk_pressed(const struct node_status *status)
+{
+    for (uint32_t i = 0; i < status->condition_count; i++) {
+        if (strcmp(status->conditions[i].type, "DiskPressure") == 0) {
+            return status->conditions[i].status == CONDITION_TRUE;
+        }
+    }
+    return false;
+}
+
 static const char *pod_unfit(const json_t *pod, const json_t *node)
 {
     const json_t *tolerations = json_at(pod, "spec.tolerations");
-    if (json_true_at(node, "spec.unschedulable")) {
-        const json_t *cordon = json_pack("{s:s, s:s}", "key", "node.kubernetes.io/unschedulable",
-                                         "effect", "NoSchedule");
-        const bool tolerated = taint_tolerated(cordon, tolerations);
-        json_decref((json_t *)(uintptr_t)cordon);
-        if (!tolerated) {
-            return "node is unschedulable";
-        }
+    if (json_true_at(node, "spec.unschedulable") &&
+        !taint_implied_tolerated("node.kubernetes.io/unschedulable", tolerations)) {
+        return "node is unschedulable";
     }
     const json_t *taints = json_at(node, "spec.taints");
     for (size_t i = 0; i < json_array_size(taints); i++) {
@@ -728,6 +748,13 @@ bool api_pod_fits(const struct backend_row *pod, const struct backend_row *node,
     json_t *node_wish = api_object_wish(codec, node);
     *out_why = pod_wish == NULL || node_wish == NULL ? "the object cannot be read"
                                                      : pod_unfit(pod_wish, node_wish);
+    struct node_status status;
+    if (*out_why == NULL && node->fact.size > 0 &&
+        codec_node_status_read(codec, node->fact, &status) == 0 && node_disk_pressed(&status) &&
+        !taint_implied_tolerated("node.kubernetes.io/disk-pressure",
+                                 json_at(pod_wish, "spec.tolerations"))) {
+        *out_why = "node(s) had disk pressure";
+    }
     json_decref(pod_wish);
     json_decref(node_wish);
     codec_destroy(codec);

@@ -5,7 +5,7 @@
  * API door, with the row's version as precondition) or a verdict PodScheduled=False with the reason.
  *
  * A node may be chosen when it is ready, has room for the requests and one more pod, and the door says
- * that selector, taints and spec.unschedulable allow it. Among those: the one with the smallest
+ * that selector, taints, spec.unschedulable and the disk it reports allow it. Among those: the one with the smallest
  * share of requested cpu and memory after the pod, then the fewest pods, then the first name. A
  * binding under way counts as used. Pods that fit nowhere are tried again when something changes.
  *
@@ -22,7 +22,7 @@
 
 struct scheduler_door {
     void *context;
-    /* Selector, taints, unschedulable. out_why: a short text, lent for ever */
+    /* Selector, taints, unschedulable, disk pressure. out_why: a short text, lent for ever */
     bool (*fits)(void *context, const char *pod_key, const char *node, const char **out_why);
     /* Propose; then scheduler_on_bound. 0; negative: not now */
     int (*bind)(void *context, const char *pod_key, const char *node);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "nodes/cloud/api.h"
 #include "nodes/cloud/api_object.h"
 #include "nodes/cloud/api_patch.h"
 #include "nodes/cloud/api_protobuf.h"
@@ -197,12 +198,74 @@ static void test_patch_bounds(void **state)
     text_release(&patch);
 }
 
+/* A row with this wish; its bytes live in the codec. */
+static struct backend_row row_of(struct codec *codec, const char *wish)
+{
+    const struct object_put put = {
+        .mode = PUT_ANY,
+        .object = {.version = "v1", .kind = "any", .resource = "any", .name = "any", .uid = "any",
+                   .json = bytes_text(wish)},
+    };
+    struct backend_row row = {.key = bytes_text("any")};
+    assert_int_equal(codec_object_put_build(codec, &put, &row.wish), 0);
+    return row;
+}
+
+/* Claim: a pod goes where selector and taints allow it, where nothing is cordoned and the disk has room; what a
+ * taint of Kubernetes stands for is tolerated under that taint's name.
+ * Method: each reason alone, with and without the toleration. */
+static void test_pod_fits(void **state)
+{
+    (void)state;
+#define TOLERATES(key) "{\"spec\":{\"tolerations\":[{\"key\":\"" key "\",\"operator\":\"Exists\"}]}}"
+    static const struct {
+        const char *pod;
+        const char *node;
+        enum condition_status disk;
+        const char *why; /* NULL: it fits */
+    } cases[] = {
+        {"{}", "{}", CONDITION_FALSE, NULL},
+        {"{}", "{}", CONDITION_UNKNOWN, NULL}, /* then it is not ready, which is asked elsewhere */
+        {"{}", "{}", CONDITION_TRUE, "disk pressure"},
+        {TOLERATES("node.kubernetes.io/disk-pressure"), "{}", CONDITION_TRUE, NULL},
+        {TOLERATES("node.kubernetes.io/unschedulable"), "{}", CONDITION_TRUE, "disk pressure"},
+        {"{}", "{\"spec\":{\"unschedulable\":true}}", CONDITION_FALSE, "unschedulable"},
+        {TOLERATES("node.kubernetes.io/unschedulable"), "{\"spec\":{\"unschedulable\":true}}",
+         CONDITION_FALSE, NULL},
+        {"{}", "{\"spec\":{\"taints\":[{\"key\":\"a\",\"effect\":\"NoSchedule\"}]}}",
+         CONDITION_FALSE, "taint"},
+        {TOLERATES("a"), "{\"spec\":{\"taints\":[{\"key\":\"a\",\"effect\":\"NoSchedule\"}]}}",
+         CONDITION_FALSE, NULL},
+        {"{\"spec\":{\"nodeSelector\":{\"a\":\"b\"}}}", "{}", CONDITION_FALSE, "selector"},
+        {"{\"spec\":{\"nodeSelector\":{\"a\":\"b\"}}}", "{\"metadata\":{\"labels\":{\"a\":\"b\"}}}",
+         CONDITION_FALSE, NULL},
+    };
+#undef TOLERATES
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct codec *codec = codec_create();
+        const struct backend_row pod = row_of(codec, cases[i].pod);
+        struct backend_row node = row_of(codec, cases[i].node);
+        const struct condition conditions[] = {
+            {.type = "Ready", .status = CONDITION_TRUE, .reason = "", .message = ""},
+            {.type = "DiskPressure", .status = (uint8_t)cases[i].disk, .reason = "", .message = ""},
+        };
+        const struct node_status status = {.conditions = conditions, .condition_count = 2};
+        assert_int_equal(codec_node_status_build(codec, &status, &node.fact), 0);
+        const char *why = NULL;
+        assert_int_equal(api_pod_fits(&pod, &node, &why), cases[i].why == NULL);
+        if (cases[i].why != NULL) {
+            assert_non_null(strstr(why, cases[i].why));
+        }
+        codec_destroy(codec);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_labels), cmocka_unit_test(test_fields),   cmocka_unit_test(test_quantities),
         cmocka_unit_test(test_names),  cmocka_unit_test(test_times),    cmocka_unit_test(test_protobuf),
-        cmocka_unit_test(test_patch_bounds),
+        cmocka_unit_test(test_patch_bounds), cmocka_unit_test(test_pod_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -82,10 +82,15 @@ static int fsm_snapshot(struct raft_fsm *raft_fsm, struct raft_buffer *out_buffe
     struct replica_fsm *fsm = fsm_of(raft_fsm);
     *out_buffers = NULL;
     *out_count = 0;
-    if (fsm->ended || !fsm->checkpoints ||
-        fsm->hooks.checkpoint_start(fsm->hooks.context, fsm->raft->last_applied) != 0) {
-        fsm->retry_ms = fsm->now_ms + RAFT_FSM_RETRY_MS;
-        return RAFT_BUSY; /* libraft asks again */
+    if (fsm->ended || !fsm->checkpoints) {
+        return RAFT_BUSY;
+    }
+    const int status = fsm->hooks.checkpoint_start(fsm->hooks.context, fsm->raft->last_applied);
+    if (status != 0) {
+        /* STATUS_FULL: the state is not that far yet. It catches up between two turns, and under load not for
+         * long: libraft asks again after the next one. */
+        fsm->retry_ms = fsm->now_ms + (status == STATUS_FULL ? 0 : RAFT_FSM_RETRY_MS);
+        return RAFT_BUSY;
     }
     fsm->taking_bytes = fsm->cycle_bytes;
     fsm->taking_index = fsm->applied_index;

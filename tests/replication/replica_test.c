@@ -41,6 +41,7 @@ struct fixture {
     char fatal_what[256];
     bool closed;
     uint64_t manifest_index;
+    uint32_t starts; /* of checkpoints, when they are refused at first */
     uint32_t sent;
     struct codec *codec;
     struct raft_wire asked; /* the last vote request to replica 2; type 0: none */
@@ -616,6 +617,37 @@ static void test_checkpoints(void **state)
     log_forget(&f.log);
 }
 
+static int on_checkpoint_start_late(void *context, uint64_t index)
+{
+    struct fixture *f = context;
+    (void)index;
+    return f->starts++ < 3 ? STATUS_FULL : 0;
+}
+
+/* Claim: a checkpoint that the state is not ready for is asked for again after the next turn, not seconds later:
+ * until then the log would grow at the speed of the proposals.
+ * Method: it is not ready three times; 300 ms of proposals. */
+static void test_a_checkpoint_that_is_early_is_asked_for_again(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 1);
+    f.hooks.checkpoint_start = on_checkpoint_start_late;
+    f.hooks.checkpoint_make = on_checkpoint_make;
+    f.hooks.checkpoint_end = on_checkpoint_end;
+    f.config.snapshot_bytes = 20000;
+    assert_int_equal(boot(&f), 0);
+    for (uint64_t i = 0; i < 150; i++) {
+        assert_int_equal(propose(&f, i, 64), 0);
+        run_for(&f, 2);
+    }
+    struct replica_counters counters;
+    replica_counters(f.replica, &counters);
+    assert_int_equal(counters.snapshots_taken, 1); /* 150 * (64 + 88) / 20000 */
+    crash(&f);
+    log_forget(&f.log);
+}
+
 /* As the leader of a term, offer a snapshot whose checkpoint has `applied`. */
 static void offer_snapshot_of(struct fixture *f, uint64_t leader, uint64_t term, uint64_t index,
                               uint64_t epoch, uint64_t applied)
@@ -937,6 +969,7 @@ int main(void)
         cmocka_unit_test(test_a_new_leader_does_not_change_the_group_yet),
         cmocka_unit_test(test_one_vote_per_term),
         cmocka_unit_test(test_checkpoints),
+        cmocka_unit_test(test_a_checkpoint_that_is_early_is_asked_for_again),
         cmocka_unit_test(test_a_copied_store_is_enough),
         cmocka_unit_test(test_a_replica_that_is_behind_takes_nothing),
         cmocka_unit_test(test_a_newer_leader_is_fetched_from),

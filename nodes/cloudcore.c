@@ -182,9 +182,12 @@ struct cloudcore {
     char cluster[64]; /* as the core knows it: the key of tags */
     struct space space;
     struct readonly readonly;
+    uint32_t works; /* in the pool */
+    struct replica_work flush; /* the last one */
+    int flush_status;          /* of it: the pool's until it is done */
     bool stopping;
     bool removed; /* the group goes on without us */
-    bool left; /* the core is idle and the log is closing */
+    bool left; /* the core is idle: the state is flushed, then the log closed */
     uint64_t leave_ms; /* stopping: no later than this, connections are no longer waited for */
 };
 
@@ -285,6 +288,7 @@ static void on_removed(void *context)
 
 struct pool_work {
     uv_work_t request;
+    struct cloudcore *owner;
     struct replica_work *work;
 };
 
@@ -299,6 +303,7 @@ static void pool_on_done(uv_work_t *request, int status)
     (void)status; /* never cancelled */
     struct pool_work *pool = CONTAINER_OF(request, struct pool_work, request);
     struct replica_work *work = pool->work;
+    pool->owner->works--;
     free(pool);
     work->done(work);
 }
@@ -308,7 +313,9 @@ static void on_run(void *context, struct replica_work *work)
     struct cloudcore *c = context;
     struct pool_work *pool = calloc(1, sizeof *pool);
     CHECK(pool != NULL);
+    pool->owner = c;
     pool->work = work;
+    c->works++;
     CHECK(uv_queue_work(&c->loop, &pool->request, pool_on_work, pool_on_done) == 0);
 }
 
@@ -490,14 +497,33 @@ static void on_log_closed(void *context)
     _exit(c->removed ? EXIT_REMOVED : 0); /* no destructors under the feet of the store's threads; and raft_close may free twice */
 }
 
+/* What is applied is in memory tables, and in the log: nothing is lost without this. But the next start need not
+ * apply it again, and whoever looks at the state of a stopped cloudcore sees all of it. */
+static void flush_on_work(struct replica_work *work)
+{
+    struct cloudcore *c = CONTAINER_OF(work, struct cloudcore, flush);
+    c->flush_status = store_flush(c->store);
+}
+
+static void flush_on_done(struct replica_work *work)
+{
+    struct cloudcore *c = CONTAINER_OF(work, struct cloudcore, flush);
+    if (c->flush_status != 0) {
+        logger_warn("state_not_flushed", "status=%d reason=%s", c->flush_status,
+                    store_error(c->store));
+    }
+    log_close(&c->log, on_log_closed, c);
+}
+
 static void leave_when_idle(struct cloudcore *c)
 {
     /* Goodbyes and answers go out first, unless a client does not take them. */
     const bool ended = c->hub == NULL && c->api_server == NULL;
     if (c->stopping && !c->left && (ended || now().mono_ms >= c->leave_ms) &&
-        cloud_core_idle(c->core)) {
+        cloud_core_idle(c->core) && c->works == 0) {
         c->left = true;
-        log_close(&c->log, on_log_closed, c);
+        c->flush = (struct replica_work){.work = flush_on_work, .done = flush_on_done};
+        on_run(c, &c->flush);
     }
 }
 

@@ -71,4 +71,15 @@ mv "$home/log-away" "$k/cloudcore-3/data/log"
 quick revive cloudcore-3
 comes_back() { says ok on 3 get --raw /readyz; }
 check "and does once it is whole again" within 20 comes_back
+
+# stopping: the state is on the disk, whatever little was written
+$cloudcore $(base) >"$home/nine.log" 2>&1 &
+nine=$!
+founded() { kube --server "https://127.0.0.1:$((port + 51))" get namespace kube-system; }
+check "a cluster of one" within 20 founded
+kill $nine
+wait $nine
+check "leaves in order" test $? = 0
+check "and says so" grep -q 'cloudcore_left.*in=order' "$home/nine.log"
+check "with its state flushed" bash -c "ls $home/nine/state*/*.sst"
 finish

@@ -359,11 +359,14 @@ void log_space_pump(struct log *log)
     }
     const bool retry = log->prepare_retry;
     log->prepare_retry = false;
-    if (log->drop_check && space_may_drop(log)) {
-        space_drop(log); /* first: it may give the next segment */
+    /* First what goes: it may give the next segment. But where a flush waits for that one and a spare is
+     * here, the flush does not wait for all that was released at once. */
+    const bool urgent = log->wanting && log->spare;
+    if (!urgent && log->drop_check && space_may_drop(log)) {
+        space_drop(log);
         return;
     }
-    log->drop_check = false;
+    log->drop_check = log->drop_check && urgent;
     if (log_segment_find(log, log->tail_sequence + 1) == NULL &&
         (!log->closing || log->waiting_head != NULL) && (log->prepare_status == 0 || retry) &&
         (log->wanting || !space_exceeds(log, 4))) {

@@ -4,14 +4,16 @@
  *   2. whoever is elected proposes commands of B records, W of them in flight, for a while per row
  *   3. latency is from replica_propose to its callback: durable on two of three, applied here
  *
- *     commit_bench [--reads] [--directory DIR] [--ms N]
+ *     commit_bench [--tls] [--reads] [--directory DIR] [--ms N]
  *
  * With --reads, W readers ask the leader for points to read at instead, one after the other each;
  * the rows with writers have that many commands of one record in flight meanwhile.
  *
- * The state machine only counts, the sockets are local and plain (no TLS), all three share one disk
- * and the machine's cores. What real replicas add is TLS, RocksDB and a network.
+ * The state machine only counts, the sockets are local and plain, all three share one disk and the
+ * machine's cores. With --tls the links are those of production (commit_tls.h) on the loopback. What
+ * real replicas add is RocksDB and a network.
  */
+#include "bench/commit_tls.h"
 #include "log/disk_uv.h"
 #include "log/log.h"
 #include "replication/replica.h"
@@ -27,7 +29,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-#define REPLICAS     3u
+#define REPLICAS     COMMIT_REPLICAS
 #define RECORD_BYTES 256u
 #define WARM_NS      (300 * UINT64_C(1000000))
 #define SAMPLES_MAX  4000000u
@@ -64,6 +66,7 @@ static struct peer peers[REPLICAS + 1]; /* by id */
 static uint64_t applied;
 static bool fetched;
 static uint64_t run_ms = 1500;
+static bool tls;
 
 static size_t row_now;
 static bool running;
@@ -142,6 +145,29 @@ static void peer_on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buffe
     }
     memmove(peer->data, peer->data + at, peer->size - at);
     peer->size -= at;
+}
+
+static void peer_on_message(uint64_t from, struct bytes message)
+{
+    (void)replica_receive(replica, from, message);
+}
+
+/* Plain sockets are there already, from before the processes parted. */
+static void peers_start(uint64_t id, int sockets[REPLICAS + 1])
+{
+    if (tls) {
+        commit_tls_open(loop, id, peer_on_message);
+        return;
+    }
+    for (uint64_t i = 1; i <= REPLICAS; i++) {
+        if (i != id) {
+            peers[i].id = i;
+            CHECK(uv_pipe_init(loop, &peers[i].pipe, 0) == 0);
+            CHECK(uv_pipe_open(&peers[i].pipe, sockets[i]) == 0);
+            peers[i].pipe.data = &peers[i];
+            CHECK(uv_read_start((uv_stream_t *)&peers[i].pipe, peer_alloc, peer_on_read) == 0);
+        }
+    }
 }
 
 /* -- load -------------------------------------------------------------------------------------- */
@@ -399,24 +425,12 @@ __attribute__((noreturn)) static void replica_main(uint64_t id, const char *dire
                                         .checkpoint_end = state_end,
                                         .checkpoint_fetch = state_fetch,
                                         .checkpoint_restore = state_restore};
-    const struct replica_peers seam = {.send = peer_send};
-    for (uint64_t i = 1; i <= REPLICAS; i++) {
-        if (i != id) {
-            peers[i].id = i;
-            CHECK(uv_pipe_init(loop, &peers[i].pipe, 0) == 0);
-            CHECK(uv_pipe_open(&peers[i].pipe, sockets[i]) == 0);
-            peers[i].pipe.data = &peers[i];
-        }
-    }
+    const struct replica_peers seam = {.send = tls ? commit_tls_send : peer_send};
+    peers_start(id, sockets);
     status = replica_open(&bench_log, &config, &hooks, &seam, &replica);
     if (status != 0) {
         fprintf(stderr, "commit_bench: replica_open: %s\n", status_text(status));
         _exit(1);
-    }
-    for (uint64_t i = 1; i <= REPLICAS; i++) {
-        if (i != id) {
-            CHECK(uv_read_start((uv_stream_t *)&peers[i].pipe, peer_alloc, peer_on_read) == 0);
-        }
     }
     uv_timer_t timer;
     CHECK(uv_timer_init(loop, &timer) == 0);
@@ -441,11 +455,13 @@ int main(int count, char **arguments)
             parent = arguments[++i];
         } else if (strcmp(arguments[i], "--ms") == 0 && i + 1 < count) {
             run_ms = strtoull(arguments[++i], NULL, 10);
+        } else if (strcmp(arguments[i], "--tls") == 0) {
+            tls = true;
         } else if (strcmp(arguments[i], "--reads") == 0) {
             rows = rows_read;
             row_count = sizeof rows_read / sizeof *rows_read;
         } else {
-            fprintf(stderr, "usage: commit_bench [--reads] [--directory DIR] [--ms N]\n");
+            fprintf(stderr, "usage: commit_bench [--tls] [--reads] [--directory DIR] [--ms N]\n");
             return 2;
         }
     }
@@ -464,6 +480,9 @@ int main(int count, char **arguments)
                "p50 ms", "p99 ms");
     }
     fflush(stdout);
+    if (tls) {
+        commit_tls_prepare(directory);
+    }
     int sockets[REPLICAS + 1][REPLICAS + 1];
     for (unsigned a = 1; a <= REPLICAS; a++) {
         for (unsigned b = a + 1; b <= REPLICAS; b++) {
@@ -495,12 +514,15 @@ int main(int count, char **arguments)
             }
         }
     }
-    int worst = 0;
-    for (unsigned i = 0; i < REPLICAS; i++) {
-        int status = 0;
-        CHECK(wait(&status) > 0);
-        worst |= status;
+    int status = 0;
+    const pid_t first = wait(&status); /* whoever led, or failed */
+    CHECK(first > 0);
+    for (unsigned id = 1; id <= REPLICAS; id++) {
+        if (children[id] != first) {
+            kill(children[id], SIGKILL);
+            CHECK(waitpid(children[id], NULL, 0) == children[id]);
+        }
     }
     nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    return worst == 0 ? 0 : 1;
+    return status == 0 ? 0 : 1;
 }

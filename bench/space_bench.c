@@ -323,9 +323,10 @@ static void on_run(void *context, struct replica_work *work)
     CHECK(uv_queue_work(&cloud.loop, &pool->request, pool_on_work, pool_on_done) == 0);
 }
 
-static void on_send_peer(void *context, uint64_t replica, struct bytes frame)
+static int on_send_peer(void *context, uint64_t replica, struct bytes frame)
 {
     (void)context, (void)replica, (void)frame;
+    return 0;
 }
 
 static void on_core_log(void *context, enum logger_level level, const char *event,

@@ -198,12 +198,10 @@ static struct cloud_core_time now(void)
 
 /* -- what the core asks of the world ---------------------------------------------------------- */
 
-static void on_send_peer(void *context, uint64_t replica, struct bytes frame)
+static int on_send_peer(void *context, uint64_t replica, struct bytes frame)
 {
     struct cloudcore *c = context;
-    if (c->peers != NULL) {
-        peers_send(c->peers, replica, frame);
-    }
+    return c->peers == NULL ? -ENOTCONN : peers_send(c->peers, replica, frame);
 }
 
 static int on_send_session(void *context, uint64_t session, struct bytes frame)

@@ -186,6 +186,10 @@ static_assert(LIMIT_DEVICE_TWINS * (LIMIT_TWIN_KEY_BYTES + 2 * LIMIT_TWIN_VALUE_
 /* Above this much unsent plaintext link_write answers STATUS_FULL; the last write taken may pass it
  * by its own size, so the bound in memory is the sum of this and LIMIT_LINK_WRITE_BYTES. */
 #define LIMIT_LINK_QUEUE_BYTES     (1024u * 1024u)
+/* The same between two cloudcores, where it is all that a leader sends ahead of a follower that does not read:
+ * what goes over a network of 1 Gbit/s between two heartbeats, and six such followers are no burden. */
+#define LIMIT_PEER_QUEUE_BYTES     (12u * 1024u * 1024u)
+static_assert(LIMIT_PEER_QUEUE_BYTES >= 8 * LIMIT_RAFT_BYTES, "a follower gets many messages at once");
 /* Ciphertext handed to the kernel and not yet taken by it; encryption waits above it. */
 #define LIMIT_LINK_FLIGHT_BYTES    (256u * 1024u)
 /* TCP and TLS handshake together; a lossy edge link needs a few retransmissions. */

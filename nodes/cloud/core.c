@@ -270,10 +270,7 @@ static int core_hook_send(void *context, uint64_t to, struct bytes message)
     }
     codec_reset(core->codec_raft);
     const int status = codec_frame_build(core->codec_raft, WIRE_RAFT, message, &frame);
-    if (status == 0) {
-        core->ops.send_peer(core->ops.context, to, frame);
-    }
-    return status;
+    return status != 0 ? status : core->ops.send_peer(core->ops.context, to, frame);
 }
 
 /* -- the door of forwarding -------------------------------------------------------------------- */
@@ -325,7 +322,7 @@ static int64_t core_forward_wall_ms(void *context)
 static void core_forward_send_peer(void *context, uint64_t replica, struct bytes frame)
 {
     struct cloud_core *core = context;
-    core->ops.send_peer(core->ops.context, replica, frame);
+    (void)core->ops.send_peer(core->ops.context, replica, frame);
 }
 
 /* -- life -------------------------------------------------------------------------------------- */

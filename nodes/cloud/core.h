@@ -88,8 +88,9 @@ struct cloud_core_objects {
 
 struct cloud_core_ops {
     void *context;
-    /* A Frame for a replica. May be lost: whoever needs it asks again. Borrowed during the call. */
-    void (*send_peer)(void *context, uint64_t replica, struct bytes frame);
+    /* A Frame for a replica. May be lost: whoever needs it asks again. Borrowed during the call.
+     *   answers  0: on its way, as far as anybody can tell; negative: certainly not */
+    int (*send_peer)(void *context, uint64_t replica, struct bytes frame);
     /* A Frame for an edge, borrowed during the call.
      *   answers  0; STATUS_FULL: not taken, cloud_core_session_writable follows; other negative: the
      *            connection is dead, cloud_core_session_closed follows */

@@ -133,7 +133,7 @@ void core_greet(struct cloud_core *core, uint64_t replica)
     codec_reset(codec);
     if (codec_peer_hello_build(codec, &hello, &body) == 0 &&
         codec_frame_build(codec, WIRE_PEER_HELLO, body, &frame) == 0) {
-        core->ops.send_peer(core->ops.context, replica, frame);
+        (void)core->ops.send_peer(core->ops.context, replica, frame);
     }
 }
 

@@ -47,7 +47,7 @@ static void core_report_send(struct cloud_core *core, const struct sessions *rep
     /* The leader judges by it; the others show it to whoever asks them for a node or its lease. */
     for (uint32_t i = 0; i < core->group.count; i++) {
         if (core->group.all[i].replica != core->config.replica) {
-            core->ops.send_peer(core->ops.context, core->group.all[i].replica, frame);
+            (void)core->ops.send_peer(core->ops.context, core->group.all[i].replica, frame);
         }
     }
 }

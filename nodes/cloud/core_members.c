@@ -183,7 +183,7 @@ static void core_status_tell(struct cloud_core *core, bool to_others)
     }
     for (uint32_t i = 0; i < core->group.count; i++) {
         if (core->group.all[i].replica != core->config.replica) {
-            core->ops.send_peer(core->ops.context, core->group.all[i].replica, frame);
+            (void)core->ops.send_peer(core->ops.context, core->group.all[i].replica, frame);
         }
     }
 }
@@ -304,7 +304,7 @@ static void core_answer_send(struct cloud_core *core, uint64_t to, uint64_t requ
     codec_reset(core->codec_build);
     if (codec_member_answer_build(core->codec_build, &answer, &body) == 0 &&
         codec_frame_build(core->codec_build, WIRE_MEMBER_ANSWER, body, &frame) == 0) {
-        core->ops.send_peer(core->ops.context, to, frame);
+        (void)core->ops.send_peer(core->ops.context, to, frame);
     }
 }
 
@@ -402,7 +402,7 @@ static void core_ask_put(struct cloud_core *core, struct core_ask *ask)
     codec_reset(core->codec_build);
     if (codec_member_ask_build(core->codec_build, &frame_body, &body) == 0 &&
         codec_frame_build(core->codec_build, WIRE_MEMBER_ASK, body, &frame) == 0) {
-        core->ops.send_peer(core->ops.context, core->leader, frame);
+        (void)core->ops.send_peer(core->ops.context, core->leader, frame);
     }
 }
 

@@ -21,7 +21,7 @@
 static void core_door_send(void *context, uint64_t replica, struct bytes frame)
 {
     struct cloud_core *core = context;
-    core->ops.send_peer(core->ops.context, replica, frame);
+    (void)core->ops.send_peer(core->ops.context, replica, frame);
 }
 
 static void core_door_run(void *context, struct replica_work *work)

@@ -1,5 +1,6 @@
 #include "nodes/cloud/peers.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,13 +123,15 @@ static void peer_on_open(struct link *link, void *owner)
         return;
     }
     if (found != peer->replica) {
-        logger_warn_limited("peer_refused", "replica=%" PRIu64 " address=%s:%u reason=the certificate "
-                            "there says %s", peer->replica, peer->host, peer->port,
-                            link_peer(link)->common_name);
+        logger_warn_limited("peer_refused",
+                            "replica=%" PRIu64 " address=%s:%u reason=the certificate "
+                            "there says %s",
+                            peer->replica, peer->host, peer->port, link_peer(link)->common_name);
         link_close(link);
         return;
     }
     peer->open = true;
+    link_limit_queue(link, LIMIT_PEER_QUEUE_BYTES);
     peer->wait_ms = DIAL_MS_MIN;
     logger_info("peer_connected", "replica=%" PRIu64 " address=%s:%u", peer->replica, peer->host,
                 peer->port);
@@ -193,26 +196,28 @@ static struct peer *peers_find(const struct peers *peers, uint64_t replica)
     return peer;
 }
 
-void peers_send(struct peers *peers, uint64_t replica, struct bytes frame)
+int peers_send(struct peers *peers, uint64_t replica, struct bytes frame)
 {
     CHECK(frame.size <= LIMIT_WIRE_BYTES);
     struct peer *peer = peers_find(peers, replica);
     if (peer == NULL || !peer->open) {
-        return;
+        return -ENOTCONN;
     }
     /* A head without its frame would be garbage: room for both, or neither is queued. */
-    if (link_queued_bytes(peer->link) + HEAD_BYTES >= LIMIT_LINK_QUEUE_BYTES) {
-        return;
+    if (link_queued_bytes(peer->link) + HEAD_BYTES >= LIMIT_PEER_QUEUE_BYTES) {
+        return STATUS_FULL;
     }
     uint8_t head[HEAD_BYTES] = {0};
     put_le32(head, (uint32_t)frame.size);
-    if (link_write(peer->link, bytes_of(head, sizeof head)) != 0) {
-        return;
+    int status = link_write(peer->link, bytes_of(head, sizeof head));
+    if (status != 0) {
+        return status;
     }
-    const int status = link_write(peer->link, frame);
+    status = link_write(peer->link, frame);
     if (status != 0) {
         link_fail(peer->link, status, "a frame could not be queued behind its head");
     }
+    return status;
 }
 
 bool peers_connected(const struct peers *peers, uint64_t replica)

@@ -61,8 +61,11 @@ int peers_open(uv_loop_t *loop, struct link_context *listen, struct link_context
  */
 void peers_set(struct peers *peers, const struct peers_address *addresses, uint32_t count);
 
-/* Send one Frame; dropped when there is no link or its queue is full. */
-void peers_send(struct peers *peers, uint64_t replica, struct bytes frame);
+/* Send one Frame, or drop it.
+ *
+ *   answers    0; STATUS_FULL: LIMIT_PEER_QUEUE_BYTES wait for that replica; -ENOTCONN: no link
+ */
+int peers_send(struct peers *peers, uint64_t replica, struct bytes frame);
 
 /* Is our link to this replica up? */
 bool peers_connected(const struct peers *peers, uint64_t replica);

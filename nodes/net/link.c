@@ -33,6 +33,8 @@ enum {
 /* One loop, one thread: libuv asks for the buffer and fills it in one go, and link_pump has used it up
  * or copied the rest before it returns. */
 static uint8_t link_socket_buffer[LIMIT_LINK_SOCKET_BYTES];
+/* Likewise: small writes side by side, encrypted at once. */
+static uint8_t link_record_buffer[LIMIT_LINK_READ_BYTES];
 
 static void link_flush(struct link *link);
 static void link_pump(struct link *link);
@@ -243,32 +245,65 @@ static void link_send_output(struct link *link)
     link->flight_bytes += size;
 }
 
+/* What leaves next, as one TLS record. Small writes share one: a record costs as much as some
+ * hundred bytes do, and a cloudcore sends a head and a small message many times a turn. */
+static struct bytes link_record_next(const struct link *link)
+{
+    const struct link_chunk *chunk = link->queue_first;
+    const size_t left = chunk->size - chunk->used;
+    if (left >= LIMIT_LINK_READ_BYTES) {
+        return bytes_of(chunk->data + chunk->used, LIMIT_LINK_READ_BYTES);
+    }
+    if (chunk->next == NULL) {
+        return bytes_of(chunk->data + chunk->used, left);
+    }
+    size_t size = 0;
+    for (; chunk != NULL && size < LIMIT_LINK_READ_BYTES; chunk = chunk->next) {
+        size_t taken = chunk->size - chunk->used;
+        if (taken > LIMIT_LINK_READ_BYTES - size) {
+            taken = LIMIT_LINK_READ_BYTES - size;
+        }
+        memcpy(link_record_buffer + size, chunk->data + chunk->used, taken);
+        size += taken;
+    }
+    return bytes_of(link_record_buffer, size);
+}
+
+/* The first `size` bytes of the queue are encrypted. */
+static void link_queue_drop(struct link *link, size_t size)
+{
+    CHECK(link->queued_bytes >= size);
+    link->queued_bytes -= size;
+    while (size > 0) {
+        struct link_chunk *chunk = link->queue_first;
+        const size_t left = chunk->size - chunk->used;
+        if (size < left) {
+            chunk->used += size;
+            return;
+        }
+        size -= left;
+        link->queue_first = chunk->next;
+        if (link->queue_first == NULL) {
+            link->queue_last = NULL;
+        }
+        free(chunk);
+    }
+}
+
 /* Encrypt from the queue while little is in flight. */
 static void link_encrypt(struct link *link)
 {
     while (link->queue_first != NULL && link->state == LINK_OPEN &&
            link->flight_bytes + link_session_output_bytes(link->session) <
                LIMIT_LINK_FLIGHT_BYTES) {
-        struct link_chunk *chunk = link->queue_first;
-        size_t size = chunk->size - chunk->used;
-        if (size > LIMIT_LINK_READ_BYTES) {
-            size = LIMIT_LINK_READ_BYTES;
-        }
-        if (!link_session_write(link->session, bytes_of(chunk->data + chunk->used, size))) {
+        const struct bytes record = link_record_next(link);
+        if (!link_session_write(link->session, record)) {
             char reason[LINK_REASON_BYTES];
             const int status = link_session_failure(link->session, reason);
             link_end(link, status, reason);
             return;
         }
-        chunk->used += size;
-        link->queued_bytes -= size;
-        if (chunk->used == chunk->size) {
-            link->queue_first = chunk->next;
-            if (link->queue_first == NULL) {
-                link->queue_last = NULL;
-            }
-            free(chunk);
-        }
+        link_queue_drop(link, record.size);
     }
 }
 
@@ -297,7 +332,7 @@ static void link_flush(struct link *link)
         return;
     }
     if (link->state == LINK_OPEN && link->full_told && !link->shutdown_wanted &&
-        link->queued_bytes <= LIMIT_LINK_QUEUE_BYTES / 2) {
+        link->queued_bytes <= link->queue_limit / 2) {
         link->full_told = false;
         if (link->events->on_writable != NULL) {
             link->events->on_writable(link, link->owner);
@@ -311,7 +346,7 @@ int link_write(struct link *link, struct bytes bytes)
     if (link->state != LINK_OPEN || link->shutdown_wanted || link->write_status != 0) {
         return STATUS_CLOSING;
     }
-    if (link->queued_bytes >= LIMIT_LINK_QUEUE_BYTES) {
+    if (link->queued_bytes >= link->queue_limit) {
         link->full_told = true;
         return STATUS_FULL;
     }
@@ -343,6 +378,12 @@ int link_write(struct link *link, struct bytes bytes)
 size_t link_queued_bytes(const struct link *link)
 {
     return link->queued_bytes;
+}
+
+void link_limit_queue(struct link *link, size_t bytes)
+{
+    CHECK(bytes > 0);
+    link->queue_limit = bytes;
 }
 
 /* -- reading ----------------------------------------------------------------------------------- */
@@ -607,6 +648,7 @@ struct link *link_create(uv_loop_t *loop)
         return NULL;
     }
     link->loop = loop;
+    link->queue_limit = LIMIT_LINK_QUEUE_BYTES;
     CHECK(uv_tcp_init(loop, &link->tcp) == 0);
     CHECK(uv_timer_init(loop, &link->timer) == 0);
     CHECK(uv_prepare_init(loop, &link->turn) == 0);

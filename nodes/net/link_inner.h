@@ -65,6 +65,7 @@ struct link {
     struct link_chunk *queue_first;
     struct link_chunk *queue_last;
     size_t queued_bytes;
+    size_t queue_limit; /* above it link_write answers STATUS_FULL */
     size_t flight_bytes;
     bool full_told; /* on_writable is owed */
 

@@ -121,7 +121,8 @@ const struct link_peer *link_peer(const struct link *link);
 /* The loop it lives on. */
 uv_loop_t *link_loop(const struct link *link);
 
-/* Queue bytes, all of them or none. What is written in one turn of the loop leaves together.
+/* Queue bytes, all of them or none. What is written in one turn of the loop leaves together, small
+ * writes in one TLS record.
  *
  *   bytes    borrowed during the call; up to LIMIT_LINK_WRITE_BYTES, which is the caller's own claim;
  *            none: asks whether a write would be taken
@@ -131,6 +132,8 @@ int link_write(struct link *link, struct bytes bytes);
 
 /* Unsent plaintext bytes in the queue. */
 size_t link_queued_bytes(const struct link *link);
+/* Let more or less wait in the queue than LIMIT_LINK_QUEUE_BYTES before link_write answers STATUS_FULL. */
+void link_limit_queue(struct link *link, size_t bytes);
 
 /* Stop on_bytes and reading from the socket, so that the peer is slowed down; and go on. Both may be
  * repeated. While paused, an end of the peer is noticed only after link_resume. */

@@ -186,10 +186,11 @@ static void world_log(struct world *world, const char *who, enum logger_level le
 
 /* -- a cloudcore ------------------------------------------------------------------------------- */
 
-static void cloud_send_peer(void *context, uint64_t replica, struct bytes frame)
+static int cloud_send_peer(void *context, uint64_t replica, struct bytes frame)
 {
     struct cloud *cloud = context;
     world_post(cloud->world, TO_PEER, cloud->number, (uint32_t)replica - 1, 0, frame);
+    return 0;
 }
 
 static int cloud_send_session(void *context, uint64_t session, struct bytes frame)

@@ -1,8 +1,10 @@
 #include "tests/nodes/net_support.h"
 
 #include "nodes/net/identity_tls.h"
+#include "nodes/net/link_inner.h"
 #include "schemas/check.h"
 
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -416,6 +418,71 @@ static void test_a_large_transfer_both_ways(void **state)
     assert_int_equal(pair.server.received, pair.client.to_send);
     assert_true(pair.server.full_count > 0);
     assert_true(pair.client.full_count > 0);
+    pair_finish();
+}
+
+/* Claim: small writes of one turn travel in one TLS record, which is what one delivery is, and a large one
+ * among them changes nothing about the bytes.
+ * Method: 600 writes of 1 to 40 bytes are 12,000 bytes; then 30 of those around 50,000 bytes. */
+static void test_small_writes_share_a_record(void **state)
+{
+    (void)state;
+    static uint8_t piece[50000];
+    pair_listen(LINK_LISTEN_REQUIRE, "server");
+    pair_dial("edge", "ca", "127.0.0.1", NULL);
+    support_run(&pair.loop, &pair.both_open);
+    uint64_t sent = 0;
+    for (int i = 0; i < 600; i++) {
+        const size_t size = 1 + (size_t)i % 39;
+        for (size_t k = 0; k < size; k++) {
+            piece[k] = pattern(sent + k);
+        }
+        assert_int_equal(link_write(pair.client.link, bytes_of(piece, size)), 0);
+        sent += size;
+    }
+    assert_in_range(sent, 10000, LIMIT_LINK_READ_BYTES);
+    while (pair.server.received < sent) {
+        uv_run(&pair.loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(pair.server.deliveries, 1);
+
+    for (int i = 0; i < 30; i++) {
+        const size_t size = i == 15 ? sizeof piece : 1 + (size_t)i;
+        for (size_t k = 0; k < size; k++) {
+            piece[k] = pattern(sent + k);
+        }
+        assert_int_equal(link_write(pair.client.link, bytes_of(piece, size)), 0);
+        sent += size;
+    }
+    while (pair.server.received < sent) {
+        uv_run(&pair.loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(pair.server.deliveries, 1 + 4);
+    assert_int_equal(link_queued_bytes(pair.client.link), 0);
+    link_shutdown(pair.client.link);
+    support_run(&pair.loop, &pair.both_closed);
+    pair_finish();
+}
+
+/* Claim: no small write waits for the acknowledgement of the one before, on either side (defect l of what
+ * replication/raft_guard.h covers: messages between cloudcores are small and come in a row). */
+static void test_small_writes_do_not_wait(void **state)
+{
+    (void)state;
+    pair_listen(LINK_LISTEN_REQUIRE, "server");
+    pair_dial("edge", "ca", "127.0.0.1", NULL);
+    support_run(&pair.loop, &pair.both_open);
+    struct link *const links[] = {pair.server.link, pair.client.link};
+    for (int i = 0; i < 2; i++) {
+        uv_os_fd_t handle;
+        int value = 0;
+        socklen_t size = sizeof value;
+        assert_int_equal(uv_fileno((uv_handle_t *)&links[i]->tcp, &handle), 0);
+        assert_int_equal(getsockopt(handle, IPPROTO_TCP, TCP_NODELAY, &value, &size), 0);
+        assert_int_not_equal(value, 0);
+    }
+    link_shutdown(pair.client.link);
+    support_run(&pair.loop, &pair.both_closed);
     pair_finish();
 }
 
@@ -903,6 +970,8 @@ int main(void)
         cmocka_unit_test(test_an_expired_client_is_refused),
         cmocka_unit_test(test_bad_files_are_named),
         cmocka_unit_test(test_a_large_transfer_both_ways),
+        cmocka_unit_test(test_small_writes_share_a_record),
+        cmocka_unit_test(test_small_writes_do_not_wait),
         cmocka_unit_test(test_half_close),
         cmocka_unit_test(test_bytes_that_are_not_tls_are_refused),
         cmocka_unit_test(test_a_storm_of_handshakes_is_worked_off),

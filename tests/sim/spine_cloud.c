@@ -2,10 +2,11 @@
 #include "statemachine/machine.h"
 #include "tests/sim/spine.h"
 
-static void cloud_send_peer(void *context, uint64_t replica, struct bytes frame)
+static int cloud_send_peer(void *context, uint64_t replica, struct bytes frame)
 {
     struct cloud *cloud = context;
     world_send_peer(cloud->process.world, cloud->process.number, (uint32_t)replica - 1, frame);
+    return 0;
 }
 
 static int cloud_send_session(void *context, uint64_t session, struct bytes frame)

@@ -439,7 +439,8 @@ int replica_propose(struct replica *replica, struct bytes command,
         return room;
     }
     if (replica->proposals_free == NULL ||
-        replica->proposal_bytes + command.size > LIMIT_PROPOSALS_BYTES) {
+        replica->proposal_bytes + command.size > LIMIT_PROPOSALS_BYTES ||
+        raft_fsm_full(&replica->fsm)) {
         return STATUS_FULL;
     }
 

@@ -25,42 +25,58 @@ static void durable_raise(struct replica_fsm *fsm, uint64_t index)
 
 /* -- apply and the time of snapshots ----------------------------------------------------------- */
 
-/* Set libraft's threshold, which it looks at after each turn of applying. */
-static void cycle_follow(struct replica_fsm *fsm, uint64_t index)
+static bool cycle_overdue(const struct replica_fsm *fsm)
 {
-    struct raft *raft = fsm->raft;
-    const uint64_t entries = index - raft->log.snapshot.last_index;
-    const bool due =
-        fsm->checkpoints && fsm->cycle_bytes >= fsm->snapshot_bytes && fsm->now_ms >= fsm->retry_ms;
-    raft->snapshot.threshold = due ? 1 : UINT_MAX;
-    if (due) {
-        uint64_t trailing = entries * fsm->trailing_percent / 100;
-        if (trailing == 0) {
-            trailing = 1; /* 0 means something else to raft_io.c: the snapshot of another replica */
-        }
-        raft->snapshot.trailing = trailing > UINT_MAX ? UINT_MAX : (unsigned)trailing;
+    return fsm->cycle_bytes >= fsm->snapshot_bytes * RAFT_FSM_AHEAD;
+}
+
+/* Set libraft's threshold, which it looks at after each turn of applying. */
+static void cycle_follow(struct replica_fsm *fsm)
+{
+    const bool may = fsm->now_ms >= fsm->retry_ms || cycle_overdue(fsm);
+    const bool due = fsm->checkpoints && fsm->cycle_bytes >= fsm->snapshot_bytes && may;
+    fsm->raft->snapshot.threshold = due ? 1 : UINT_MAX;
+}
+
+static const struct raft_entry *entry_at(const struct raft_log *log, uint64_t index)
+{
+    CHECK(index > log->offset);
+    return &log->entries[(log->front + (size_t)(index - 1 - log->offset)) % log->size];
+}
+
+/* How many entries up to `index` make the trailing part. At least 1: 0 means something else to raft_io.c,
+ * the snapshot of another replica. */
+static unsigned trailing_entries(const struct replica_fsm *fsm, uint64_t index)
+{
+    const struct raft_log *log = &fsm->raft->log;
+    const uint64_t enough = fsm->snapshot_bytes * fsm->trailing_percent / 100;
+    uint64_t bytes = 0;
+    unsigned count = 0;
+    while (index > log->offset && bytes < enough && count < UINT_MAX) {
+        bytes += entry_at(log, index)->buf.len + RAFT_FSM_ENTRY_BYTES;
+        count++;
+        index--;
     }
+    return count == 0 ? 1 : count;
 }
 
 static int fsm_apply(struct raft_fsm *raft_fsm, const struct raft_buffer *command, void **result)
 {
     struct replica_fsm *fsm = fsm_of(raft_fsm);
-    const struct raft_log *log = &fsm->raft->log;
     const uint64_t index = fsm->raft->last_applied + 1;
     *result = NULL;
     if (fsm->ended) {
         return RAFT_SHUTDOWN;
     }
     fsm->cycle_bytes += command->len + RAFT_FSM_ENTRY_BYTES;
-    cycle_follow(fsm, index);
+    cycle_follow(fsm);
     if (index <= fsm->applied_index) {
         return 0; /* replayed after a restart; the state has it */
     }
 
-    CHECK(index > log->offset);
-    const size_t at = (log->front + (size_t)(index - 1 - log->offset)) % log->size;
-    CHECK(log->entries[at].buf.base == command->base);
-    const uint64_t term = log->entries[at].term;
+    const struct raft_entry *entry = entry_at(&fsm->raft->log, index);
+    CHECK(entry->buf.base == command->base);
+    const uint64_t term = entry->term;
     fsm->applied_index = index;
     fsm->applying = true;
     fsm->hooks.apply(fsm->hooks.context, index, term, bytes_of(command->base, command->len));
@@ -68,9 +84,17 @@ static int fsm_apply(struct raft_fsm *raft_fsm, const struct raft_buffer *comman
     return 0;
 }
 
+bool raft_fsm_full(const struct replica_fsm *fsm)
+{
+    return fsm->raft->snapshot.pending.term != 0 && cycle_overdue(fsm);
+}
+
 bool raft_fsm_behind(void *context)
 {
     const struct replica_fsm *fsm = context;
+    if (raft_fsm_full(fsm)) {
+        return true;
+    }
     return fsm->hooks.behind != NULL && fsm->hooks.behind(fsm->hooks.context);
 }
 
@@ -96,6 +120,7 @@ static int fsm_snapshot(struct raft_fsm *raft_fsm, struct raft_buffer *out_buffe
     fsm->taking_index = fsm->applied_index;
     fsm->cycle_bytes = 0;
     fsm->raft->snapshot.threshold = UINT_MAX;
+    fsm->raft->snapshot.trailing = trailing_entries(fsm, fsm->raft->last_applied);
     return 0;
 }
 

@@ -9,7 +9,13 @@
  *
  * When a snapshot is due is decided here by bytes, not by libraft's count of entries: apply sets
  * libraft's threshold to 1 once enough has been applied since the last one, and out of reach
- * otherwise. The trailing part is a multiple of the entries of that cycle.
+ * otherwise. The trailing part is as many entries as make a multiple of those bytes.
+ *
+ * libraft keeps in memory what was applied since the snapshot before, and the trailing part. While a
+ * checkpoint is being made that grows; at RAFT_FSM_AHEAD times the bytes between two this replica takes
+ * nothing in until it is made (raft_fsm_full), and one that could not be made is tried again at once.
+ * So with S bytes between two and a trailing part of 200 % the log in memory is at most 2 S trailing,
+ * 3 S applied before a checkpoint, 3 S during it, and what is proposed and not applied; usually 3 S.
  */
 #ifndef KELP_REPLICATION_RAFT_FSM_H
 #define KELP_REPLICATION_RAFT_FSM_H
@@ -20,7 +26,10 @@
 
 /* libraft keeps about this much beside the bytes of each entry. */
 #define RAFT_FSM_ENTRY_BYTES 88u
-/* After a snapshot failed, the next attempt waits. */
+/* Applied while a checkpoint is made, in times of the bytes between two: more than a disk that is only
+ * slow lets come together. */
+#define RAFT_FSM_AHEAD 3u
+/* After a snapshot failed, the next attempt waits, unless too much has come together. */
 #define RAFT_FSM_RETRY_MS 2000u
 
 struct replica_fsm {
@@ -50,7 +59,9 @@ void raft_fsm_init(struct replica_fsm *fsm, struct raft *raft, const struct repl
                    const struct replica_hooks *hooks,
                    void (*fatal)(void *context, const char *what, int status), void *context);
 
-/* For raft_io_state: see replica_hooks.behind. */
+/* The log in memory must not grow before the checkpoint under way is made. */
+bool raft_fsm_full(const struct replica_fsm *fsm);
+/* For raft_io_state: see replica_hooks.behind. Also when raft_fsm_full. */
 bool raft_fsm_behind(void *context);
 /* For raft_io_state: must something be done before this snapshot may take the place of our log? A state
  * that has it only until the next crash will not do: what would be replayed is gone by then. */

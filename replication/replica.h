@@ -173,8 +173,8 @@ struct replica_config {
     uint32_t heartbeat_ms; /* 0: 100. Below election_ms */
 
     uint64_t snapshot_bytes; /* of log between two checkpoints; 0: LIMIT_RAFT_SNAPSHOT_BYTES */
-    uint32_t snapshot_trailing_percent; /* of entries between two checkpoints that stay in memory
-                                           behind the newer one, for replicas that lag; 0: 200 */
+    uint32_t snapshot_trailing_percent; /* of these bytes that stay in memory behind a checkpoint,
+                                           for replicas that lag; 0: 200 */
 
     /* Run work->work(work) away from the loop, later work->done(work) on it. NULL only without
      * checkpoint hooks. */
@@ -222,8 +222,8 @@ int replica_receive(struct replica *replica, uint64_t from, struct bytes message
  *              and applied here, at `index`. STATUS_UNKNOWN: leadership was lost, it may happen or
  *              not. STATUS_CLOSING likewise, at replica_close. May be NULL.
  *   answers    0; STATUS_NOT_LEADER: ask replica_leader (also while leadership is handed over);
- *              STATUS_FULL: LIMIT_PROPOSALS or LIMIT_PROPOSALS_BYTES are under way, or the log is
- *              behind; -ENOSPC: the disk is full; STATUS_TOO_LARGE; STATUS_CLOSING. Nothing
+ *              STATUS_FULL: LIMIT_PROPOSALS or LIMIT_PROPOSALS_BYTES are under way, the log is behind,
+ *              or a checkpoint is and the log in memory must not grow; -ENOSPC: the disk is full; STATUS_TOO_LARGE; STATUS_CLOSING. Nothing
  *              changed then.
  */
 int replica_propose(struct replica *replica, struct bytes command,

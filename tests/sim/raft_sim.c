@@ -49,7 +49,8 @@ enum oracle {
     ORACLE_STARVED = 17, /* a leader in quiet times that commits nothing under a steady load */
     ORACLE_START = 18,   /* a replica does not start from what it stored */
     ORACLE_FATAL = 19,   /* a replica ended itself and no fault was injected */
-    ORACLE_LAST = 19,
+    ORACLE_MEMORY = 20,  /* a replica took more memory than memory= says */
+    ORACLE_LAST = 20,
 };
 
 static const char *const oracle_names[ORACLE_LAST + 1] = {
@@ -58,6 +59,7 @@ static const char *const oracle_names[ORACLE_LAST + 1] = {
     [ORACLE_LEADERLESS] = "leaderless", [ORACLE_HISTORY] = "history",
     [ORACLE_STALE] = "stale",           [ORACLE_STARVED] = "starved",
     [ORACLE_START] = "start",           [ORACLE_FATAL] = "fatal",
+    [ORACLE_MEMORY] = "memory",
 };
 
 /* The letters of the table of defects, by bit of enum replica_measure. */
@@ -72,6 +74,8 @@ struct options {
     uint64_t loss;       /* per cent of messages */
     uint64_t load_us;    /* the longest pause between two clients */
     uint64_t burst;      /* most commands of one client */
+    uint64_t size;       /* bytes of the largest command */
+    uint64_t memory;     /* the most of libraft's memory a replica may hold; 0: not looked at */
     uint64_t snapshot;   /* bytes between checkpoints */
     uint64_t trailing;   /* per cent */
     uint64_t limit;      /* bytes of a log; 0: none, and larger segments */
@@ -108,6 +112,7 @@ static const struct options defaults = {
     .pause = 6,
     .stop = 6,
     .burst = 30,
+    .size = 96,
     .snapshot = 6000,
     .trailing = 33,
     .nemesis_ms = 1200,
@@ -125,10 +130,12 @@ static struct options option;
 
 struct block {
     struct block *next, *previous;
-    size_t size, padding;
+    size_t size, owner;
 };
 static struct block heaps[NODES_MAX + 1]; /* the last belongs to nobody */
 static unsigned heap_now = NODES_MAX;
+static uint64_t heap_bytes[NODES_MAX + 1];
+static uint64_t heap_most; /* of any replica in any life */
 
 static void *heap_malloc(void *data, size_t size)
 {
@@ -136,9 +143,12 @@ static void *heap_malloc(void *data, size_t size)
     struct block *block = malloc(sizeof *block + size);
     CHECK(block != NULL);
     struct block *heap = &heaps[heap_now];
-    *block = (struct block){.next = heap->next, .previous = heap, .size = size};
+    *block = (struct block){.next = heap->next, .previous = heap, .size = size, .owner = heap_now};
     heap->next->previous = block;
     heap->next = block;
+    heap_bytes[heap_now] += size;
+    heap_most =
+        heap_now < NODES_MAX && heap_bytes[heap_now] > heap_most ? heap_bytes[heap_now] : heap_most;
     return block + 1;
 }
 
@@ -147,6 +157,7 @@ static void heap_free(void *data, void *memory)
     (void)data;
     if (memory != NULL) {
         struct block *block = (struct block *)memory - 1;
+        heap_bytes[block->owner] -= block->size;
         block->next->previous = block->previous;
         block->previous->next = block->next;
         free(block);
@@ -189,6 +200,7 @@ static struct raft_heap heap = {NULL,         heap_malloc,  heap_free,        he
 static void heap_wipe(unsigned owner)
 {
     struct block *head = &heaps[owner];
+    heap_bytes[owner] = 0;
     while (head->next != head) {
         struct block *block = head->next;
         block->next->previous = head;
@@ -262,6 +274,7 @@ static uint64_t calm_moved;
 struct tally { /* numbers only: they are added up */
     uint64_t acked, submitted, elections, crashes, messages, bytes, events, reads, installs, taken;
     uint64_t seconds;
+    uint64_t memory; /* the most of one replica in each seed */
     struct replica_counters guard;
 };
 static struct tally tally_mine;
@@ -788,9 +801,10 @@ static void reader_turn(void *context)
 
 static void client_propose(struct node *node)
 {
-    uint8_t command[96] = {0};
+    static uint8_t command[32 * 1024];
+    CHECK(option.size <= sizeof command);
     put_le64(command, command_next);
-    const size_t size = sim_between(&sim, 8, sizeof command);
+    const size_t size = sim_between(&sim, 8, option.size);
     if (replica_propose(node->replica, bytes_of(command, size), client_on_done,
                         (void *)(uintptr_t)command_next) == 0) {
         command_next++;
@@ -1099,6 +1113,10 @@ static void check_end(void)
             check_history(&nodes[i]);
         }
     }
+    tally->memory += heap_most;
+    if (option.memory != 0 && heap_most > option.memory) {
+        fail(ORACLE_MEMORY, "bytes=%lu", heap_most);
+    }
 }
 
 /* -- one seed ---------------------------------------------------------------------------------- */
@@ -1330,16 +1348,22 @@ static const struct {
     {                                                                                              \
         name, offsetof(struct options, field)                                                      \
     }
-    NUMBER("seed", seed),           NUMBER("seeds", seeds),       NUMBER("jobs", jobs),
-    NUMBER("v", verbose),           NUMBER("secs", secs),         NUMBER("n", n),
-    NUMBER("standby", standby),     NUMBER("outside", outside),   NUMBER("loss", loss),
-    NUMBER("load", load_us),        NUMBER("burst", burst),       NUMBER("snapshot", snapshot),
-    NUMBER("trailing", trailing),   NUMBER("transfer", transfer), NUMBER("faults", faults),
-    NUMBER("assassin", assassin),   NUMBER("down", down),         NUMBER("nemesis", nemesis_ms),
-    NUMBER("slow", slow),           NUMBER("crash", crash),       NUMBER("partition", partition),
-    NUMBER("delay_min", delay_min), NUMBER("delay", delay),       NUMBER("disk", disk),
-    NUMBER("queue", queue),         NUMBER("eager", eager),       NUMBER("full", full),
-    NUMBER("limit", limit),         NUMBER("read", read_us),      NUMBER("pause", pause),
+    NUMBER("seed", seed),           NUMBER("seeds", seeds),
+    NUMBER("jobs", jobs),           NUMBER("v", verbose),
+    NUMBER("secs", secs),           NUMBER("n", n),
+    NUMBER("standby", standby),     NUMBER("outside", outside),
+    NUMBER("loss", loss),           NUMBER("load", load_us),
+    NUMBER("burst", burst),         NUMBER("snapshot", snapshot),
+    NUMBER("trailing", trailing),   NUMBER("transfer", transfer),
+    NUMBER("faults", faults),       NUMBER("assassin", assassin),
+    NUMBER("down", down),           NUMBER("nemesis", nemesis_ms),
+    NUMBER("slow", slow),           NUMBER("crash", crash),
+    NUMBER("partition", partition), NUMBER("delay_min", delay_min),
+    NUMBER("delay", delay),         NUMBER("disk", disk),
+    NUMBER("queue", queue),         NUMBER("eager", eager),
+    NUMBER("full", full),           NUMBER("limit", limit),
+    NUMBER("read", read_us),        NUMBER("pause", pause),
+    NUMBER("size", size),           NUMBER("memory", memory),
     NUMBER("stop", stop),           NUMBER("old", old),
 #undef NUMBER
 };
@@ -1517,8 +1541,9 @@ int main(int count, char **arguments)
         printf(" crashed=%lu", campaign.crashed);
     }
     printf(" acked=%lu reads=%lu elections=%lu crashes=%lu snapshots=%lu installs=%lu "
-           "messages=%lu events=%lu virtual_s=%lu wall_s=%.1f\n",
+           "messages=%lu events=%lu memory=%lu virtual_s=%lu wall_s=%.1f\n",
            tally->acked, tally->reads, tally->elections, tally->crashes, tally->taken,
-           tally->installs, tally->messages, tally->events, tally->seconds, wall);
+           tally->installs, tally->messages, tally->events,
+           campaign.done == 0 ? 0 : tally->memory / campaign.done, tally->seconds, wall);
     return campaign.failed > 0 ? 1 : 0;
 }

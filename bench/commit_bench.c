@@ -2,7 +2,9 @@
  *
  *   1. three processes, one replica each, joined by Unix sockets; each has its own log directory
  *   2. whoever is elected proposes commands of B records, W of them in flight, for a while per row
- *   3. latency is from replica_propose to its callback: durable on two of three, applied here
+ *   3. latency is from replica_propose to its callback: durable on two of three, applied here; CPU is
+ *      user and system time of the leader's process for each command or read, which a busy machine
+ *      changes least
  *
  *     commit_bench [--tls] [--reads] [--directory DIR] [--ms N]
  *
@@ -23,6 +25,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -76,6 +79,8 @@ static uint64_t committed;
 static uint64_t served;        /* reads */
 static uint32_t *latencies_us; /* of commands, or of reads in a row with readers */
 static uint32_t latency_count;
+static uint64_t ended; /* commands and reads, warming up and draining included */
+static double cpu_us;  /* when the row began */
 static uint64_t begun_ns[FLIGHT_MAX];
 static uint64_t asked_ns[FLIGHT_MAX];
 static uint8_t *command;
@@ -83,6 +88,14 @@ static uint8_t *command;
 static uint64_t now_ns(void)
 {
     return uv_hrtime();
+}
+
+static double now_cpu_us(void)
+{
+    struct rusage usage;
+    CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
 /* -- peers ------------------------------------------------------------------------------------- */
@@ -210,6 +223,8 @@ static void row_start(void)
 {
     committed = 0;
     served = 0;
+    ended = 0;
+    cpu_us = now_cpu_us();
     latency_count = 0;
     begin_ns = now_ns() + WARM_NS;
     end_ns = begin_ns + run_ms * 1000000;
@@ -225,19 +240,20 @@ static void row_start(void)
 static void row_tell(void)
 {
     const double seconds = (double)run_ms / 1000;
+    const double cpu = (now_cpu_us() - cpu_us) / (double)(ended == 0 ? 1 : ended);
     CHECK(latency_count > 0);
     qsort(latencies_us, latency_count, sizeof *latencies_us, compare);
     if (rows[row_now].readers > 0) {
-        printf("%8u %8u %12.0f %12.0f %10.2f %10.2f\n", rows[row_now].readers, rows[row_now].flight,
-               (double)served / seconds, (double)committed / seconds,
+        printf("%8u %8u %12.0f %12.0f %10.2f %10.2f %10.1f\n", rows[row_now].readers,
+               rows[row_now].flight, (double)served / seconds, (double)committed / seconds,
                latencies_us[latency_count / 2] / 1e3,
-               latencies_us[(uint64_t)latency_count * 99 / 100] / 1e3);
+               latencies_us[(uint64_t)latency_count * 99 / 100] / 1e3, cpu);
         return;
     }
-    printf("%6u x %-4u %12.0f %12.0f %10.2f %10.2f\n", rows[row_now].batch, rows[row_now].flight,
-           (double)committed / seconds, (double)committed * rows[row_now].batch / seconds,
-           latencies_us[latency_count / 2] / 1e3,
-           latencies_us[(uint64_t)latency_count * 99 / 100] / 1e3);
+    printf("%6u x %-4u %12.0f %12.0f %10.2f %10.2f %10.1f\n", rows[row_now].batch,
+           rows[row_now].flight, (double)committed / seconds,
+           (double)committed * rows[row_now].batch / seconds, latencies_us[latency_count / 2] / 1e3,
+           latencies_us[(uint64_t)latency_count * 99 / 100] / 1e3, cpu);
 }
 
 static void row_end(void)
@@ -256,6 +272,7 @@ static bool load_count(int status, uint64_t since_ns, uint64_t *count, bool samp
 {
     const uint64_t now = now_ns();
     in_flight--;
+    ended++;
     if (status != 0) {
         fprintf(stderr, "commit_bench: leadership was lost: %s\n", status_text(status));
         _exit(1);
@@ -473,11 +490,11 @@ int main(int count, char **arguments)
     }
     printf("three replicas, records of %u bytes, %lu ms per row\n", RECORD_BYTES, run_ms);
     if (rows == rows_read) {
-        printf("%8s %8s %12s %12s %10s %10s\n", "readers", "writers", "reads/s", "commands/s",
-               "p50 ms", "p99 ms");
+        printf("%8s %8s %12s %12s %10s %10s %10s\n", "readers", "writers", "reads/s", "commands/s",
+               "p50 ms", "p99 ms", "CPU us");
     } else {
-        printf("%6s x %-4s %12s %12s %10s %10s\n", "batch", "W", "commands/s", "records/s",
-               "p50 ms", "p99 ms");
+        printf("%6s x %-4s %12s %12s %10s %10s %10s\n", "batch", "W", "commands/s", "records/s",
+               "p50 ms", "p99 ms", "CPU us");
     }
     fflush(stdout);
     if (tls) {

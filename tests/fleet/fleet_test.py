@@ -84,12 +84,13 @@ def lose(cluster, fleet, victim, what):
     before = {edge["node"]: edge for edge in fleet.dump()}
     at_victim = [node for node, edge in before.items() if edge["address"] == victim - 1]
     expect(len(at_victim) > edges / 10, f"only {len(at_victim)} edges were at cloudcore-{victim}")
+    losses = fleet.ask("report")["losses"]
     fleet.ask("mark")
     fleet.ask(f"tell {TELL}")
     begun = time.monotonic()
     cluster.kill(victim)
     fleet.ask(f"tell {TELL}")
-    until(PATIENCE_S, "the first edge notices", lambda: fleet.report()["active"] < edges)
+    until(PATIENCE_S, "its edges notice", lambda: fleet.report()["losses"] - losses >= len(at_victim))
     report = until(PATIENCE_S, "all edges are back", lambda: all_active(fleet))
     print(f"{what} cloudcore-{victim} was killed: {len(at_victim)} edges were elsewhere after "
           f"{time.monotonic() - begun:.2f} s (p50 {report['waitP50']} ms, p99 {report['waitP99']} ms)", flush=True)

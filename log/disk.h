@@ -68,7 +68,8 @@ struct disk_job {
     int status;            /* for the callback: 0, or the failure of step `step_failed`, or of a job
                               before it in its lane */
     uint32_t step_failed;  /* meaningful when status is not 0 and the job was tried */
-    struct disk_job *next; /* the disk's own while the job is with it */
+    struct disk_job *next; /* the disk's own while the job is with it, like the next */
+    uint64_t submitted_ns;
 };
 
 struct disk_ops {

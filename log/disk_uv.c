@@ -41,6 +41,8 @@ struct disk_uv {
     uint32_t jobs;    /* with the lanes, or not called back yet; the loop's own */
     uint32_t lane_count;
     struct lane lanes[DISK_LANES];
+    void (*on_job)(void *context, enum disk_lane lane, uint64_t us); /* NULL: not told */
+    void *on_job_context;
 };
 
 static uint8_t zeros[ZERO_BYTES]; /* never written: the pages are the kernel's one zero page */
@@ -361,6 +363,9 @@ static void disk_uv_on_done(uv_async_t *async)
             if (job->status != 0) {
                 lane_fail(lane, job->status);
             }
+            if (uv->on_job != NULL) {
+                uv->on_job(uv->on_job_context, job->lane, (uv_hrtime() - job->submitted_ns) / 1000);
+            }
             job->callback(job); /* may submit; may free the disk when this was the last */
         }
     }
@@ -376,6 +381,7 @@ static void posix_submit(struct disk *disk, struct disk_job *job)
         uv_ref((uv_handle_t *)&uv->async);
     }
     uv->jobs++;
+    job->submitted_ns = uv_hrtime();
     uv_mutex_lock(&lane->mutex);
     CHECK(!lane->leaving);
     queue_push(&lane->todo, job);
@@ -456,6 +462,13 @@ struct disk_uv *disk_uv_new(void *loop)
 struct disk *disk_uv_disk(struct disk_uv *uv)
 {
     return &uv->disk;
+}
+
+void disk_uv_on_job(struct disk_uv *uv,
+                    void (*on_job)(void *context, enum disk_lane lane, uint64_t us), void *context)
+{
+    uv->on_job = on_job;
+    uv->on_job_context = context;
 }
 
 static void disk_uv_on_close(uv_handle_t *handle)

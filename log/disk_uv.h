@@ -27,6 +27,13 @@ struct disk_uv *disk_uv_new(void *loop);
 /* The seam of it. Lent until disk_uv_free. */
 struct disk *disk_uv_disk(struct disk_uv *uv);
 
+/* Tell how long each job of a lane took, from its submission to its end: a flush is what an acknowledgement
+ * waits for. Called on the loop, before the job's callback; it must not touch the disk.
+ *
+ *   on_job     NULL: nobody wants to know any more */
+void disk_uv_on_job(struct disk_uv *uv,
+                    void (*on_job)(void *context, enum disk_lane lane, uint64_t us), void *context);
+
 /* Ends the threads. No job may be under way. NULL is allowed. The memory goes when the loop has
  * turned once more, so a loop that is to be closed must be run after this. */
 void disk_uv_free(struct disk_uv *uv);

@@ -37,6 +37,7 @@
 #include "nodes/config.h"
 #include "nodes/control.h"
 #include "nodes/logger.h"
+#include "nodes/monitor.h"
 #include "nodes/program.h"
 #include "nodes/readonly.h"
 #include "nodes/space.h"
@@ -57,6 +58,7 @@ struct settings {
     struct config_address api_listen;
     struct config_address hub_listen;
     struct config_address peer_listen;
+    const char *metrics_listen;
     const char *control;
     const char *authority;
     const char *certificate;
@@ -93,6 +95,10 @@ static const struct config_key keys[] = {
      "where edges connect"},
     {"peer.listen", CONFIG_ADDRESS, AT(peer_listen), "0.0.0.0:10010", 0, 0, NULL,
      "where the other cloudcores connect"},
+    {"metrics.listen", CONFIG_TEXT, AT(metrics_listen), "", 0, 263, NULL,
+     "where /metrics and the probes are served in plain HTTP to whoever asks, such as "
+     "127.0.0.1:9402; "
+     "empty: only at api.listen"},
     {"control", CONFIG_TEXT, AT(control), "", 0, 107, NULL,
      "unix socket that `kelp status` asks; empty: <data>/control"},
     {"tls.authority", CONFIG_TEXT, AT(authority), "/etc/kelp/pki/ca.crt", 1, 4096, NULL,
@@ -116,7 +122,8 @@ static const struct config_key keys[] = {
     {"log.historyAge", CONFIG_DURATION, AT(history_ms), "0", 0, INT64_MAX, NULL,
      "age from which log that is not needed goes even if log.history has room; 0: any age"},
     {"log.limit", CONFIG_SIZE, AT(limit_bytes), "4GiB", LIMIT_LOG_CLOUD_BYTES_MIN, INT64_MAX, NULL,
-     "size the log never exceeds; history goes at half of it, writes are refused at three quarters"},
+     "size the log never exceeds; history goes at half of it, writes are refused at three "
+     "quarters"},
     {"log.snapshot", CONFIG_SIZE, AT(snapshot_bytes), "64MiB", 1 << 20, 1 << 30, NULL,
      "log between two snapshots; three times as much is in memory. A cloudcore that was away for "
      "longer "
@@ -124,7 +131,8 @@ static const struct config_key keys[] = {
     {"transfer.rate", CONFIG_SIZE, AT(transfer_rate), "64MiB", 1 << 20, INT64_MAX, NULL,
      "bytes in a second of such a state"},
     {"disk.reserve", CONFIG_SIZE, AT(reserve_bytes), "64MiB", 1 << 20, INT64_MAX, NULL,
-     "free space below which larger writes are refused, below a quarter of it all; as much again is held in "
+     "free space below which larger writes are refused, below a quarter of it all; as much again "
+     "is held in "
      "a file, for the work that frees space"},
     {"logging.level", CONFIG_CHOICE, AT(log_level), "info", 0, 0, LOGGER_LEVEL_CHOICES,
      "least important lines that are written"},
@@ -178,6 +186,11 @@ struct cloudcore {
     uv_timer_t second_timer; /* what happens about once a second */
     uv_timer_t stop_timer;
     uv_prepare_t prepare; /* once per turn, before the loop waits */
+    uv_check_t check;     /* and after it has waited */
+    uint64_t turn_ns;     /* when it had, 0: not yet */
+    struct metrics_histogram
+        turns; /* how long the loop was busy: what else came meanwhile waited */
+    struct metrics_histogram flushes; /* of the log */
     uv_signal_t signals[2];
     char cluster[64]; /* as the core knows it: the key of tags */
     struct space space;
@@ -234,6 +247,12 @@ static void on_random(void *context, void *buffer, size_t size)
 {
     (void)context;
     tag_random(buffer, size);
+}
+
+static uint64_t on_clock_us(void *context)
+{
+    (void)context;
+    return uv_hrtime() / 1000;
 }
 
 static struct tag on_tag(void *context, struct bytes key, struct bytes content)
@@ -460,9 +479,81 @@ static bool on_serve(void *owner, struct http_exchange *exchange)
     return cluster_door_serve(c->core, exchange);
 }
 
+static void on_job(void *context, enum disk_lane lane, uint64_t us)
+{
+    struct cloudcore *c = context;
+    if (lane == DISK_LANE_FLUSH) {
+        metrics_observe_us(&c->flushes, us);
+    }
+}
+
+static void metrics_of_peers(struct cloudcore *c, struct metrics_page *page)
+{
+    metrics_family(page, METRICS_GAUGE, "kelp_peer_link_up",
+                   "1 while our link to that replica is up; our own is always.");
+    for (uint32_t i = 0; i < c->member_count; i++) {
+        char number[24];
+        const uint64_t replica = c->members[i].replica;
+        const bool self = replica == (uint64_t)c->settings.replica;
+        snprintf(number, sizeof number, "%" PRIu64, replica);
+        metrics_labelled(page, "replica", number,
+                         self || (c->peers != NULL && peers_connected(c->peers, replica)));
+    }
+}
+
+static void metrics_of_disk(struct cloudcore *c, struct metrics_page *page)
+{
+    metrics_gauge(page, "kelp_log_first_index", "Oldest entry of the log that is held.",
+                  log_index_first(&c->log));
+    metrics_gauge(page, "kelp_log_next_index", "What the next entry of the log receives.",
+                  log_index_next(&c->log));
+    metrics_gauge(page, "kelp_log_bytes", "Disk that the log takes.", log_disk_bytes(&c->log));
+    metrics_gauge(page, "kelp_log_limit_bytes", "What it takes at most: log.limit.",
+                  c->settings.limit_bytes);
+    metrics_gauge(page, "kelp_log_segments", "Files of the log.", c->log.segment_count);
+    metrics_histogram(
+        page, "kelp_log_flush_duration_seconds",
+        "Writing and syncing what was appended to the log: acknowledgements wait for it.",
+        &c->flushes);
+    metrics_family(
+        page, METRICS_GAUGE, "kelp_space",
+        "1 at how much room the disk has: plenty; low, larger writes are refused; none, all.");
+    for (int level = SPACE_PLENTY; level <= SPACE_NONE; level++) {
+        metrics_labelled(page, "level", space_text((enum space_level)level),
+                         c->space.level == (enum space_level)level);
+    }
+}
+
+static void on_metrics(void *owner, struct metrics_page *page)
+{
+    struct cloudcore *c = owner;
+    metrics_process(page, program.name, c->name);
+    cloud_core_metrics(c->core, page);
+    metrics_of_peers(c, page);
+    metrics_of_disk(c, page);
+    metrics_histogram(page, "kelp_loop_turn_duration_seconds",
+                      "How long the loop was busy without looking at its sockets.", &c->turns);
+    if (c->api_server != NULL) {
+        api_server_metrics(c->api_server, page);
+    }
+}
+
+static void on_health(void *owner, bool ready, struct health *health)
+{
+    struct cloudcore *c = owner;
+    health_add(health, "ping", true, "%s", "");
+    health_add(health, "log", log_status(&c->log) == 0, "the log cannot be written: %s",
+               status_text(log_status(&c->log)));
+    if (ready) {
+        cloud_core_health(c->core, health);
+    }
+}
+
 static const struct api_server_events api_events = {
     .serve = on_serve,
     .report_node = on_report_node,
+    .metrics = on_metrics,
+    .health = on_health,
     .on_close = on_api_close,
 };
 static const struct peers_events peers_events = {
@@ -525,6 +616,12 @@ static void leave_when_idle(struct cloudcore *c)
     }
 }
 
+static void on_check(uv_check_t *check)
+{
+    struct cloudcore *c = check->data;
+    c->turn_ns = uv_hrtime();
+}
+
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct cloudcore *c = prepare->data;
@@ -537,6 +634,9 @@ static void on_prepare(uv_prepare_t *prepare)
     const bool more = c->api != NULL && api_changed(c->api);
     const uint64_t wait_ms = more || next_ms <= at.mono_ms ? 0 : next_ms - at.mono_ms;
     uv_timer_start(&c->core_timer, on_core_timer, wait_ms, 0);
+    if (c->turn_ns != 0) {
+        metrics_observe_us(&c->turns, (uv_hrtime() - c->turn_ns) / 1000);
+    }
     leave_when_idle(c);
 }
 
@@ -754,6 +854,7 @@ static int open_state(struct cloudcore *c)
     char path[1024];
     c->disk = disk_uv_new(&c->loop);
     CHECK(c->disk != NULL);
+    disk_uv_on_job(c->disk, on_job, c);
     const int made = disk_make_directory(disk_uv_disk(c->disk), data);
     if (made != 0) {
         return program_refuse(&program, "cannot make the data directory %s: %s", data, status_text(made));
@@ -862,6 +963,7 @@ static int open_core(struct cloudcore *c)
         .log = on_log,
         .random = on_random,
         .tag = on_tag,
+        .clock_us = on_clock_us,
         .run = on_run,
         .fatal = on_fatal,
         .peers = on_peers,
@@ -921,6 +1023,15 @@ static int listen_all(struct cloudcore *c)
     return 0;
 }
 
+static int listen_metrics(struct cloudcore *c)
+{
+    const struct monitor_door door = {.owner = c, .metrics = on_metrics, .health = on_health};
+    char reason[CONFIG_REASON_BYTES];
+    return monitor_listen(&c->loop, c->settings.metrics_listen, &door, NULL, reason) == 0
+               ? 0
+               : program_refuse(&program, "metrics.listen: %s", reason);
+}
+
 /* The disk has failed: the API says so, nothing else is listened to. Edges go to the other replicas. */
 static int run_readonly(struct cloudcore *c)
 {
@@ -953,10 +1064,13 @@ static int start_loop(struct cloudcore *c)
     uv_timer_init(&c->loop, &c->second_timer);
     uv_timer_init(&c->loop, &c->stop_timer);
     uv_prepare_init(&c->loop, &c->prepare);
+    uv_check_init(&c->loop, &c->check);
     c->second_timer.data = c;
     c->prepare.data = c;
     uv_timer_start(&c->second_timer, on_second, 1000, 1000);
     uv_prepare_start(&c->prepare, on_prepare);
+    c->check.data = c;
+    uv_check_start(&c->check, on_check);
     static const int numbers[] = {SIGTERM, SIGINT};
     for (size_t i = 0; i < 2; i++) {
         uv_signal_init(&c->loop, &c->signals[i]);
@@ -994,6 +1108,7 @@ int main(int argc, char **argv)
     failed = failed ? failed : open_state(c);
     failed = failed ? failed : open_core(c);
     failed = failed ? failed : listen_all(c);
+    failed = failed ? failed : listen_metrics(c);
     failed = failed ? failed : start_loop(c);
     if (failed) {
         return failed;

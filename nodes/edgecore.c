@@ -33,6 +33,7 @@
 #include "nodes/edge/uplink.h"
 #include "nodes/edge/volumes_uv.h"
 #include "nodes/logger.h"
+#include "nodes/monitor.h"
 #include "nodes/net/identity_tls.h"
 #include "nodes/program.h"
 #include "nodes/readonly.h"
@@ -56,6 +57,7 @@ struct settings {
     const char *data;
     struct config_addresses cloud;
     const char *control;
+    const char *metrics_listen;
     const char *authority;
     const char *certificate;
     const char *key;
@@ -85,6 +87,10 @@ static const struct config_key keys[] = {
      "the cloudcores, as host:port of their hub.listen; any of them will do"},
     {"control", CONFIG_TEXT, AT(control), "", 0, 107, NULL,
      "unix socket that `kelp status` asks; empty: <data>/control"},
+    {"metrics.listen", CONFIG_TEXT, AT(metrics_listen), "", 0, 263, NULL,
+     "where /metrics and the probes are served in plain HTTP to whoever asks, such as "
+     "127.0.0.1:9403; "
+     "empty: nowhere"},
     {"tls.authority", CONFIG_TEXT, AT(authority), "/etc/kelp/pki/ca.crt", 1, 4096, NULL,
      "certificates of the authority that signed the cloudcores"},
     {"tls.certificate", CONFIG_TEXT, AT(certificate), "/etc/kelp/pki/edge.crt", 1, 4096, NULL,
@@ -113,7 +119,8 @@ static const struct config_key keys[] = {
     {"log.limit", CONFIG_SIZE, AT(limit_bytes), "1GiB", LIMIT_LOG_EDGE_BYTES_MIN, INT64_MAX, NULL,
      "size the log never exceeds; history goes at half of it"},
     {"disk.reserve", CONFIG_SIZE, AT(reserve_bytes), "32MiB", 1 << 20, INT64_MAX, NULL,
-     "free space below which nothing new is taken from the cloud and no container is created, below a quarter "
+     "free space below which nothing new is taken from the cloud and no container is created, "
+     "below a quarter "
      "of it nothing is recorded; as much again is held in a file, for the work that frees space"},
     {"logging.level", CONFIG_CHOICE, AT(log_level), "info", 0, 0, LOGGER_LEVEL_CHOICES,
      "least important lines that are written"},
@@ -166,6 +173,7 @@ struct edgecore {
     uint32_t first_looks;
     uv_timer_t stop_timer;
     uv_prepare_t prepare;
+    struct metrics_histogram flushes; /* of the log */
     uv_signal_t signals[2];
     bool stopping;
     bool left; /* the core is gone: what still arrives from the loop is for nobody */
@@ -548,6 +556,55 @@ static size_t on_report(void *owner, char *buffer, size_t size)
     return written < 0 ? 0 : (size_t)written < size ? (size_t)written : size - 1;
 }
 
+static void on_job(void *context, enum disk_lane lane, uint64_t us)
+{
+    struct edgecore *e = context;
+    if (lane == DISK_LANE_FLUSH) {
+        metrics_observe_us(&e->flushes, us);
+    }
+}
+
+static void on_metrics(void *owner, struct metrics_page *page)
+{
+    struct edgecore *e = owner;
+    metrics_process(page, program.name, e->node);
+    metrics_gauge(page, "kelp_log_bytes", "Disk that the log takes.", log_disk_bytes(&e->log));
+    metrics_gauge(page, "kelp_log_limit_bytes", "What it takes at most: log.limit.",
+                  e->settings.limit_bytes);
+    metrics_histogram(
+        page, "kelp_log_flush_duration_seconds",
+        "Writing and syncing what was appended to the log: acknowledgements wait for it.",
+        &e->flushes);
+    metrics_family(
+        page, METRICS_GAUGE, "kelp_space",
+        "1 at how much room the disk has: plenty; low, no new containers; none, nothing.");
+    for (int level = SPACE_PLENTY; level <= SPACE_NONE; level++) {
+        metrics_labelled(page, "level", space_text((enum space_level)level),
+                         e->space.level == (enum space_level)level);
+    }
+    if (!e->left) {
+        edge_core_metrics(e->core, page);
+    }
+}
+
+/* An edge without a link is well, and does its work; it is not ready for what is new. */
+static void on_health(void *owner, bool ready, struct health *health)
+{
+    struct edgecore *e = owner;
+    health_add(health, "ping", true, "%s", "");
+    health_add(health, "log", log_status(&e->log) == 0, "the log cannot be written: %s",
+               status_text(log_status(&e->log)));
+    if (!ready) {
+        return;
+    }
+    health_add(health, "shutdown", !e->stopping, "this edgecore is stopping");
+    health_add(health, "runtime", !e->runtime_unready, "the container runtime is not ready");
+    health_add(health, "space", e->space.level == SPACE_PLENTY,
+               "the disk is almost full: nothing new is taken");
+    health_add(health, "link", !e->left && edge_core_report(e->core).link_up,
+               "no cloudcore has welcomed this node");
+}
+
 /* -- starting --------------------------------------------------------------------------------- */
 
 /* A node is what its certificate says. */
@@ -584,6 +641,7 @@ static int open_state(struct edgecore *e)
     char path[1024];
     e->disk = disk_uv_new(&e->loop);
     CHECK(e->disk != NULL);
+    disk_uv_on_job(e->disk, on_job, e);
     const int made = disk_make_directory(disk_uv_disk(e->disk), data);
     if (made != 0) {
         return program_refuse(&program, "cannot make the data directory %s: %s", data, status_text(made));
@@ -730,6 +788,15 @@ static int open_core(struct edgecore *e)
     return 0;
 }
 
+static int listen_metrics(struct edgecore *e)
+{
+    const struct monitor_door door = {.owner = e, .metrics = on_metrics, .health = on_health};
+    char reason[CONFIG_REASON_BYTES];
+    return monitor_listen(&e->loop, e->settings.metrics_listen, &door, NULL, reason) == 0
+               ? 0
+               : program_refuse(&program, "metrics.listen: %s", reason);
+}
+
 static int start_loop(struct edgecore *e)
 {
     uv_timer_init(&e->loop, &e->core_timer);
@@ -780,6 +847,7 @@ int main(int argc, char **argv)
     failed = failed ? failed : open_state(e);
     failed = failed ? failed : open_world(e);
     failed = failed ? failed : open_core(e);
+    failed = failed ? failed : listen_metrics(e);
     failed = failed ? failed : start_loop(e);
     if (failed) {
         return failed;

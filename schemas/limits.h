@@ -248,6 +248,13 @@ static_assert(LIMIT_WEBSOCKET_SILENCE_MS >= 2 * LIMIT_WEBSOCKET_PING_MS, "one lo
 #define LIMIT_STOP_LINK_MS         2000u
 /* Local callers of the control socket being answered at once; one more is closed. */
 #define LIMIT_CONTROL_VISITORS     64u
+/* A page of /metrics: 300 series of 20 buckets fit, several times what is told. */
+#define LIMIT_METRICS_BYTES (512u * 1024u)
+/* Nodes that /metrics names: those whose logs lag most. Ten thousand names would be a series each, for ever. */
+#define LIMIT_METRICS_NODES 10u
+/* Visitors of metrics.listen at once, and how long each may take: a scraper or two, a probe, a person. */
+#define LIMIT_MONITOR_VISITORS 16u
+#define LIMIT_MONITOR_MS       10000u
 static_assert(LIMIT_STOP_LINK_MS < LIMIT_STOP_MS, "a link that does not end does not end the patience");
 
 /* -- the Kubernetes API (nodes/cloud) ---------------------------------------------------------- */

@@ -269,11 +269,6 @@ static void plain_json(const struct plain *p, json_t *taken)
     answer_json(p->events, p->client, 200, "application/json", taken);
 }
 
-static void plain_text(const struct plain *p, uint32_t status, const char *text)
-{
-    p->events->answer(p->client, status, "text/plain; charset=utf-8", bytes_text(text));
-}
-
 static void plain_missing(const struct plain *p)
 {
     struct api_error error = {0};
@@ -287,16 +282,6 @@ static void serve_version(const struct plain *p)
                             "32", "gitVersion", API_VERSION_TEXT, "gitCommit", KELP_VERSION,
                             "gitTreeState", "clean", "buildDate", "1970-01-01T00:00:00Z",
                             "goVersion", "none", "compiler", "cc", "platform", "linux/amd64"));
-}
-
-static void serve_health(const struct plain *p, const char *which)
-{
-    const struct backend *backend = p->api->backend;
-    if (strcmp(which, "readyz") == 0 && !backend->has_leader(backend->owner)) {
-        plain_text(p, 503, "not ready: there is no leader among the cloudcores\n");
-        return;
-    }
-    plain_text(p, 200, "ok");
 }
 
 /* The aggregated form, with a tag that changes when the table does. */
@@ -373,8 +358,8 @@ static bool serve_plain(const struct plain *p)
     if (strcmp(first, "openapi") == 0) {
         serve_openapi(p);
     } else if (count == 0) {
-        plain_json(p, json_pack("{s:[s,s,s,s,s,s,s]}", "paths", "/api", "/apis", "/healthz",
-                                "/livez", "/openapi/v2", "/readyz", "/version"));
+        plain_json(p, json_pack("{s:[s,s,s,s,s,s,s,s]}", "paths", "/api", "/apis", "/healthz",
+                                "/livez", "/metrics", "/openapi/v2", "/readyz", "/version"));
     } else if (count == 1 && strcmp(first, "api") == 0) {
         serve_roots(p, true);
     } else if (count == 1 && strcmp(first, "apis") == 0) {
@@ -397,9 +382,7 @@ static bool serve_plain(const struct plain *p)
 
 static bool open_to_all(const struct http_request *request)
 {
-    const char *first = request->segments_count == 0 ? "" : request->segments[0];
-    return strcmp(first, "version") == 0 || strcmp(first, "healthz") == 0 ||
-           strcmp(first, "livez") == 0 || strcmp(first, "readyz") == 0;
+    return request->segments_count > 0 && strcmp(request->segments[0], "version") == 0;
 }
 
 static bool impersonates(const struct http_request *request)
@@ -740,14 +723,9 @@ struct api_call *api_request(struct api *api, const struct http_request *request
                              const struct api_client_events *events, void *client)
 {
     const struct plain plain = {events, client, request, api};
-    const char *first = request->segments_count == 0 ? "" : request->segments[0];
     struct api_error error = {0};
     if (open_to_all(request) && strcmp(request->method, "GET") == 0) {
-        if (strcmp(first, "version") == 0) {
-            serve_version(&plain);
-        } else {
-            serve_health(&plain, first);
-        }
+        serve_version(&plain);
         return NULL;
     }
     if (!identity->verified) {

@@ -14,8 +14,8 @@
  * and api_tick about once a second (it ends them, and runs nothing else).
  *
  * Who may what: the identity is that of the TLS client certificate. No certificate: 401. Group
- * system:masters: everything. Others: 403. Impersonation is refused. /version and the health
- * endpoints are open.
+ * system:masters: everything. Others: 403. Impersonation is refused. /version is open.
+ * Probes and metrics are the port's (api_server.h).
  */
 #ifndef KELP_NODES_CLOUD_API_H
 #define KELP_NODES_CLOUD_API_H

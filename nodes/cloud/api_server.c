@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nodes/cloud/api_flow.h"
 #include "nodes/logger.h"
 #include "nodes/net/http.h"
 #include "nodes/net/identity_tls.h"
@@ -13,15 +14,20 @@ struct api_server {
     struct api *api;
     const struct api_server_events *events;
     void *owner;
+    struct monitor_door monitor;
+    struct api_flow flow;
 };
 
 #define REPORT_BYTES 2048u
 
 /* One request: the exchange, and the call that works on it (NULL before and after). */
 struct api_visit {
+    struct api_server *server;
     struct http_exchange *exchange;
     struct api_call *call;
     bool answered; /* from inside api_request */
+    enum api_verb verb;
+    uint64_t came_ns;
 };
 
 static void visit_header(void *client, const char *name, const char *value)
@@ -32,8 +38,15 @@ static void visit_header(void *client, const char *name, const char *value)
     }
 }
 
+static void visit_count(struct api_visit *visit, uint32_t status)
+{
+    api_flow_answer(&visit->server->flow, visit->verb, status,
+                    (uv_hrtime() - visit->came_ns) / 1000);
+}
+
 static void visit_end(struct api_visit *visit)
 {
+    api_flow_end(&visit->server->flow, visit->verb);
     visit->answered = true;
     if (visit->call != NULL) {
         free(visit); /* otherwise api_request is still on the stack and frees it */
@@ -43,6 +56,7 @@ static void visit_end(struct api_visit *visit)
 static void visit_answer(void *client, uint32_t status, const char *content_type, struct bytes body)
 {
     struct api_visit *visit = client;
+    visit_count(visit, status);
     http_answer(visit->exchange, status, content_type, body);
     visit_end(visit);
 }
@@ -50,6 +64,7 @@ static void visit_answer(void *client, uint32_t status, const char *content_type
 static int visit_begin(void *client, uint32_t status, const char *content_type)
 {
     struct api_visit *visit = client;
+    visit_count(visit, status);
     return http_answer_begin(visit->exchange, status, content_type);
 }
 
@@ -97,6 +112,40 @@ static const struct http_exchange_events exchange_events = {
     .on_writable = visit_on_writable,
 };
 
+static bool peer_is_of(const struct link_peer *peer, const char *group)
+{
+    for (uint32_t i = 0; i < peer->groups_count; i++) {
+        if (strcmp(peer->groups[i], group) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Metrics and probes: about the program, so not of the API door. */
+static bool serve_monitor(struct api_server *server, struct http_exchange *exchange)
+{
+    const struct http_request *request = http_exchange_request(exchange);
+    const struct link_peer *peer = http_exchange_peer(exchange);
+    const enum monitor_page page = monitor_page(request);
+    if (page == MONITOR_NONE) {
+        return false;
+    }
+    if (page == MONITOR_METRICS &&
+        (!peer->verified || (!peer_is_of(peer, IDENTITY_MASTER_GROUP) &&
+                             !peer_is_of(peer, IDENTITY_MONITORING_GROUP)))) {
+        http_answer(exchange, peer->verified ? 403 : 401, "text/plain",
+                    bytes_text("this needs a certificate of group system:monitoring or "
+                               "system:masters\n"));
+        return true;
+    }
+    struct monitor_answer answer;
+    monitor_answer(&server->monitor, request, &answer);
+    http_answer(exchange, answer.status, answer.content_type, answer.body);
+    monitor_release(&answer);
+    return true;
+}
+
 /* Where a node's logs stand: not an object of Kubernetes, so not of the API door. */
 static bool serve_report(struct api_server *server, struct http_exchange *exchange)
 {
@@ -106,11 +155,7 @@ static bool serve_report(struct api_server *server, struct http_exchange *exchan
         return false;
     }
     const struct link_peer *peer = http_exchange_peer(exchange);
-    bool master = false;
-    for (uint32_t i = 0; i < peer->groups_count; i++) {
-        master = master || strcmp(peer->groups[i], IDENTITY_MASTER_GROUP) == 0;
-    }
-    if (!peer->verified || !master) {
+    if (!peer->verified || !peer_is_of(peer, IDENTITY_MASTER_GROUP)) {
         http_answer(exchange, peer->verified ? 403 : 401, "text/plain",
                     bytes_text("this needs a certificate of group system:masters\n"));
         return true;
@@ -134,7 +179,7 @@ static void server_on_request(struct http_server *http, struct http_exchange *ex
 {
     (void)http;
     struct api_server *server = owner;
-    if (serve_report(server, exchange) ||
+    if (serve_monitor(server, exchange) || serve_report(server, exchange) ||
         (server->events->serve != NULL && server->events->serve(server->owner, exchange))) {
         return;
     }
@@ -151,7 +196,11 @@ static void server_on_request(struct http_server *http, struct http_exchange *ex
     };
     struct api_visit *visit = calloc(1, sizeof *visit);
     CHECK(visit != NULL);
+    visit->server = server;
     visit->exchange = exchange;
+    visit->verb = api_flow_verb(http_exchange_request(exchange));
+    visit->came_ns = uv_hrtime();
+    api_flow_begin(&server->flow, visit->verb);
     http_exchange_set_data(exchange, visit);
     http_exchange_set_events(exchange, &exchange_events);
     struct api_call *call = api_request(server->api, http_exchange_request(exchange), &identity,
@@ -197,6 +246,11 @@ int api_server_open(uv_loop_t *loop, struct link_context *context, const char *h
     server->api = api;
     server->events = events;
     server->owner = owner;
+    server->monitor = (struct monitor_door){
+        .owner = owner,
+        .metrics = events->metrics,
+        .health = events->health,
+    };
     const int status = http_server_open(loop, context, host, port, &server_events, server,
                                         &server->server, reason);
     if (status != 0) {
@@ -210,6 +264,13 @@ int api_server_open(uv_loop_t *loop, struct link_context *context, const char *h
 uint16_t api_server_port(const struct api_server *server)
 {
     return http_server_port(server->server);
+}
+
+void api_server_metrics(const struct api_server *server, struct metrics_page *page)
+{
+    api_flow_metrics(&server->flow, page);
+    metrics_gauge(page, "kelp_api_watches", "Watches that clients have open on this cloudcore.",
+                  api_watch_count(server->api));
 }
 
 void api_server_close(struct api_server *server)

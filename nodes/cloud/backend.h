@@ -136,7 +136,6 @@ struct backend {
 
     int64_t (*now_ms)(void *owner); /* wall clock, since 1970 */
     void (*random)(void *owner, void *buffer, size_t size);
-    bool (*has_leader)(void *owner);
     bool (*leads)(void *owner); /* this replica is the leader: its controllers run */
     /* The keyed content tag of a row: of the JSON bytes and what the envelope says beside them. */
     struct tag (*tag)(void *owner, struct bytes key, struct bytes json);

@@ -22,6 +22,11 @@ struct store_reader *core_reader(struct cloud_core *core)
     return core->stalled != NULL ? core->stalled : store_live(core->store);
 }
 
+uint64_t core_clock_us(const struct cloud_core *core)
+{
+    return core->ops.clock_us == NULL ? 0 : core->ops.clock_us(core->ops.context);
+}
+
 void core_fatal(struct cloud_core *core, int status, const char *message)
 {
     if (!core->ended) {
@@ -75,11 +80,16 @@ static bool core_apply(struct cloud_core *core, uint64_t index, struct bytes com
         return false;
     }
     const struct machine_applied *applied = NULL;
+    const uint64_t began_us = core_clock_us(core);
     const int status = machine_apply(&core->machine, index, command, &applied);
     if (status == STATUS_OK) {
+        metrics_observe_us(&core->counts.apply, core_clock_us(core) - began_us);
+        core->counts.entries++;
+        core->counts.records += applied->result_count;
         if (core->stalled != NULL) {
             store_snapshot_release(core->stalled);
             core->stalled = NULL;
+            core->counts.stalled_us += began_us - core->counts.stall_began_us;
             core_log(core, LOGGER_INFO, "store_went_on", "index=%llu", (unsigned long long)index);
         }
         core->applied_count++;
@@ -93,6 +103,8 @@ static bool core_apply(struct cloud_core *core, uint64_t index, struct bytes com
     if (status == STATUS_FULL || status == -ENOSPC) { /* it waits for the disk, or for room on it */
         if (core->stalled == NULL) {
             core->stalled = store_snapshot(core->store);
+            core->counts.stalls++;
+            core->counts.stall_began_us = began_us;
             core_log(core, LOGGER_WARN, "store_stalled", "index=%llu", (unsigned long long)index);
         }
         return false;
@@ -198,6 +210,7 @@ static void core_hook_leadership(void *context, enum replica_role role, uint64_t
     const bool leads = role == REPLICA_LEADER;
     if (leads != core->leads || term != core->term || leader != core->leader) {
         core->leadership_moved = true;
+        core->counts.leaderships++;
     }
     core->leads = leads;
     core->term = term;
@@ -222,6 +235,7 @@ static int core_hook_checkpoint_start(void *context, uint64_t index)
         return STATUS_FULL;
     }
     core->checkpointing = true;
+    core->counts.checkpoint_began_us = core_clock_us(core);
     return 0;
 }
 
@@ -244,6 +258,13 @@ static void core_hook_checkpoint_end(void *context, int status)
     const int made = core->checkpoint_status;
     core->checkpoint_status = 0;
     core->checkpointing = false;
+    if (status == 0) {
+        core->counts.checkpoint_wall_ms = core->now.wall_ms;
+        metrics_observe_us(&core->counts.checkpoint,
+                           core_clock_us(core) - core->counts.checkpoint_began_us);
+    } else {
+        core->counts.checkpoints_failed++;
+    }
     if (status != 0 && status_is_fault(made)) {
         char message[300];
         snprintf(message, sizeof message, "the state cannot be written: %s",
@@ -317,6 +338,11 @@ static uint64_t core_forward_applied(void *context)
 static int64_t core_forward_wall_ms(void *context)
 {
     return ((struct cloud_core *)context)->now.wall_ms;
+}
+
+static uint64_t core_forward_clock_us(void *context)
+{
+    return core_clock_us(context);
 }
 
 static void core_forward_send_peer(void *context, uint64_t replica, struct bytes frame)
@@ -424,6 +450,7 @@ int cloud_core_open(const struct cloud_core_config *config, const struct cloud_c
             .read = core_forward_read,
             .applied = core_forward_applied,
             .wall_ms = core_forward_wall_ms,
+            .clock_us = core_forward_clock_us,
             .send_peer = core_forward_send_peer,
         };
         core->forward = forward_create(&core->forward_door, config->replica,

@@ -30,7 +30,9 @@
 #include "log/log.h"
 #include "nodes/cloud/backend.h"
 #include "nodes/cloud/members.h"
+#include "nodes/health.h"
 #include "nodes/logger.h"
+#include "nodes/metrics.h"
 #include "replication/replica.h"
 #include "schemas/bytes.h"
 #include "schemas/codec.h"
@@ -104,6 +106,9 @@ struct cloud_core_ops {
     void (*random)(void *context, void *buffer, size_t size);
     /* The keyed content tag, see backend.tag. */
     struct tag (*tag)(void *context, struct bytes key, struct bytes json);
+    /* Microseconds of a clock that never goes back and that moves within a turn: for measuring only. May be
+     * NULL: then no durations are told. */
+    uint64_t (*clock_us)(void *context);
     /* Run work->work(work) in a pool thread, then work->done(work) on the loop. */
     void (*run)(void *context, struct replica_work *work);
     /* Rows have changed up to this resource version: feed watches (api_changed). May be NULL. */
@@ -243,6 +248,13 @@ struct cloud_core_report {
     uint64_t behind_source;  /* replica that is asked for it; 0 when not behind */
 };
 struct cloud_core_report cloud_core_report(const struct cloud_core *core);
+
+/* What is going on, as families of a page: agreement, applying, queues, sessions, the nodes that lag most,
+ * checkpoints, the store. */
+void cloud_core_metrics(struct cloud_core *core, struct metrics_page *page);
+/* Whether clients should be sent here: a leader is known, the state is not behind, little waits to be applied,
+ * writes are taken, we are not leaving. */
+void cloud_core_health(const struct cloud_core *core, struct health *health);
 
 /* Positions of a node's session on this replica, for metrics and tests. false: none is active. */
 struct cloud_core_session_report {

@@ -267,11 +267,6 @@ static void core_backend_random(void *owner, void *buffer, size_t size)
     core->ops.random(core->ops.context, buffer, size);
 }
 
-static bool core_backend_has_leader(void *owner)
-{
-    return ((struct cloud_core *)owner)->leader != 0;
-}
-
 static bool core_backend_leads(void *owner)
 {
     return ((struct cloud_core *)owner)->lead_ready;
@@ -303,7 +298,6 @@ void core_backend_init(struct cloud_core *core)
         .write = core_backend_write,
         .now_ms = core_backend_now_ms,
         .random = core_backend_random,
-        .has_leader = core_backend_has_leader,
         .leads = core_backend_leads,
         .tag = core_backend_tag,
         .node_seen_ms = core_backend_node_seen_ms,

@@ -1,7 +1,7 @@
 /* What the files of the core share: core.c (life, agreement, turns), core_session.c (the world of
  * sessions), core_leader.c (what only the leader does), core_greeting.c (who the other replicas are),
  * core_members.c (how they are, and changes of the group), core_backend.c (the world of the API door), core_transfer.c (a newer state instead of
- * ours). */
+ * ours), core_watch.c (numbers and health for whoever watches). */
 #ifndef KELP_NODES_CLOUD_CORE_INNER_H
 #define KELP_NODES_CLOUD_CORE_INNER_H
 
@@ -68,6 +68,24 @@ struct core_report_item {
     bool opened;
     uint64_t epoch;
     char node[LIMIT_NAME_BYTES + 1];
+};
+
+/* What happened since the start, for metrics. */
+struct core_counts {
+    uint64_t leaderships; /* the leader or the term changed */
+    uint64_t entries;     /* applied */
+    uint64_t records;     /* in them */
+    uint64_t stalls;      /* the store was full */
+    uint64_t stall_began_us;
+    uint64_t stalled_us;
+    uint64_t sessions_opened;
+    uint64_t sessions_ended;
+    uint64_t digests_differed;
+    uint64_t checkpoints_failed;
+    uint64_t checkpoint_began_us;
+    int64_t checkpoint_wall_ms;          /* of the newest that was made; 0: none yet */
+    struct metrics_histogram apply;      /* of one entry */
+    struct metrics_histogram checkpoint; /* of those that were made */
 };
 
 struct cloud_core {
@@ -185,6 +203,8 @@ struct cloud_core {
     uint64_t watched; /* version up to which liveness and scheduler know */
     bool watch_all;   /* they know nothing: read everything */
 
+    struct core_counts counts;
+
     struct backend backend;
     struct codec *codec_frame; /* what a peer sent, and frames around others' bodies */
     struct codec *codec_raft;  /* frames sent from the middle of raft */
@@ -202,6 +222,9 @@ void core_fatal(struct cloud_core *core, int status, const char *message);
 int core_read(struct cloud_core *core, int status);
 /* Entries that wait to be applied are not any more: a newer state has them. */
 void core_entries_drop(struct cloud_core *core);
+
+/* Of ops.clock_us; 0 without one. */
+uint64_t core_clock_us(const struct cloud_core *core);
 
 /* core_session.c */
 void core_sessions_init(struct cloud_core *core);

@@ -99,6 +99,8 @@ static void core_door_on_active(void *context, const struct session *session)
 {
     struct cloud_core *core = context;
     core->session_active++;
+    core->counts.sessions_opened++;
+    core->counts.digests_differed += session->digest_differed;
     core_report(core, session, true);
 }
 
@@ -107,6 +109,7 @@ static void core_door_on_inactive(void *context, const struct session *session)
     struct cloud_core *core = context;
     CHECK(core->session_active > 0);
     core->session_active--;
+    core->counts.sessions_ended++;
     for (struct core_session *s = core->by_node[core_bucket_node(session->node)]; s != NULL;
          s = s->next_node) {
         if (&s->session != session && s->session.state == SESSION_ACTIVE &&

@@ -11,6 +11,7 @@ struct forward_item {
     void *context;
     uint64_t tag;
     uint64_t deadline_ms;
+    uint64_t came_us;
     size_t size;
     _Alignas(8) uint8_t record[]; /* while queued; a command has a copy */
 };
@@ -69,6 +70,10 @@ struct forwarder {
     uint64_t now_ms; /* of the newest input */
     struct forward_serve *serves;
 
+    uint64_t refused_count;
+    uint64_t repeated_count;
+    struct metrics_histogram durations;
+
     struct codec *codec;
 };
 
@@ -85,6 +90,11 @@ struct forwarder *forward_create(const struct forward_door *door, uint64_t repli
     return forward;
 }
 
+static uint64_t forward_clock_us(const struct forwarder *forward)
+{
+    return forward->door->clock_us == NULL ? 0 : forward->door->clock_us(forward->door->context);
+}
+
 /* -- items and commands ------------------------------------------------------------------------ */
 
 int forward_submit(struct forwarder *forward, struct bytes record, forward_on_done on_done,
@@ -98,6 +108,7 @@ int forward_submit(struct forwarder *forward, struct bytes record, forward_on_do
     }
     if (forward->item_count >= LIMIT_FORWARD_RECORDS ||
         forward->item_bytes + record.size > LIMIT_FORWARD_BYTES) {
+        forward->refused_count++;
         return STATUS_FULL;
     }
 
@@ -108,6 +119,7 @@ int forward_submit(struct forwarder *forward, struct bytes record, forward_on_do
         .context = context,
         .tag = tag,
         .deadline_ms = now_ms + forward->propose_ms,
+        .came_us = forward_clock_us(forward),
         .size = record.size,
     };
     memcpy(item->record, record.data, record.size);
@@ -140,6 +152,9 @@ static void forward_item_end(struct forwarder *forward, struct forward_item *ite
     CHECK(forward->item_count > 0);
     forward->item_count--;
     forward->item_bytes -= item->size;
+    if (status == 0 && item->came_us != 0) {
+        metrics_observe_us(&forward->durations, forward_clock_us(forward) - item->came_us);
+    }
     const struct forward_item ended = *item;
     free(item);
     if (ended.on_done != NULL) {
@@ -245,6 +260,7 @@ static void forward_command_refuse(struct forward_command *command, int status, 
 static void forward_send(struct forwarder *forward, struct forward_command *command, uint64_t now_ms)
 {
     const uint64_t leader = forward->door->leader(forward->door->context);
+    forward->repeated_count += leader != 0 && command->sent_count > 0;
     if (leader == 0) {
         command->retry_ms = UINT64_MAX; /* forward_leadership wakes it */
         return;
@@ -664,6 +680,19 @@ void forward_stop(struct forwarder *forward)
 uint32_t forward_count(const struct forwarder *forward)
 {
     return forward->item_count;
+}
+
+struct forward_report forward_report(const struct forwarder *forward)
+{
+    return (struct forward_report){
+        .records = forward->item_count,
+        .bytes = forward->item_bytes,
+        .commands = forward->command_count,
+        .readers = forward->reader_count,
+        .refused = forward->refused_count,
+        .repeated = forward->repeated_count,
+        .durations = &forward->durations,
+    };
 }
 
 void forward_destroy(struct forwarder *forward)

@@ -17,6 +17,7 @@
 #ifndef KELP_NODES_CLOUD_FORWARD_H
 #define KELP_NODES_CLOUD_FORWARD_H
 
+#include "nodes/metrics.h"
 #include "schemas/codec.h"
 #include "schemas/limits.h"
 #include "schemas/status.h"
@@ -44,6 +45,8 @@ struct forward_door {
                 void *callback_context);
     uint64_t (*applied)(void *context);
     int64_t (*wall_ms)(void *context);
+    uint64_t (*clock_us)(
+        void *context); /* never goes back; for measuring only. NULL: nothing is measured */
     void (*send_peer)(void *context, uint64_t replica, struct bytes frame);
 };
 
@@ -96,5 +99,18 @@ uint64_t forward_run(struct forwarder *forward, uint64_t now_ms);
 
 /* Records that wait for their result. */
 uint32_t forward_count(const struct forwarder *forward);
+
+struct forward_report {
+    uint32_t records; /* that wait for their result, queued or sent */
+    size_t bytes;
+    uint32_t commands; /* of them, sent and not applied */
+    uint32_t readers;
+    uint64_t refused;  /* records that were not taken since the start, because too many waited */
+    uint64_t repeated; /* commands sent again */
+    const struct metrics_histogram
+        *durations; /* of records, from forward_submit until applied here; lent
+                                                  until forward_destroy */
+};
+struct forward_report forward_report(const struct forwarder *forward);
 
 #endif

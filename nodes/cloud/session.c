@@ -271,7 +271,9 @@ static void session_activate(struct session *session, const struct session_node 
     const bool differs = session->down_position == node->down_tip &&
                          !tag_equal(session->digest, node->digest);
     const bool resume = same_stream && session->down_position >= node->down_floor && !differs;
-    if (same_stream && differs) {
+    session->digest_differed = same_stream && differs;
+    session->down_tip = node->down_tip;
+    if (session->digest_differed) {
         session_log(session, true, "digest_differed", "position=%llu",
                     (unsigned long long)session->down_position);
     }
@@ -685,6 +687,7 @@ void session_on_state(struct session *session, uint64_t now_ms)
         session_leave(session, BYE_REPLACED, "the node's streams were renewed", SESSION_RETRY_MS);
         return;
     }
+    session->down_tip = node.down_tip;
     session_pump(session);
 }
 

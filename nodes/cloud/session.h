@@ -136,10 +136,13 @@ struct session {
     uint64_t down_stream;
     uint64_t down_position;
     struct tag digest;
+    bool
+        digest_differed; /* at the tip it held other rows than the state says: it was given a snapshot */
     uint64_t up_stream;
     uint64_t up_first;
 
     struct feed_sender down; /* ACTIVE only */
+    uint64_t down_tip;       /* of its log, when the state was looked at last */
     struct feed_receiver up;
     bool ack_pending;        /* a due Ack did not fit */
     struct ack ack;

@@ -18,6 +18,7 @@
 #include "log/log.h"
 #include "nodes/edge/pods.h"
 #include "nodes/logger.h"
+#include "nodes/metrics.h"
 #include "nodes/space.h"
 #include "schemas/codec.h"
 
@@ -132,6 +133,8 @@ struct edge_core_report {
     struct pods_report pods;
 };
 struct edge_core_report edge_core_report(const struct edge_core *core);
+/* The same, and more of the link and the runtime, as families of a page. */
+void edge_core_metrics(const struct edge_core *core, struct metrics_page *page);
 /* Config maps and secrets of the state, for ops.volumes_prepare. Lent until edge_core_close. */
 struct pod_lookup edge_core_lookup(struct edge_core *core);
 /* The newest status of a pod; NULL when unknown. Lent until the next edge_core_run. */

@@ -258,6 +258,7 @@ static int hub_on_welcome(struct hub *hub, const struct welcome *welcome, uint64
     hub->up_moved_ms = now_ms;
     hub->tip_stream = welcome->down_stream;
     hub->tip = welcome->down_tip;
+    hub->tip_heard = welcome->down_tip;
     hub->tip_ms = now_ms;
     if (hub->address_count > 1) { /* when this one is lost, its edges go to all the others */
         uint32_t chance = 0;
@@ -321,6 +322,7 @@ static int hub_on_batch(struct hub *hub, struct bytes body, uint64_t now_ms)
     if (status != 0 || strcmp(batch.node, hub->node) != 0) {
         return STATUS_MALFORMED;
     }
+    hub->tip_heard = batch.tip > hub->tip_heard ? batch.tip : hub->tip_heard;
     if (hub->down_retry_ms > 0) {
         return 0; /* it would not join */
     }

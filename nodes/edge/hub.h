@@ -91,6 +91,7 @@ struct hub {
 
     uint64_t tip_stream; /* where the cloud stood when it welcomed us */
     uint64_t tip;
+    uint64_t tip_heard;  /* the newest that a batch has told since; for people */
     uint64_t tip_ms;     /* and when that was */
 
     struct feed_receiver down;

@@ -867,14 +867,19 @@ struct pods_report pods_report(const struct pods *pods)
 {
     struct pods_report report = {
         .calls = pods->call_count,
+        .calls_total = pods->call_last,
         .listed = pods->listed,
         .listed_mono_ms = pods->listed_ms,
         .list_status = pods->list_status,
     };
     for (size_t i = 0; i < pods->count; i++) {
         report.wanted += pods->entries[i]->wanted;
-        report.running += pods->entries[i]->told && pods->entries[i]->status.phase == POD_RUNNING;
+        if (pods->entries[i]->told) {
+            CHECK((unsigned)pods->entries[i]->status.phase < PODS_PHASES);
+            report.phases[pods->entries[i]->status.phase]++;
+        }
     }
+    report.running = report.phases[POD_RUNNING];
     return report;
 }
 

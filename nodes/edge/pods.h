@@ -93,10 +93,14 @@ struct pods_wish {
 };
 
 /* What a node reports about its pods; for metrics, node status and tests. */
+#define PODS_PHASES 5u /* of enum pod_phase */
+
 struct pods_report {
     size_t wanted;
+    size_t phases[PODS_PHASES];
     size_t running;          /* in phase Running */
     size_t calls;            /* under way */
+    uint64_t calls_total;    /* begun */
     bool listed;             /* at least one listing arrived */
     uint64_t listed_mono_ms; /* when the newest one did; the runtime is in trouble when it is old */
     int list_status;         /* of the newest listing call */

@@ -25,6 +25,7 @@
 #define IDENTITY_NODE_PREFIX    "system:node:"
 #define IDENTITY_NODE_GROUP     "system:nodes"
 #define IDENTITY_MASTER_GROUP   "system:masters"
+#define IDENTITY_MONITORING_GROUP "system:monitoring"
 #define IDENTITY_CLOUD_GROUP    "kelp:cloudcores"
 /* What wolfSSL can write into a subject; other people's certificates may hold more. A node's name has
  * therefore at most 51 bytes when its certificate is made here. */

@@ -247,6 +247,19 @@ static size_t no_report(void *owner, const char *node, char *buffer, size_t size
     return 0;
 }
 
+static void no_metrics(void *owner, struct metrics_page *page)
+{
+    (void)owner;
+    (void)page;
+}
+
+static void always_well(void *owner, bool ready, struct health *health)
+{
+    (void)owner;
+    (void)ready;
+    health_add(health, "ping", true, "%s", "");
+}
+
 static void on_server_close(void *owner)
 {
     struct test_server *s = owner;
@@ -255,6 +268,8 @@ static void on_server_close(void *owner)
 }
 
 static const struct api_server_events server_events = {.report_node = no_report,
+                                                       .metrics = no_metrics,
+                                                       .health = always_well,
                                                        .on_close = on_server_close};
 
 static void on_alloc(uv_handle_t *handle, size_t size, uv_buf_t *out)

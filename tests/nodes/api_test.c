@@ -57,7 +57,6 @@ static void test_identity(void **state)
     expect_text(rig, 401, "GET", "/api", "", "reason", "Unauthorized");
     expect_text(rig, 401, "GET", CMS, "", "message", "Unauthorized");
     expect_text(rig, 200, "GET", "/version", "", "gitVersion", API_VERSION_TEXT);
-    expect(rig, 200, "GET", "/healthz", "");
     rig->group = "viewers";
     expect_text(rig, 403, "GET", "/api/v1/namespaces/default/secrets", "", "message",
                 "secrets is forbidden: User \"tester\" cannot list resource \"secrets\" in API "
@@ -67,9 +66,6 @@ static void test_identity(void **state)
                 "group \"\" at the cluster scope");
     expect_text(rig, 403, "GET", PODS "/p/log", "", "reason", "Forbidden");
     expect(rig, 200, "GET", "/api/v1", ""); /* discovery is for everybody with a certificate */
-    backend_fake_set_leader(rig->fake, false);
-    expect(rig, 503, "GET", "/readyz", "");
-    backend_fake_set_leader(rig->fake, true);
 }
 
 /* Claim: whatever cannot be served says so as a Status with the code of the specification. */

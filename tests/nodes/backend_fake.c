@@ -222,7 +222,7 @@ static void fake_random(void *owner, void *buffer, size_t size)
     }
 }
 
-static bool fake_has_leader(void *owner)
+static bool fake_leads(void *owner)
 {
     return ((struct backend_fake *)owner)->leader;
 }
@@ -434,8 +434,7 @@ struct backend_fake *backend_fake_create(void)
         .write = fake_write,
         .now_ms = fake_now_ms,
         .random = fake_random,
-        .has_leader = fake_has_leader,
-        .leads = fake_has_leader,
+        .leads = fake_leads,
         .tag = fake_tag,
         .node_seen_ms = fake_node_seen_ms,
         .name = "cloudcore-1",

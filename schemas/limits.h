@@ -38,6 +38,11 @@ static_assert(LIMIT_KEY_BYTES >= 3 * LIMIT_NAME_BYTES + 64, "a key holds group, 
 #define LIMIT_FEED_WINDOW_BYTES   (8u * 1024u * 1024u)
 /* One Append of a feed; several fit the window, so that the pipe stays full. */
 #define LIMIT_FEED_APPEND_BYTES   (512u * 1024u)
+/* What a session ships in its turn, unless one frame alone is larger; and what all do in one turn of the loop, in
+ * frames' bytes and in sessions looked at: 10 ms of work, so that elections and other nodes do not wait. */
+#define LIMIT_SESSION_TURN_BYTES  LIMIT_FEED_APPEND_BYTES
+#define LIMIT_SESSIONS_TURN_BYTES (4u * 1024u * 1024u)
+#define LIMIT_SESSIONS_TURN       128u
 /* The same, upward: ten thousand edges may all fill theirs at one replica, which bounds what it proposes. */
 #define LIMIT_FEED_UP_WINDOW_BYTES (1024u * 1024u)
 /* Frames of one feed in flight, whatever their size. */
@@ -80,10 +85,25 @@ static_assert(LIMIT_MEMBERS > LIMIT_REPLICAS, "a full group still hears of one t
  * ten thousand edges acknowledge in a turn is never reached; a stalled leader reaches it. */
 #define LIMIT_FORWARD_RECORDS         65536u
 #define LIMIT_FORWARD_BYTES           (64u * 1024u * 1024u)
+/* Of them one session's: an honest edge has LIMIT_FEED_UP_WINDOW_BYTES under way, and its largest batch fits.
+ * And those of all API writes together, so that edges are never told to wait for people. */
+#define LIMIT_FORWARD_SESSION_RECORDS 4096u
+#define LIMIT_FORWARD_SESSION_BYTES   (4u * 1024u * 1024u)
+#define LIMIT_FORWARD_API_RECORDS     (LIMIT_FORWARD_RECORDS / 2u)
+#define LIMIT_FORWARD_API_BYTES       (LIMIT_FORWARD_BYTES / 2u)
+/* Above three quarters only records as small as LIMIT_RESERVED_COMMAND_BYTES are taken: acknowledgements,
+ * verdicts and deletions are what empties the rest. */
+#define LIMIT_FORWARD_LARGE_RECORDS (LIMIT_FORWARD_RECORDS / 4u * 3u)
+#define LIMIT_FORWARD_LARGE_BYTES   (LIMIT_FORWARD_BYTES / 4u * 3u)
+/* Bytes of commands under way at once: what a record waits for when its turn has come, 40 ms at the 100 MB/s of
+ * a small disk. Eight commands of a thousand small records, the most that made it faster, are half of it. */
+#define LIMIT_FORWARD_FLIGHT_BYTES (4u * 1024u * 1024u)
 /* Commands of one replica under way at once; fewer than results the state keeps per origin. */
 #define LIMIT_FORWARD_FLIGHT          32u
 #define LIMIT_FORWARD_COMMAND_RECORDS 1024u
 #define LIMIT_FORWARD_READERS         4096u
+static_assert(LIMIT_FORWARD_SESSION_BYTES >= LIMIT_RECORD_BYTES + LIMIT_FEED_APPEND_BYTES,
+              "the largest batch fits its session's share");
 /* Edge sessions of one replica: ten thousand edges on the last one standing, and room to reconnect. */
 #define LIMIT_SESSIONS           16384u
 /* Commands proposed and not yet applied, per replica: libraft itself does not bound them. */

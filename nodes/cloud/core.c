@@ -654,7 +654,8 @@ uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now)
         }
     }
     /* A single replica agrees with itself inside of forward_run. */
-    const bool more = core->done_head != NULL || core->dirty_head != NULL || core->leadership_moved ||
+    const bool more = core->done_head != NULL || core->turn_first != NULL ||
+                      core->leadership_moved ||
                       (core->entries_head != NULL && core->stalled == NULL);
     return more ? now.mono_ms : next;
 }

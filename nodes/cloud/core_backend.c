@@ -248,8 +248,8 @@ static int core_backend_write(void *owner, struct bytes record, backend_on_writt
     struct core_write *write = malloc(sizeof *write);
     CHECK(write != NULL);
     *write = (struct core_write){.core = core, .on_written = on_written, .context = context};
-    const int status = forward_submit(core->forward, record, core_backend_on_written, write, 0,
-                                      core->now.mono_ms);
+    const int status = forward_submit(core->forward, FORWARD_LANE_API, record,
+                                      core_backend_on_written, write, 0, core->now.mono_ms);
     if (status != 0) {
         free(write);
     }

@@ -23,7 +23,6 @@
 #define CORE_SESSION_MS    100u  /* deadlines of sessions */
 /* Sessions that go on with new rows in one run. A config map that every node uses concerns all at once, and
  * ten thousand take a second: elections do not wait for that. */
-#define CORE_SESSION_BUDGET  128u
 #define CORE_LEADER_RETRY_MS 1000u
 #define CORE_HANDOVER_MS   10000u /* between two attempts to hand leadership over: one may meet a dead peer */
 #define CORE_EPOCH           1u /* replica_config.epoch */
@@ -50,9 +49,10 @@ struct core_session {
     struct core_session *next_node;
     struct core_session *next_all;
     struct core_session *previous_all;
-    bool dirty; /* session_on_state is due */
-    struct core_session *next_dirty;
-    struct core_session *previous_dirty;
+    struct core_session *next_turn; /* in the queue of those who wait for their turn */
+    struct core_session *previous_turn;
+    bool waits; /* it is in that queue */
+    bool dirty; /* session_on_state is due, with its turn */
 };
 
 struct core_ask; /* core_members.c */
@@ -187,8 +187,9 @@ struct cloud_core {
     struct core_session *sessions;
     uint32_t session_count;
     uint32_t session_active;
-    struct core_session *dirty_head; /* in the order they became so */
-    struct core_session *dirty_tail;
+    struct core_session *turn_first; /* the queue of turns */
+    struct core_session *turn_last;
+    size_t turn_bytes; /* that sessions were sent in this run */
     uint64_t session_tick_ms;
     struct node_row node_row; /* lent to sessions */
     struct core_snapshot *snapshots;

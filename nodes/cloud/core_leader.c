@@ -149,8 +149,8 @@ static int core_submit_verdict(struct cloud_core *core, const char *key,
                                     &record);
     }
     return status != 0 ? status
-                       : forward_submit(core->forward, record, on_done, context, 0,
-                                        core->now.mono_ms);
+                       : forward_submit(core->forward, FORWARD_LANE_CORE, record, on_done, context,
+                                        0, core->now.mono_ms);
 }
 
 static void core_on_node_verdict(void *context, uint64_t tag, int status, int outcome,
@@ -255,7 +255,8 @@ static void core_pod_event(struct cloud_core *core, const char *pod_key, const c
                                              message, &record) == 0;
     store_reader_reset(core_reader(core));
     if (made) {
-        (void)forward_submit(core->forward, record, NULL, NULL, 0, core->now.mono_ms);
+        (void)forward_submit(core->forward, FORWARD_LANE_CORE, record, NULL, NULL, 0,
+                             core->now.mono_ms);
     }
 }
 
@@ -289,7 +290,8 @@ static int core_scheduler_bind(void *context, const char *pod_key, const char *n
         return status > 0 ? STATUS_CLOSING : status;
     }
     struct core_verdict *binding = core_verdict_create(core, pod_key, true);
-    status = forward_submit(core->forward, record, core_on_bound, binding, 0, core->now.mono_ms);
+    status = forward_submit(core->forward, FORWARD_LANE_CORE, record, core_on_bound, binding, 0,
+                            core->now.mono_ms);
     if (status != 0) {
         free(binding);
         return status;
@@ -503,14 +505,16 @@ static void core_found(struct cloud_core *core)
                                .body = body,
                            },
                            &record) != 0 ||
-        forward_submit(core->forward, record, core_on_init, core, 0, core->now.mono_ms) != 0) {
+        forward_submit(core->forward, FORWARD_LANE_CORE, record, core_on_init, core, 0,
+                       core->now.mono_ms) != 0) {
         return;
     }
     core->init_pending = true;
     for (size_t i = 0; i < sizeof core_namespaces / sizeof core_namespaces[0]; i++) {
         codec_reset(codec);
         if (core->objects.build_namespace(&core->backend, codec, core_namespaces[i], &record) == 0) {
-            (void)forward_submit(core->forward, record, NULL, NULL, 0, core->now.mono_ms);
+            (void)forward_submit(core->forward, FORWARD_LANE_CORE, record, NULL, NULL, 0,
+                                 core->now.mono_ms);
         }
     }
 }

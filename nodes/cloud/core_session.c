@@ -31,39 +31,48 @@ struct core_session *core_session_find(struct cloud_core *core, uint64_t id)
     return s;
 }
 
+static void core_turn_enter(struct cloud_core *core, struct core_session *s)
+{
+    if (s->waits) {
+        return;
+    }
+    s->waits = true;
+    s->next_turn = NULL;
+    s->previous_turn = core->turn_last;
+    if (core->turn_last == NULL) {
+        core->turn_first = s;
+    } else {
+        core->turn_last->next_turn = s;
+    }
+    core->turn_last = s;
+}
+
+static void core_turn_leave(struct cloud_core *core, struct core_session *s)
+{
+    if (!s->waits) {
+        return;
+    }
+    s->waits = false;
+    if (s->previous_turn == NULL) {
+        core->turn_first = s->next_turn;
+    } else {
+        s->previous_turn->next_turn = s->next_turn;
+    }
+    if (s->next_turn == NULL) {
+        core->turn_last = s->previous_turn;
+    } else {
+        s->next_turn->previous_turn = s->previous_turn;
+    }
+}
+
 void core_session_touch(struct cloud_core *core, const char *node)
 {
     for (struct core_session *s = core->by_node[core_bucket_node(node)]; s != NULL;
          s = s->next_node) {
-        if (strcmp(s->session.node, node) == 0 && !s->dirty) {
+        if (strcmp(s->session.node, node) == 0) {
             s->dirty = true;
-            s->previous_dirty = core->dirty_tail;
-            s->next_dirty = NULL;
-            if (core->dirty_tail != NULL) {
-                core->dirty_tail->next_dirty = s;
-            } else {
-                core->dirty_head = s;
-            }
-            core->dirty_tail = s;
+            core_turn_enter(core, s);
         }
-    }
-}
-
-static void core_session_clean(struct cloud_core *core, struct core_session *s)
-{
-    if (!s->dirty) {
-        return;
-    }
-    s->dirty = false;
-    if (s->previous_dirty != NULL) {
-        s->previous_dirty->next_dirty = s->next_dirty;
-    } else {
-        core->dirty_head = s->next_dirty;
-    }
-    if (s->next_dirty != NULL) {
-        s->next_dirty->previous_dirty = s->previous_dirty;
-    } else {
-        core->dirty_tail = s->previous_dirty;
     }
 }
 
@@ -72,7 +81,16 @@ static void core_session_clean(struct cloud_core *core, struct core_session *s)
 static int core_door_send(void *context, uint64_t session, struct bytes frame)
 {
     struct cloud_core *core = context;
+    core->turn_bytes += frame.size;
     return core->ops.send_session(core->ops.context, session, frame);
+}
+
+static void core_door_want_turn(void *context, uint64_t session)
+{
+    struct cloud_core *core = context;
+    struct core_session *s = core_session_find(core, session);
+    CHECK(s != NULL); /* it asks for itself */
+    core_turn_enter(core, s);
 }
 
 static bool core_door_room(void *context, uint64_t session)
@@ -302,27 +320,29 @@ static int core_door_register(void *context, uint64_t session, const struct hell
     if (status != 0) {
         return status;
     }
-    return forward_submit(core->forward, record, core_on_registered, core, session,
-                          core->now.mono_ms);
+    return forward_submit(core->forward, FORWARD_LANE_SESSIONS + session, record,
+                          core_on_registered, core, session, core->now.mono_ms);
 }
 
 static int core_door_propose_open(void *context, uint64_t session, struct bytes record)
 {
     struct cloud_core *core = context;
-    return forward_submit(core->forward, record, core_on_opened, core, session, core->now.mono_ms);
+    return forward_submit(core->forward, FORWARD_LANE_SESSIONS + session, record, core_on_opened,
+                          core, session, core->now.mono_ms);
 }
 
 static int core_door_propose_batch(void *context, uint64_t session, struct bytes record)
 {
     struct cloud_core *core = context;
-    return forward_submit(core->forward, record, core_on_batch, core, session, core->now.mono_ms);
+    return forward_submit(core->forward, FORWARD_LANE_SESSIONS + session, record, core_on_batch,
+                          core, session, core->now.mono_ms);
 }
 
 static int core_door_propose_ack(void *context, uint64_t session, struct bytes record)
 {
     struct cloud_core *core = context;
-    (void)session;
-    return forward_submit(core->forward, record, NULL, NULL, 0, core->now.mono_ms);
+    return forward_submit(core->forward, FORWARD_LANE_SESSIONS + session, record, NULL, NULL, 0,
+                          core->now.mono_ms);
 }
 
 /* -- life -------------------------------------------------------------------------------------- */
@@ -335,6 +355,7 @@ void core_sessions_init(struct cloud_core *core)
         .room = core_door_room,
         .close = core_door_close,
         .log = core_door_log,
+        .want_turn = core_door_want_turn,
         .node_find = core_door_node_find,
         .knows = core_door_knows,
         .cluster = core_door_cluster,
@@ -370,8 +391,8 @@ static void core_session_remove(struct cloud_core *core, struct core_session *s)
         at = &(*at)->next_id;
     }
     *at = s->next_id;
+    core_turn_leave(core, s);
     session_deinit(&s->session);
-    core_session_clean(core, s);
     at = &core->by_node[core_bucket_node(s->session.node)];
     while (*at != s) {
         at = &(*at)->next_node;
@@ -479,20 +500,34 @@ void cloud_core_session_closed(struct cloud_core *core, uint64_t session,
     }
 }
 
+/* Those whose turn it is, in the order in which they asked; the rest when the core runs again. */
+static void core_turns_run(struct cloud_core *core)
+{
+    core->turn_bytes = 0;
+    for (uint32_t i = 0; i < LIMIT_SESSIONS_TURN && core->turn_first != NULL &&
+                         core->turn_bytes < LIMIT_SESSIONS_TURN_BYTES;
+         i++) {
+        struct core_session *s = core->turn_first;
+        core_turn_leave(core, s);
+        if (s->dirty) {
+            s->dirty = false;
+            session_on_state(&s->session, core->now.mono_ms);
+        } else {
+            session_turn(&s->session);
+        }
+    }
+}
+
 uint64_t core_sessions_run(struct cloud_core *core)
 {
     const uint64_t now_ms = core->now.mono_ms;
-    for (uint32_t i = 0; i < CORE_SESSION_BUDGET && core->dirty_head != NULL; i++) {
-        struct core_session *s = core->dirty_head;
-        core_session_clean(core, s);
-        session_on_state(&s->session, now_ms);
-    }
     if (now_ms >= core->session_tick_ms) {
         core->session_tick_ms = now_ms + CORE_SESSION_MS;
         for (struct core_session *s = core->sessions; s != NULL; s = s->next_all) {
             (void)session_tick(&s->session, now_ms);
         }
     }
+    core_turns_run(core);
     return core->session_count > 0 ? core->session_tick_ms : UINT64_MAX;
 }
 

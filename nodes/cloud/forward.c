@@ -6,7 +6,8 @@
 
 /* A record that waits, queued or as part of a command. */
 struct forward_item {
-    struct forward_item *next;
+    struct lane_item lane;
+    struct forward_item *next; /* in its command */
     forward_on_done on_done;
     void *context;
     uint64_t tag;
@@ -55,12 +56,10 @@ struct forwarder {
     uint32_t propose_ms;
     bool stopped;
 
-    struct forward_item *queue_head;
-    struct forward_item *queue_tail;
+    struct lanes lanes;               /* of items, queued and in commands */
     struct forward_command *commands; /* oldest first */
     uint32_t command_count;
-    uint32_t item_count; /* queued and in commands */
-    size_t item_bytes;
+    size_t command_bytes;
 
     struct forward_reader *readers;
     uint32_t reader_count;
@@ -97,8 +96,26 @@ static uint64_t forward_clock_us(const struct forwarder *forward)
 
 /* -- items and commands ------------------------------------------------------------------------ */
 
-int forward_submit(struct forwarder *forward, struct bytes record, forward_on_done on_done,
-                   void *context, uint64_t tag, uint64_t now_ms)
+/* Does the lane, and do all together, hold so little that one more fits? */
+static bool forward_fits(const struct forwarder *forward, uint64_t number, size_t size)
+{
+    const struct lanes *lanes = &forward->lanes;
+    const bool large = size > LIMIT_RESERVED_COMMAND_BYTES;
+    if (lanes->count >= (large ? LIMIT_FORWARD_LARGE_RECORDS : LIMIT_FORWARD_RECORDS) ||
+        lanes->bytes + size > (large ? LIMIT_FORWARD_LARGE_BYTES : LIMIT_FORWARD_BYTES)) {
+        return false;
+    }
+    const struct lane *lane = lanes_find(lanes, number);
+    if (lane == NULL || number == FORWARD_LANE_CORE) {
+        return true;
+    }
+    const bool api = number == FORWARD_LANE_API;
+    return lane->count < (api ? LIMIT_FORWARD_API_RECORDS : LIMIT_FORWARD_SESSION_RECORDS) &&
+           lane->bytes + size <= (api ? LIMIT_FORWARD_API_BYTES : LIMIT_FORWARD_SESSION_BYTES);
+}
+
+int forward_submit(struct forwarder *forward, uint64_t lane, struct bytes record,
+                   forward_on_done on_done, void *context, uint64_t tag, uint64_t now_ms)
 {
     if (forward->stopped) {
         return STATUS_CLOSING;
@@ -106,8 +123,7 @@ int forward_submit(struct forwarder *forward, struct bytes record, forward_on_do
     if (record.size > LIMIT_RECORD_BYTES + LIMIT_FEED_APPEND_BYTES) {
         return STATUS_TOO_LARGE; /* a batch of the largest record, or of many small ones */
     }
-    if (forward->item_count >= LIMIT_FORWARD_RECORDS ||
-        forward->item_bytes + record.size > LIMIT_FORWARD_BYTES) {
+    if (!forward_fits(forward, lane, record.size)) {
         forward->refused_count++;
         return STATUS_FULL;
     }
@@ -123,14 +139,9 @@ int forward_submit(struct forwarder *forward, struct bytes record, forward_on_do
         .size = record.size,
     };
     memcpy(item->record, record.data, record.size);
-    if (forward->queue_tail == NULL) {
-        forward->queue_head = item;
-    } else {
-        forward->queue_tail->next = item;
-    }
-    forward->queue_tail = item;
-    forward->item_count++;
-    forward->item_bytes += record.size;
+    lanes_push(&forward->lanes, lane,
+               lane < FORWARD_LANE_SESSIONS ? FORWARD_SHARE_BYTES_MANY : FORWARD_SHARE_BYTES,
+               &item->lane, record.size);
     return 0;
 }
 
@@ -149,9 +160,7 @@ static void forward_command_free(struct forward_command *command)
 static void forward_item_end(struct forwarder *forward, struct forward_item *item, int status,
                              int outcome, uint64_t value)
 {
-    CHECK(forward->item_count > 0);
-    forward->item_count--;
-    forward->item_bytes -= item->size;
+    lanes_done(&forward->lanes, &item->lane);
     if (status == 0 && item->came_us != 0) {
         metrics_observe_us(&forward->durations, forward_clock_us(forward) - item->came_us);
     }
@@ -184,30 +193,49 @@ static struct forward_command *forward_unlink(struct forwarder *forward, uint64_
         if (command->sequence == sequence) {
             *at = command->next;
             forward->command_count--;
+            forward->command_bytes -= command->size;
             return command;
         }
     }
     return NULL;
 }
 
-/* Put the oldest queued records into one command. */
-static void forward_form(struct forwarder *forward, uint64_t now_ms)
+static struct forward_item *forward_item_of(struct lane_item *item)
 {
-    const uint32_t count_max = LIMIT_FORWARD_COMMAND_RECORDS;
-    struct bytes records[LIMIT_FORWARD_COMMAND_RECORDS];
+    return item == NULL ? NULL : CONTAINER_OF(item, struct forward_item, lane);
+}
+
+/* Take the records whose turn it is out of the queue, as many as a command holds, in order.
+ *   answers  how many */
+static uint32_t forward_gather(struct forwarder *forward, struct bytes *out_records,
+                               struct forward_item **out_items)
+{
     uint32_t count = 0;
     size_t size = 0;
-    struct forward_item *last = NULL;
-    for (struct forward_item *item = forward->queue_head; item != NULL && count < count_max;
-         item = item->next) {
-        if (count > 0 && size + item->size > FORWARD_COMMAND_BYTES) {
+    struct forward_item **end = out_items;
+    *out_items = NULL;
+    while (count < LIMIT_FORWARD_COMMAND_RECORDS) {
+        struct forward_item *item = forward_item_of(lanes_next(&forward->lanes));
+        if (item == NULL || (count > 0 && size + item->size > FORWARD_COMMAND_BYTES)) {
             break;
         }
-        records[count++] = bytes_of(item->record, item->size);
+        lanes_take(&forward->lanes, &item->lane);
+        out_records[count] = bytes_of(item->record, item->size);
+        count++;
         size += item->size;
-        last = item;
+        *end = item;
+        end = &item->next;
     }
-    CHECK(last != NULL);
+    return count;
+}
+
+/* Put the records whose turn it is into one command. */
+static void forward_form(struct forwarder *forward, uint64_t now_ms)
+{
+    struct bytes records[LIMIT_FORWARD_COMMAND_RECORDS];
+    struct forward_item *items;
+    const uint32_t count = forward_gather(forward, records, &items);
+    CHECK(count > 0);
 
     struct bytes bytes;
     codec_reset(forward->codec);
@@ -228,22 +256,22 @@ static void forward_form(struct forwarder *forward, uint64_t now_ms)
     memcpy(command->bytes, bytes.data, bytes.size);
     command->size = bytes.size;
     command->sequence = ++forward->sequence;
-    command->deadline_ms = forward->queue_head->deadline_ms;
+    command->deadline_ms = UINT64_MAX;
+    for (const struct forward_item *item = items; item != NULL; item = item->next) {
+        command->deadline_ms =
+            item->deadline_ms < command->deadline_ms ? item->deadline_ms : command->deadline_ms;
+    }
     command->retry_ms = now_ms;
     command->pause_ms = FORWARD_RETRY_MS;
     command->item_count = count;
-    command->items = forward->queue_head;
-    forward->queue_head = last->next;
-    last->next = NULL;
-    if (forward->queue_head == NULL) {
-        forward->queue_tail = NULL;
-    }
+    command->items = items;
     struct forward_command **at = &forward->commands;
     while (*at != NULL) {
         at = &(*at)->next;
     }
     *at = command;
     forward->command_count++;
+    forward->command_bytes += command->size;
 }
 
 /* It was not proposed. A full disk does not heal within a request, so that is told at once. */
@@ -604,12 +632,10 @@ static void forward_end_overdue(struct forwarder *forward, uint64_t now_ms)
         }
         command = next;
     }
-    while (forward->queue_head != NULL && now_ms >= forward->queue_head->deadline_ms) {
-        struct forward_item *item = forward->queue_head;
-        forward->queue_head = item->next;
-        if (forward->queue_head == NULL) {
-            forward->queue_tail = NULL;
-        }
+    struct forward_item *item;
+    while ((item = forward_item_of(lanes_oldest(&forward->lanes))) != NULL &&
+           now_ms >= item->deadline_ms) {
+        lanes_take(&forward->lanes, &item->lane);
         forward_item_end(forward, item, STATUS_NOT_LEADER, 0, 0);
     }
 }
@@ -618,7 +644,8 @@ uint64_t forward_run(struct forwarder *forward, uint64_t now_ms)
 {
     forward->now_ms = now_ms;
     forward_end_overdue(forward, now_ms);
-    while (forward->queue_head != NULL && forward->command_count < LIMIT_FORWARD_FLIGHT) {
+    while (lanes_oldest(&forward->lanes) != NULL && forward->command_count < LIMIT_FORWARD_FLIGHT &&
+           forward->command_bytes < LIMIT_FORWARD_FLIGHT_BYTES) {
         forward_form(forward, now_ms);
     }
     uint64_t next = UINT64_MAX;
@@ -629,8 +656,9 @@ uint64_t forward_run(struct forwarder *forward, uint64_t now_ms)
         next = c->retry_ms < next ? c->retry_ms : next;
         next = c->deadline_ms < next ? c->deadline_ms : next;
     }
-    if (forward->queue_head != NULL && forward->queue_head->deadline_ms < next) {
-        next = forward->queue_head->deadline_ms;
+    const struct forward_item *oldest = forward_item_of(lanes_oldest(&forward->lanes));
+    if (oldest != NULL && oldest->deadline_ms < next) {
+        next = oldest->deadline_ms;
     }
     if (forward->readers != NULL) {
         forward_ask(forward, now_ms);
@@ -654,12 +682,9 @@ static void forward_end_all(struct forwarder *forward, int sent_status)
         forward_command_end(forward, command,
                             command->sent_count > 0 ? sent_status : STATUS_CLOSING, NULL);
     }
-    while (forward->queue_head != NULL) {
-        struct forward_item *item = forward->queue_head;
-        forward->queue_head = item->next;
-        if (forward->queue_head == NULL) {
-            forward->queue_tail = NULL;
-        }
+    struct forward_item *item;
+    while ((item = forward_item_of(lanes_oldest(&forward->lanes))) != NULL) {
+        lanes_take(&forward->lanes, &item->lane);
         forward_item_end(forward, item, STATUS_CLOSING, 0, 0);
     }
 }
@@ -679,14 +704,14 @@ void forward_stop(struct forwarder *forward)
 
 uint32_t forward_count(const struct forwarder *forward)
 {
-    return forward->item_count;
+    return forward->lanes.count;
 }
 
 struct forward_report forward_report(const struct forwarder *forward)
 {
     return (struct forward_report){
-        .records = forward->item_count,
-        .bytes = forward->item_bytes,
+        .records = forward->lanes.count,
+        .bytes = forward->lanes.bytes,
         .commands = forward->command_count,
         .readers = forward->reader_count,
         .refused = forward->refused_count,

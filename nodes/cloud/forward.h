@@ -6,7 +6,9 @@
  * moves, until it is seen applied locally or its deadline passes; the state applies it once and keeps the
  * results, so repeating is safe and its fate is never guessed.
  *
- * Records of one turn share a command: what 10,000 sessions acknowledge in a turn is one entry.
+ * Records of one turn share a command: what 10,000 sessions acknowledge in a turn is one entry. Each session has
+ * a lane (lanes.h), and so have the API and the core itself: commands are filled from them in turn, so whoever
+ * proposes much waits for itself.
  *
  * Reads: `forward_read` asks the leader for an index (WIRE_READ_ASK, or directly when we lead) and calls
  * back once this replica has applied it. Readers that wait together share one question.
@@ -17,6 +19,7 @@
 #ifndef KELP_NODES_CLOUD_FORWARD_H
 #define KELP_NODES_CLOUD_FORWARD_H
 
+#include "nodes/cloud/lanes.h"
 #include "nodes/metrics.h"
 #include "schemas/codec.h"
 #include "schemas/limits.h"
@@ -25,6 +28,9 @@
 #define FORWARD_RETRY_MS      1000u /* a frame to the leader may be lost: doubles with each repetition */
 #define FORWARD_RETRY_MS_MAX  4000u
 #define FORWARD_REFUSED_MS    50u   /* the leader said no: elections take a while */
+#define FORWARD_SHARE_BYTES                                                                        \
+    (16u * 1024u) /* of a session in a turn: some records, or part of a large one */
+#define FORWARD_SHARE_BYTES_MANY (256u * 1024u) /* of the API and the core, which speak for many */
 #define FORWARD_COMMAND_BYTES (1024u * 1024u) /* records of one command, unless one alone is larger */
 
 /* How it ended. status 0: applied here; outcome and value are the state's answer to this record.
@@ -58,6 +64,13 @@ struct forward_result {
 
 struct forwarder;
 
+/* Whose record it is. */
+enum forward_lane {
+    FORWARD_LANE_CORE, /* verdicts, bindings, what the leader does */
+    FORWARD_LANE_API,
+    FORWARD_LANE_SESSIONS, /* and those behind it: FORWARD_LANE_SESSIONS + number of the session */
+};
+
 /*   door      borrowed until forward_destroy
  *   origin    replica id << 32 | boot count
  *   answers   given to forward_destroy */
@@ -71,12 +84,14 @@ void forward_stop(struct forwarder *forward);
 
 /* Propose a record.
  *
+ *   lane      enum forward_lane
  *   record    Record bytes, borrowed during the call
  *   on_done   NULL: nobody wants to know
- *   answers   0: on_done comes exactly once; STATUS_FULL: LIMIT_FORWARD_RECORDS or _BYTES wait;
- *             STATUS_TOO_LARGE; STATUS_CLOSING: nothing happened */
-int forward_submit(struct forwarder *forward, struct bytes record, forward_on_done on_done,
-                   void *context, uint64_t tag, uint64_t now_ms);
+ *   answers   0: on_done comes exactly once; STATUS_FULL: as much waits as may, of this lane
+ *             (LIMIT_FORWARD_SESSION_*, _API_*) or of all (LIMIT_FORWARD_*, for a larger record
+ *             LIMIT_FORWARD_LARGE_*); STATUS_TOO_LARGE; STATUS_CLOSING: nothing happened */
+int forward_submit(struct forwarder *forward, uint64_t lane, struct bytes record,
+                   forward_on_done on_done, void *context, uint64_t tag, uint64_t now_ms);
 /*   answers   0: on_fresh comes exactly once; STATUS_FULL: LIMIT_FORWARD_READERS wait */
 int forward_read(struct forwarder *forward, forward_on_fresh on_fresh, void *context,
                  uint64_t now_ms);

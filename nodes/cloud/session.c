@@ -133,6 +133,10 @@ static void session_feed_snapshot_close(void *context, uint64_t id)
 static bool session_feed_room(void *context)
 {
     struct session *session = context;
+    if (session->turn_bytes >= LIMIT_SESSION_TURN_BYTES) {
+        session->turn_over = true;
+        return false;
+    }
     session->down_blocked = !session->door->room(session->door->context, session->id);
     return !session->down_blocked;
 }
@@ -140,21 +144,33 @@ static bool session_feed_room(void *context)
 static int session_feed_send(void *context, uint16_t kind, struct bytes body)
 {
     struct session *session = context;
+    session->turn_bytes += body.size;
     codec_reset(session->codecs->out);
     return session_send(session, kind, body);
 }
 
-static void session_pump(struct session *session)
+static void session_want_turn(const struct session *session)
+{
+    if (session->state == SESSION_ACTIVE) {
+        session->door->want_turn(session->door->context, session->id);
+    }
+}
+
+void session_turn(struct session *session)
 {
     if (session->state != SESSION_ACTIVE) {
         return;
     }
+    session->turn_bytes = 0;
+    session->turn_over = false;
     const int status = feed_sender_pump(&session->down);
     if (status != 0) {
         session_log(session, true, "session_feed_failed", "status=%d reason=%s", status,
                     status_text(status));
         session_leave(session, BYE_BEHIND, "the node's log cannot be read here now",
                       SESSION_RETRY_MS);
+    } else if (session->turn_over) {
+        session_want_turn(session);
     }
 }
 
@@ -334,7 +350,7 @@ static void session_activate(struct session *session, const struct session_node 
     session->heard_ms = now_ms;
     session->down_moved_ms = now_ms;
     session_propose_ack(session);
-    session_pump(session);
+    session_want_turn(session);
 }
 
 /* Is the node still the one this session serves, and is it ours? Leaves otherwise. */
@@ -582,7 +598,7 @@ static void session_on_ack(struct session *session, const struct ack *ack, uint6
         break;
     }
     session_propose_ack(session);
-    session_pump(session);
+    session_want_turn(session);
 }
 
 static void session_on_ping(struct session *session, const struct ping *ping)
@@ -688,7 +704,7 @@ void session_on_state(struct session *session, uint64_t now_ms)
         return;
     }
     session->down_tip = node.down_tip;
-    session_pump(session);
+    session_turn(session);
 }
 
 void session_on_writable(struct session *session, uint64_t now_ms)
@@ -696,7 +712,7 @@ void session_on_writable(struct session *session, uint64_t now_ms)
     (void)now_ms;
     session_send_acks(session);
     session_propose_ack(session);
-    session_pump(session);
+    session_want_turn(session);
 }
 
 static uint64_t session_earlier(uint64_t a, uint64_t b)
@@ -737,7 +753,7 @@ uint64_t session_tick(struct session *session, uint64_t now_ms)
         session_send_acks(session);
         session_propose_ack(session);
         if (session->down_blocked) { /* otherwise the state, or the edge, says when there is more */
-            session_pump(session);
+            session_want_turn(session);
         }
     }
     if (session->state == SESSION_LEAVING) {

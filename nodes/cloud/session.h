@@ -16,6 +16,9 @@
  *              DOWN_ACK proposals. Up: feed_receiver; batches become UP_BATCH proposals, answered
  *              with an Ack once this replica has applied them
  *
+ * Turns. A session never ships on its own: when there may be something it asks for its turn, and ships up to
+ * LIMIT_SESSION_TURN_BYTES when that has come. So a node with a long log delays the others by one such piece.
+ *
  * Fencing. Every proposal carries our epoch; when the state shows a newer one for this node, somebody
  * else serves it: BYE_REPLACED. Node gone, or another uid: BYE_REMOVED.
  */
@@ -66,6 +69,9 @@ struct session_door {
     void (*close)(void *context, uint64_t session);
     void (*log)(void *context, const struct session *session, bool warning, const char *event,
                 const char *pairs);
+    /* It wants to ship: call session_turn, later, when the others have had their turns. Asked again before that,
+     * it is still one turn. */
+    void (*want_turn)(void *context, uint64_t session);
 
     /* 0; SESSION_NODE_NONE; negative */
     int (*node_find)(void *context, const char *node, struct session_node *out);
@@ -147,6 +153,8 @@ struct session {
     bool ack_pending;        /* a due Ack did not fit */
     struct ack ack;
     bool down_blocked;       /* the connection had no room for more */
+    size_t turn_bytes;       /* shipped in this turn */
+    bool turn_over;          /* and there may be more */
     uint64_t down_acked;     /* newest DOWN_ACK proposed */
     uint64_t down_moved_ms;  /* mono: when the edge last acknowledged, or had nothing to */
     uint32_t up_count;       /* batches proposed and not answered */
@@ -172,6 +180,8 @@ void session_on_batch(struct session *session, int status, enum session_outcome 
 /* The state of this node has changed (new rows, another session, its end), or this replica has
  * applied more. */
 void session_on_state(struct session *session, uint64_t now_ms);
+/* Its turn has come: ship what there is, up to LIMIT_SESSION_TURN_BYTES. */
+void session_turn(struct session *session);
 /* The connection takes frames again. */
 void session_on_writable(struct session *session, uint64_t now_ms);
 /* Time has passed.

@@ -24,6 +24,7 @@ static struct cloud {
     uint32_t opening;
     uint32_t batches;
     bool there;
+    bool wants_turn;
     bool full;
     bool closed;
     int active;
@@ -65,6 +66,13 @@ static void on_log(void *context, const struct session *session, bool warning, c
     (void)session;
     (void)warning;
     EXPECT(strlen(event) + strlen(pairs) < LIMIT_LOG_LINE_BYTES);
+}
+
+static void on_want_turn(void *context, uint64_t session)
+{
+    (void)context;
+    EXPECT(session == 9);
+    cloud.wants_turn = true;
 }
 
 static int on_node_find(void *context, const char *node, struct session_node *out)
@@ -210,6 +218,7 @@ static const struct session_door door = {
     .room = on_room,
     .close = on_close,
     .log = on_log,
+    .want_turn = on_want_turn,
     .node_find = on_node_find,
     .knows = on_knows,
     .cluster = on_cluster,
@@ -297,6 +306,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         if (!cloud.closed) {
             session_tick(&cloud.session, now_ms);
+        }
+        if (cloud.wants_turn && !cloud.closed) {
+            cloud.wants_turn = false;
+            session_turn(&cloud.session);
         }
         if (cloud.full && !cloud.closed) {
             cloud.full = false;

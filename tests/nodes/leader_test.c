@@ -374,7 +374,9 @@ static void post_submit(struct post *post, uint64_t tag, uint64_t now_ms)
     assert_int_equal(
         codec_record_build(post->codec, &(struct record){.kind = RECORD_VERDICT, .key = "k"}, &record),
         0);
-    assert_int_equal(forward_submit(post->forward, record, post_on_done, post, tag, now_ms), 0);
+    assert_int_equal(
+        forward_submit(post->forward, FORWARD_LANE_CORE, record, post_on_done, post, tag, now_ms),
+        0);
 }
 
 static void post_answer(struct post *post, uint16_t kind, struct bytes body, uint64_t now_ms)
@@ -488,14 +490,16 @@ static void test_fate_is_never_guessed(void **state)
         0);
     uint32_t taken = 0;
     int status;
-    while ((status = forward_submit(post.forward, record, NULL, NULL, 0, 5000)) == 0) {
+    while ((status = forward_submit(post.forward, FORWARD_LANE_CORE, record, NULL, NULL, 0,
+                                    5000)) == 0) {
         taken++;
     }
     assert_int_equal(status, STATUS_FULL);
     assert_int_equal(taken, LIMIT_FORWARD_RECORDS);
     forward_stop(post.forward);
     assert_int_equal(forward_count(post.forward), 0);
-    assert_int_equal(forward_submit(post.forward, record, NULL, NULL, 0, 5000), STATUS_CLOSING);
+    assert_int_equal(forward_submit(post.forward, FORWARD_LANE_CORE, record, NULL, NULL, 0, 5000),
+                     STATUS_CLOSING);
     forward_destroy(post.forward);
     codec_destroy(post.codec);
 }

@@ -39,7 +39,8 @@ static_assert(LIMIT_KEY_BYTES >= 3 * LIMIT_NAME_BYTES + 64, "a key holds group, 
 /* One Append of a feed; several fit the window, so that the pipe stays full. */
 #define LIMIT_FEED_APPEND_BYTES   (512u * 1024u)
 /* What a session ships in its turn, unless one frame alone is larger; and what all do in one turn of the loop, in
- * frames' bytes and in sessions looked at: 10 ms of work, so that elections and other nodes do not wait. */
+ * frames' bytes and in sessions looked at: 10 ms of work. A config map that every node uses concerns all at once,
+ * and ten thousand take a second: elections and other nodes do not wait for that. */
 #define LIMIT_SESSION_TURN_BYTES  LIMIT_FEED_APPEND_BYTES
 #define LIMIT_SESSIONS_TURN_BYTES (4u * 1024u * 1024u)
 #define LIMIT_SESSIONS_TURN       128u
@@ -246,6 +247,11 @@ static_assert(LIMIT_PEER_QUEUE_BYTES >= 8 * LIMIT_RAFT_BYTES, "a follower gets m
 #define LIMIT_HTTP_BODY_BYTES      (3u * 1024u * 1024u)
 /* The same from a client without a certificate, who is answered 401 anyway. */
 #define LIMIT_HTTP_STRANGER_BYTES  (64u * 1024u)
+/* Bodies of all connections of a server, arriving or being worked on; 429 beyond. Large ones, by which
+ * memory would be full first, are refused at three quarters. */
+#define LIMIT_HTTP_BODIES_BYTES       (64u * 1024u * 1024u)
+#define LIMIT_HTTP_LARGE_BODIES_BYTES (LIMIT_HTTP_BODIES_BYTES / 4u * 3u)
+#define LIMIT_HTTP_SMALL_BYTES        (16u * 1024u)
 /* A whole answer given at once; larger ones are streamed. */
 #define LIMIT_HTTP_ANSWER_BYTES    (64u * 1024u * 1024u)
 /* From the first byte of a request to its last. */
@@ -287,10 +293,26 @@ static_assert(LIMIT_STOP_LINK_MS < LIMIT_STOP_MS, "a link that does not end does
 #define LIMIT_PATCH_OPERATIONS     1000u
 /* Requests that wait for the backend; one more is answered 429. */
 #define LIMIT_API_CALLS            1024u
+/* Of them those that write what people wish, and those that list; the rest is for single objects, and for
+ * what nodes and leases are kept alive with. */
+#define LIMIT_API_WRITES   512u
+#define LIMIT_API_LISTINGS 256u
+/* Bodies of writes under way: as JSON in memory each takes ten times its bytes. 429 beyond. */
+#define LIMIT_API_BODIES_BYTES (16u * 1024u * 1024u)
+/* Answers that clients have not taken yet: no more lists beyond, nor any resource at all beyond the second. */
+#define LIMIT_API_ANSWERS_BYTES     (128u * 1024u * 1024u)
+#define LIMIT_API_ANSWERS_BYTES_MAX (2u * LIMIT_API_ANSWERS_BYTES)
 /* Watches of one replica; one more is answered 429. */
 #define LIMIT_API_WATCHES          2048u
 /* Unsent bytes of one watch: a client that reads slower than the world changes is cut, and lists again. */
 #define LIMIT_API_WATCH_BYTES      (2u * 1024u * 1024u)
+/* The same of all watches together: the one that makes it more is cut. */
+#define LIMIT_API_WATCHES_BYTES (128u * 1024u * 1024u)
+/* Lists that are read beside each other, each with up to LIMIT_API_LIST_BYTES in memory; the others wait. And the
+ * work of one turn of the loop, in steps of so many bytes read and written: some milliseconds. */
+#define LIMIT_API_LISTS           4u
+#define LIMIT_API_LIST_STEP_BYTES (256u * 1024u)
+#define LIMIT_API_LIST_STEPS      4u
 /* Changes told to the watches in one turn of the loop. */
 #define LIMIT_API_WATCH_CHANGES    256u
 /* Without timeoutSeconds, or with a longer one, a watch ends after this. */
@@ -302,6 +324,10 @@ static_assert(LIMIT_STOP_LINK_MS < LIMIT_STOP_MS, "a link that does not end does
 #define LIMIT_API_LIST_BYTES       (32u * 1024u * 1024u)
 /* Causes shown in one Invalid answer. */
 #define LIMIT_API_CAUSES           32u
+static_assert(LIMIT_API_WRITES + LIMIT_API_LISTINGS < LIMIT_API_CALLS,
+              "single objects have a share");
+static_assert(LIMIT_API_BODIES_BYTES >= 4 * LIMIT_HTTP_BODY_BYTES,
+              "some large writes go on at once");
 static_assert(LIMIT_API_WATCH_BYTES > LIMIT_OBJECT_BYTES, "the largest object fits a watch");
 static_assert(LIMIT_API_LIST_BYTES < LIMIT_HTTP_ANSWER_BYTES, "a list is a whole answer");
 

@@ -30,6 +30,7 @@ void api_stop(struct api *api)
             api_watch_stop(call);
         }
     }
+    api_lists_stop(api);
 }
 
 bool api_idle(const struct api *api)
@@ -47,6 +48,16 @@ void api_close(struct api *api)
 uint32_t api_watch_count(const struct api *api)
 {
     return api->watch_count;
+}
+
+uint32_t api_list_count(const struct api *api)
+{
+    return api->list_count;
+}
+
+size_t api_watch_bytes(const struct api *api)
+{
+    return api->watch_bytes;
 }
 
 static struct api_call *call_create(struct api *api, const struct api_client_events *events,
@@ -72,6 +83,7 @@ void call_free(struct api_call *call)
 {
     CHECK(!call->waiting);
     CHECK(call->watch == NULL);
+    CHECK(call->list == NULL);
     if (call->previous != NULL) {
         call->previous->next = call->next;
     } else {

@@ -77,13 +77,16 @@ void api_call_writable(struct api_call *call);
 /* The client has gone away: the call ends soon, through `answer` or `end` as ever. */
 void api_call_gone(struct api_call *call);
 
-/* The state may have moved: feed the watches. Bounded work; answers whether there is more to do. */
+/* The state may have moved: feed the watches, and read on in lists. Bounded work; answers whether there is more
+ * to do. */
 bool api_changed(struct api *api);
 /* Time has passed. */
 void api_tick(struct api *api);
 
-/* Watches open, for metrics and tests. */
+/* Watches open, and their unsent bytes; lists that are being read or wait for it: for metrics and tests. */
 uint32_t api_watch_count(const struct api *api);
+size_t api_watch_bytes(const struct api *api);
+uint32_t api_list_count(const struct api *api);
 
 /* -- records that the core makes of JSON ---------------------------------------------------------- */
 

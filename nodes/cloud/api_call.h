@@ -28,6 +28,7 @@ enum call_include { INCLUDE_METADATA, INCLUDE_OBJECT, INCLUDE_NONE };
 enum call_patch { CALL_PATCH_JSON, CALL_PATCH_MERGE, CALL_PATCH_STRATEGIC, CALL_PATCH_APPLY };
 
 struct api_watch;
+struct api_list;
 
 struct api_call {
     struct api *api;
@@ -58,6 +59,7 @@ struct api_call {
     bool version_given;
     uint64_t version; /* resourceVersion */
     struct api_watch *watch;
+    struct api_list *list; /* while it is being read */
 
     /* writes */
     json_t *body; /* as sent: object, patch or DeleteOptions; may be NULL for DELETE */
@@ -81,6 +83,11 @@ struct api {
     struct api_call *calls;
     uint32_t call_count;
     uint32_t watch_count;
+    size_t watch_bytes;          /* unsent, of all watches */
+    struct api_call *list_first; /* the queue of lists to be read */
+    struct api_call *list_last;
+    uint32_t list_count;
+    uint32_t lists_begun; /* of them those that hold a view */
     uint64_t told; /* watches that are up to date have seen changes up to this version */
     bool stopping;
     const struct api_call *collecting; /* deletes its collection, further up the stack */
@@ -103,6 +110,10 @@ void call_error_missing(const struct api_call *call, const char *name, struct ap
 void call_error_status(const struct api_call *call, int status, struct api_error *error);
 
 void api_read_start(struct api_call *call);
+/* Read on in lists, a bounded number of steps. Answers whether there is more to do. */
+bool api_lists_run(struct api *api);
+/* Answer all that are not read yet: 503. */
+void api_lists_stop(struct api *api);
 void api_write_start(struct api_call *call);
 void api_watch_start(struct api_call *call, const struct http_request *request);
 void api_watch_stop(struct api_call *call);

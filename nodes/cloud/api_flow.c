@@ -44,6 +44,42 @@ enum api_verb api_flow_verb(const struct http_request *request)
                                           : API_OTHER;
 }
 
+/* Nodes and leases: what says that a node lives must not wait for what people do. */
+static bool flow_is_vital(const struct http_request *request)
+{
+    const char *const *s = request->segments;
+    const uint32_t count = request->segments_count;
+    return (count > 2 && strcmp(s[0], "api") == 0 && strcmp(s[2], "nodes") == 0) ||
+           (count > 1 && strcmp(s[0], "apis") == 0 && strcmp(s[1], "coordination.k8s.io") == 0);
+}
+
+enum api_level api_flow_level(const struct http_request *request, enum api_verb verb)
+{
+    switch (verb) {
+    case API_LIST:
+    case API_DELETE_COLLECTION:
+        return API_LEVEL_LIST;
+    case API_CREATE:
+    case API_UPDATE:
+    case API_PATCH:
+    case API_DELETE:
+        return flow_is_vital(request) ? API_LEVEL_SMALL : API_LEVEL_WRITE;
+    case API_GET:
+    case API_WATCH:
+    case API_OTHER:
+    case API_VERBS:
+        break;
+    }
+    return API_LEVEL_SMALL;
+}
+
+const char *api_flow_level_text(enum api_level level)
+{
+    static const char *const texts[API_LEVELS] = {"small", "write", "list"};
+    CHECK(level < API_LEVELS);
+    return texts[level];
+}
+
 const char *api_flow_verb_text(enum api_verb verb)
 {
     static const char *const texts[API_VERBS] = {
@@ -60,27 +96,68 @@ static const uint16_t flow_codes[API_FLOW_CODES] = {
     410, 413, 415, 422, 429, 500, 501, 503, 504, 507, 0,
 };
 
-void api_flow_begin(struct api_flow *flow, enum api_verb verb)
+static bool flow_admits(const struct api_flow *flow, const struct api_passage *passage,
+                        size_t answer_bytes)
 {
-    CHECK(verb < API_VERBS);
-    flow->open[verb]++;
+    if (passage->verb == API_OTHER || passage->verb == API_WATCH) {
+        return true; /* documents cost nothing, watches have a bound of their own */
+    }
+    const size_t bodies = flow->body_bytes + passage->body_bytes;
+    if (answer_bytes >= LIMIT_API_ANSWERS_BYTES_MAX ||
+        (passage->body_bytes > LIMIT_HTTP_SMALL_BYTES && bodies > LIMIT_API_BODIES_BYTES)) {
+        return false;
+    }
+    const uint32_t open = flow->level_open[passage->level];
+    switch (passage->level) {
+    case API_LEVEL_WRITE:
+        return open < LIMIT_API_WRITES;
+    case API_LEVEL_LIST:
+        return open < LIMIT_API_LISTINGS && answer_bytes < LIMIT_API_ANSWERS_BYTES;
+    case API_LEVEL_SMALL: /* LIMIT_API_CALLS of all is met inside the door */
+    case API_LEVELS:
+        break;
+    }
+    return true;
 }
 
-void api_flow_answer(struct api_flow *flow, enum api_verb verb, uint32_t code, uint64_t us)
+bool api_flow_begin(struct api_flow *flow, const struct http_request *request, size_t answer_bytes,
+                    struct api_passage *out)
 {
-    CHECK(verb < API_VERBS);
+    const enum api_verb verb = api_flow_verb(request);
+    *out = (struct api_passage){
+        .verb = verb,
+        .level = api_flow_level(request, verb),
+        .body_bytes = request->body.size,
+    };
+    if (!flow_admits(flow, out, answer_bytes)) {
+        flow->shed[out->level]++;
+        return false;
+    }
+    flow->open[verb]++;
+    flow->level_open[out->level] += verb != API_WATCH;
+    flow->body_bytes += out->body_bytes;
+    return true;
+}
+
+void api_flow_answer(struct api_flow *flow, const struct api_passage *passage, uint32_t code,
+                     uint64_t us)
+{
+    CHECK(passage->verb < API_VERBS);
     uint32_t place = 0;
     while (place < API_FLOW_CODES - 1 && flow_codes[place] != code) {
         place++;
     }
-    flow->answered[verb][place]++;
-    metrics_observe_us(&flow->durations[verb], us);
+    flow->answered[passage->verb][place]++;
+    metrics_observe_us(&flow->durations[passage->verb], us);
 }
 
-void api_flow_end(struct api_flow *flow, enum api_verb verb)
+void api_flow_end(struct api_flow *flow, const struct api_passage *passage)
 {
-    CHECK(flow->open[verb] > 0);
-    flow->open[verb]--;
+    CHECK(flow->open[passage->verb] > 0);
+    CHECK(flow->body_bytes >= passage->body_bytes);
+    flow->open[passage->verb]--;
+    flow->level_open[passage->level] -= passage->verb != API_WATCH;
+    flow->body_bytes -= passage->body_bytes;
 }
 
 void api_flow_metrics(const struct api_flow *flow, struct metrics_page *page)
@@ -112,4 +189,12 @@ void api_flow_metrics(const struct api_flow *flow, struct metrics_page *page)
     for (uint32_t verb = 0; verb < API_VERBS; verb++) {
         metrics_labelled(page, "verb", api_flow_verb_text((enum api_verb)verb), flow->open[verb]);
     }
+    metrics_family(page, METRICS_COUNTER, "kelp_api_shed_total",
+                   "Requests that were sent away with 429 because too much was under way.");
+    for (uint32_t level = 0; level < API_LEVELS; level++) {
+        metrics_labelled(page, "level", api_flow_level_text((enum api_level)level),
+                         flow->shed[level]);
+    }
+    metrics_gauge(page, "kelp_api_body_bytes", "Bodies of requests that are being answered.",
+                  flow->body_bytes);
 }

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "nodes/cloud/api_flow.h"
+#include "nodes/cloud/api_json.h"
+#include "nodes/cloud/api_status.h"
 #include "nodes/logger.h"
 #include "nodes/net/http.h"
 #include "nodes/net/identity_tls.h"
@@ -26,7 +28,7 @@ struct api_visit {
     struct http_exchange *exchange;
     struct api_call *call;
     bool answered; /* from inside api_request */
-    enum api_verb verb;
+    struct api_passage passage;
     uint64_t came_ns;
 };
 
@@ -40,13 +42,13 @@ static void visit_header(void *client, const char *name, const char *value)
 
 static void visit_count(struct api_visit *visit, uint32_t status)
 {
-    api_flow_answer(&visit->server->flow, visit->verb, status,
+    api_flow_answer(&visit->server->flow, &visit->passage, status,
                     (uv_hrtime() - visit->came_ns) / 1000);
 }
 
 static void visit_end(struct api_visit *visit)
 {
-    api_flow_end(&visit->server->flow, visit->verb);
+    api_flow_end(&visit->server->flow, &visit->passage);
     visit->answered = true;
     if (visit->call != NULL) {
         free(visit); /* otherwise api_request is still on the stack and frees it */
@@ -175,6 +177,30 @@ static bool serve_report(struct api_server *server, struct http_exchange *exchan
     return true;
 }
 
+/* Too much is under way: the client comes again, as every client of Kubernetes does after a 429. */
+static void server_shed(struct api_server *server, struct http_exchange *exchange,
+                        const struct api_passage *passage)
+{
+    struct api_error error = {0};
+    struct text text = {0};
+    const struct api_flow *flow = &server->flow;
+    const char *level = api_flow_level_text(passage->level);
+    logger_warn_limited("api_load_shed",
+                        "level=%s small=%u writes=%u lists=%u body_bytes=%zu answer_bytes=%zu",
+                        level, flow->level_open[API_LEVEL_SMALL], flow->level_open[API_LEVEL_WRITE],
+                        flow->level_open[API_LEVEL_LIST], flow->body_bytes,
+                        http_server_report(server->server).answer_bytes);
+    api_error_set(&error, 429, "too many %s requests, please try again later", level);
+    json_t *status = api_error_status(&error);
+    json_write(&text, status);
+    json_decref(status);
+    api_error_release(&error);
+    CHECK(http_answer_header(exchange, "Retry-After", "1") == 0);
+    api_flow_answer(&server->flow, passage, 429, 0);
+    http_answer(exchange, 429, "application/json", text_bytes(&text));
+    text_release(&text);
+}
+
 static void server_on_request(struct http_server *http, struct http_exchange *exchange, void *owner)
 {
     (void)http;
@@ -194,13 +220,18 @@ static void server_on_request(struct http_server *http, struct http_exchange *ex
         .groups = groups,
         .group_count = peer->groups_count,
     };
+    struct api_passage passage;
+    if (!api_flow_begin(&server->flow, http_exchange_request(exchange),
+                        http_server_report(server->server).answer_bytes, &passage)) {
+        server_shed(server, exchange, &passage);
+        return;
+    }
     struct api_visit *visit = calloc(1, sizeof *visit);
     CHECK(visit != NULL);
     visit->server = server;
     visit->exchange = exchange;
-    visit->verb = api_flow_verb(http_exchange_request(exchange));
+    visit->passage = passage;
     visit->came_ns = uv_hrtime();
-    api_flow_begin(&server->flow, visit->verb);
     http_exchange_set_data(exchange, visit);
     http_exchange_set_events(exchange, &exchange_events);
     struct api_call *call = api_request(server->api, http_exchange_request(exchange), &identity,
@@ -271,6 +302,18 @@ void api_server_metrics(const struct api_server *server, struct metrics_page *pa
     api_flow_metrics(&server->flow, page);
     metrics_gauge(page, "kelp_api_watches", "Watches that clients have open on this cloudcore.",
                   api_watch_count(server->api));
+    metrics_gauge(page, "kelp_api_watch_bytes", "What their clients have not taken yet.",
+                  api_watch_bytes(server->api));
+    metrics_gauge(page, "kelp_api_lists", "Lists that are being read, or wait for it.",
+                  api_list_count(server->api));
+    const struct http_server_report http = http_server_report(server->server);
+    metrics_gauge(page, "kelp_api_connections", "Connections of clients of the API.",
+                  http.connections);
+    metrics_gauge(page, "kelp_api_arriving_bytes",
+                  "Bodies of requests in memory, those that are still arriving included.",
+                  http.body_bytes);
+    metrics_gauge(page, "kelp_api_answer_bytes", "Answers that clients have not taken yet.",
+                  http.answer_bytes);
 }
 
 void api_server_close(struct api_server *server)

@@ -7,8 +7,8 @@
  *      once and offered to each watch of its resource; the selectors decide which of ADDED, MODIFIED and
  *      DELETED it is to whom.
  *
- * A client that does not read makes pending bytes; beyond LIMIT_API_WATCH_BYTES its connection is cut, and
- * it lists again. A version older than the history is told as an ERROR event (410).
+ * A client that does not read makes pending bytes; beyond LIMIT_API_WATCH_BYTES, or
+ * LIMIT_API_WATCHES_BYTES of all watches together, its connection is cut, and it lists again. A version older than the history is told as an ERROR event (410).
  */
 #include "nodes/cloud/api_call.h"
 
@@ -37,6 +37,7 @@ struct api_watch {
     int64_t end_ms;
     int64_t bookmark_ms;
     struct text pending;
+    size_t counted; /* of pending, in api->watch_bytes */
     char prefix[LIMIT_KEY_BYTES];
 };
 
@@ -49,6 +50,7 @@ static void watch_end(struct api_call *call, bool whole)
     if (watch->view != NULL) {
         backend->view_close(backend->owner, watch->view);
     }
+    call->api->watch_bytes -= watch->counted;
     text_release(&watch->pending);
     free(watch);
     call->watch = NULL;
@@ -68,6 +70,18 @@ void api_watch_stop(struct api_call *call)
 }
 
 /* -- events --------------------------------------------------------------------------------------------- */
+
+/* What is pending has changed. A client that does not read is cut when that is too much, of its own or of all. */
+static void watch_count_bytes(struct api_call *call)
+{
+    struct api_watch *watch = call->watch;
+    call->api->watch_bytes += watch->pending.size;
+    call->api->watch_bytes -= watch->counted;
+    watch->counted = watch->pending.size;
+    watch->cut =
+        watch->cut || (watch->blocked && (watch->counted > LIMIT_API_WATCH_BYTES ||
+                                          call->api->watch_bytes > LIMIT_API_WATCHES_BYTES));
+}
 
 /* Append one event. object is borrowed; text: its JSON, or NULL: not known yet. */
 static void watch_event(struct api_call *call, const char *type, json_t *object,
@@ -94,7 +108,7 @@ static void watch_event(struct api_call *call, const char *type, json_t *object,
         json_write(&watch->pending, object);
     }
     text_add(&watch->pending, "}\n");
-    watch->cut = watch->pending.size > LIMIT_API_WATCH_BYTES && watch->blocked;
+    watch_count_bytes(call);
 }
 
 static void watch_bookmark(struct api_call *call, bool initial)
@@ -327,6 +341,7 @@ static bool watch_flush(struct api_call *call)
         }
         if (status == 0) {
             watch->pending.size = 0;
+            watch_count_bytes(call);
             if (watch->pending.capacity > 4 * PAGE_BYTES) {
                 text_release(&watch->pending); /* a burst is not kept for ever */
             }
@@ -389,7 +404,7 @@ static void feed_on_change(void *context, const struct backend_change *change)
     change_release(&joined);
 }
 
-bool api_changed(struct api *api)
+static bool watches_feed(struct api *api)
 {
     const struct backend *backend = api->backend;
     const uint64_t version = backend->version(backend->owner);
@@ -429,6 +444,12 @@ bool api_changed(struct api *api)
         }
     }
     return more;
+}
+
+bool api_changed(struct api *api)
+{
+    const bool lists = api_lists_run(api);
+    return watches_feed(api) || lists;
 }
 
 void api_tick(struct api *api)

@@ -20,9 +20,7 @@
 
 #define CORE_BUCKETS       4096u /* of sessions, by number and by node */
 #define CORE_TICK_MS       20u   /* raft's clock */
-#define CORE_SESSION_MS    100u  /* deadlines of sessions */
-/* Sessions that go on with new rows in one run. A config map that every node uses concerns all at once, and
- * ten thousand take a second: elections do not wait for that. */
+#define CORE_SESSION_MS      100u  /* deadlines of sessions */
 #define CORE_LEADER_RETRY_MS 1000u
 #define CORE_HANDOVER_MS   10000u /* between two attempts to hand leadership over: one may meet a dead peer */
 #define CORE_EPOCH           1u /* replica_config.epoch */

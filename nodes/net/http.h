@@ -8,6 +8,9 @@
  *   http_answer_begin, _chunk ..., _end            a stream (watch), chunked, with back-pressure
  *   http_exchange_upgrade                          101, and the link becomes the handler's
  *
+ * Bodies that arrive or are being worked on have a bound for all connections together: who makes it more is
+ * answered 429 with Retry-After, a large one (LIMIT_HTTP_SMALL_BYTES) sooner.
+ *
  * Bad requests (400, 413, 431 ...) and slow ones (408) are answered without asking the handler, as a
  * Kubernetes Status in JSON, and logged by the owner through on_refused.
  */
@@ -43,6 +46,14 @@ void http_server_renew(struct http_server *server, struct link_context *context)
  * (LIMIT_LINK_SHUTDOWN_MS); upgraded links live on. on_close waits for every exchange
  * to be answered by its handler (on_gone tells each). */
 void http_server_close(struct http_server *server);
+
+/* Memory of bodies of requests, and of whole answers that clients have not taken yet; connections. */
+struct http_server_report {
+    size_t body_bytes;
+    size_t answer_bytes;
+    uint32_t connections;
+};
+struct http_server_report http_server_report(const struct http_server *server);
 
 /* The request, and who sent it. Lent until the exchange is answered. */
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);

@@ -552,6 +552,11 @@ bool http_request_parser_busy(const struct http_request_parser *parser)
     return parser->core.busy;
 }
 
+size_t http_request_parser_body_bytes(const struct http_request_parser *parser)
+{
+    return parser->body_capacity;
+}
+
 uint32_t http_request_parser_refusal(const struct http_request_parser *parser,
                                      const char **out_text)
 {

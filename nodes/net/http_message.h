@@ -80,6 +80,9 @@ bool http_request_parser_take_continue(struct http_request_parser *parser);
 /* True between the first byte of a message and its last: a deadline applies. */
 bool http_request_parser_busy(const struct http_request_parser *parser);
 
+/* Memory of the body of the request that is arriving or lent. */
+size_t http_request_parser_body_bytes(const struct http_request_parser *parser);
+
 /* The status to refuse with (400, 413, 414, 431, 501, 505) and a sentence, lent for ever. */
 uint32_t http_request_parser_refusal(const struct http_request_parser *parser,
                                      const char **out_text);

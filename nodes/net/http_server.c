@@ -47,6 +47,7 @@ struct http_connection {
     struct http_exchange *exchange; /* NULL: none */
     uint8_t *body;                  /* of a whole answer, going out */
     size_t body_bytes, body_sent;
+    size_t request_bytes; /* of a request's body, in server->report */
     bool keep_alive; /* of the request being answered */
     bool feeding;    /* inside http_connection_feed */
     bool leaving;    /* shut down: what still arrives is ignored */
@@ -58,6 +59,7 @@ struct http_server {
     const struct http_server_events *events;
     void *owner;
     struct http_connection *connections;
+    struct http_server_report report;
     bool closing;
 };
 
@@ -78,6 +80,24 @@ static void http_server_settle(struct http_server *server)
     }
 }
 
+/* The memory of the request's body has changed. */
+static void http_connection_count(struct http_connection *connection)
+{
+    const size_t bytes = http_request_parser_body_bytes(connection->parser);
+    connection->server->report.body_bytes += bytes;
+    connection->server->report.body_bytes -= connection->request_bytes;
+    connection->request_bytes = bytes;
+}
+
+/* Let go of the answer that is going out. */
+static void http_connection_drop_body(struct http_connection *connection)
+{
+    connection->server->report.answer_bytes -=
+        connection->body == NULL ? 0 : connection->body_bytes;
+    free(connection->body);
+    connection->body = NULL;
+}
+
 /* Free the connection if nothing needs it any more. */
 static void http_connection_settle(struct http_connection *connection)
 {
@@ -93,9 +113,11 @@ static void http_connection_settle(struct http_connection *connection)
     if (connection->next != NULL) {
         connection->next->before = connection->before;
     }
+    server->report.body_bytes -= connection->request_bytes;
+    server->report.connections--;
     http_request_parser_close(connection->parser);
+    http_connection_drop_body(connection);
     free(connection->input);
-    free(connection->body);
     free(connection);
     http_server_settle(server);
 }
@@ -180,6 +202,7 @@ static void http_connection_answered(struct http_connection *connection)
         return;
     }
     http_request_parser_next(connection->parser);
+    http_connection_count(connection);
     uv_timer_stop(&connection->timer);
     http_connection_feed(connection);
 }
@@ -202,8 +225,7 @@ static void http_connection_pump(struct http_connection *connection)
         }
         connection->body_sent += size;
     }
-    free(connection->body);
-    connection->body = NULL;
+    http_connection_drop_body(connection);
     http_connection_answered(connection);
 }
 
@@ -230,6 +252,8 @@ static const char *http_reason_word(uint32_t status)
         return "Timeout";
     case 413:
         return "RequestEntityTooLarge";
+    case 429:
+        return "TooManyRequests";
     case 503:
         return "ServiceUnavailable";
     default:
@@ -251,7 +275,9 @@ static void http_connection_refuse(struct http_connection *connection, uint32_t 
     CHECK(size > 0);
     CHECK((size_t)size < sizeof body);
     connection->keep_alive = false;
-    if (http_connection_write_head(connection, status, "application/json", "", 0, size) == 0) {
+    static const char retry[] = "Retry-After: 1\r\n";
+    if (http_connection_write_head(connection, status, "application/json", retry,
+                                   status == 429 ? sizeof retry - 1 : 0, size) == 0) {
         link_write(connection->link, bytes_of(body, (size_t)size));
     }
     http_connection_leave(connection);
@@ -293,6 +319,17 @@ static void http_connection_begin_exchange(struct http_connection *connection)
     server->events->on_request(server, exchange, server->owner);
 }
 
+/* Is there memory for what has arrived of a body? Small ones still find some when large ones do not. */
+static bool http_connection_fits(struct http_connection *connection)
+{
+    http_connection_count(connection);
+    const size_t all = connection->server->report.body_bytes;
+    return connection->request_bytes == 0 ||
+           all <= (connection->request_bytes > LIMIT_HTTP_SMALL_BYTES
+                       ? LIMIT_HTTP_LARGE_BODIES_BYTES
+                       : LIMIT_HTTP_BODIES_BYTES);
+}
+
 /* Parse what has arrived, request by request, until there is no more or one is being answered. */
 static void http_connection_feed(struct http_connection *connection)
 {
@@ -313,6 +350,10 @@ static void http_connection_feed(struct http_connection *connection)
                                               connection->input_bytes - connection->input_used),
                                      &used);
         connection->input_used += used;
+        if (parse != HTTP_PARSE_REFUSED && !http_connection_fits(connection)) {
+            http_connection_refuse(connection, 429, "too many requests with large bodies");
+            break;
+        }
         switch (parse) {
         case HTTP_PARSE_MORE:
             if (http_request_parser_take_continue(connection->parser)) {
@@ -425,6 +466,7 @@ static void http_server_on_link(struct link_listener *listener, struct link *lin
     CHECK(uv_timer_init(server->loop, &connection->timer) == 0);
     connection->timer.data = connection;
     uv_timer_start(&connection->timer, http_connection_on_timer, LIMIT_HTTP_IDLE_MS, 0);
+    server->report.connections++;
     connection->next = server->connections;
     if (server->connections != NULL) {
         server->connections->before = connection;
@@ -483,6 +525,11 @@ int http_server_open(uv_loop_t *loop, struct link_context *context, const char *
 uint16_t http_server_port(const struct http_server *server)
 {
     return link_listener_port(server->listener);
+}
+
+struct http_server_report http_server_report(const struct http_server *server)
+{
+    return server->report;
 }
 
 void http_server_renew(struct http_server *server, struct link_context *context)
@@ -609,6 +656,7 @@ void http_answer(struct http_exchange *exchange, uint32_t status, const char *co
     connection->body = copy;
     connection->body_bytes = body.size;
     connection->body_sent = 0;
+    connection->server->report.answer_bytes += body.size;
     http_connection_pump(connection);
 }
 
@@ -667,6 +715,7 @@ void http_answer_end(struct http_exchange *exchange, bool whole)
             if (connection->body != NULL) {
                 memcpy(connection->body, "0\r\n\r\n", 5);
                 connection->body_bytes = 5;
+                connection->server->report.answer_bytes += 5;
                 connection->body_sent = 0;
                 return;
             }

@@ -96,8 +96,8 @@ void rig_run(struct rig *rig)
     }
 }
 
-void rig_ask_bytes(struct rig *rig, struct answer *out, const char *method, const char *target,
-                   struct bytes body)
+void rig_start(struct rig *rig, struct answer *out, const char *method, const char *target,
+               struct bytes body)
 {
     *out = (struct answer){.room = UINT32_MAX};
     struct text wire = {0};
@@ -125,6 +125,12 @@ void rig_ask_bytes(struct rig *rig, struct answer *out, const char *method, cons
     http_request_parser_close(parser);
     text_release(&wire);
     CHECK((out->call == NULL) == out->ended);
+}
+
+void rig_ask_bytes(struct rig *rig, struct answer *out, const char *method, const char *target,
+                   struct bytes body)
+{
+    rig_start(rig, out, method, target, body);
     rig_run(rig);
     CHECK(out->ended || out->stream);
 }

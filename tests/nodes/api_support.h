@@ -33,6 +33,9 @@ struct answer {
 };
 void answer_release(struct answer *answer);
 
+/* Ask, and run nothing. */
+void rig_start(struct rig *rig, struct answer *out, const char *method, const char *target,
+               struct bytes body);
 /* Ask, and run the backend until a whole answer is there or a stream waits. target with its query. */
 void rig_ask(struct rig *rig, struct answer *out, const char *method, const char *target,
              const char *body);

@@ -488,6 +488,59 @@ static void test_pages(void **state)
     json_decref(table);
 }
 
+/* Claim: long lists are read in turns: one object is answered between them, all of them are whole in the end, one
+ * whose client has gone ends, and so do all when we stop.
+ * Method: six lists of two megabytes at once, by single turns. */
+static void test_lists_take_turns(void **state)
+{
+    struct rig *rig = *state;
+    struct text body = {0};
+    for (int i = 0; i < 3; i++) {
+        body.size = 0;
+        text_print(&body, "{\"metadata\":{\"name\":\"big-%d\"},\"data\":{\"k\":\"", i);
+        for (uint32_t k = 0; k < 40000; k++) {
+            text_add(&body, "0123456789abcdef");
+        }
+        text_add(&body, "\"}}");
+        json_decref(rig_expect(rig, 201, "POST", CMS, body.data));
+    }
+    text_release(&body);
+    enum { LISTS = 6 };
+    struct answer lists[LISTS];
+    const struct bytes none = bytes_of(NULL, 0);
+    for (int i = 0; i < LISTS; i++) {
+        rig_start(rig, &lists[i], "GET", CMS "?resourceVersion=0", none);
+        assert_false(lists[i].ended);
+    }
+    assert_int_equal(api_list_count(rig->api), LISTS);
+    uint32_t turns = 0;
+    for (bool more = true; more; turns++) {
+        more = api_changed(rig->api);
+        struct answer one;
+        rig_start(rig, &one, "GET", CMS "/big-0?resourceVersion=0", none);
+        assert_int_equal(one.status, 200);
+        answer_release(&one);
+        if (turns == 0) {
+            assert_true(api_list_count(rig->api) >= LISTS - 1);
+            api_call_gone(lists[LISTS - 1].call);
+        }
+    }
+    assert_in_range(turns, 3, 3 * LISTS);
+    assert_int_equal(api_list_count(rig->api), 0);
+    for (int i = 0; i < LISTS; i++) {
+        assert_true(lists[i].ended);
+        if (i < LISTS - 1) {
+            assert_int_equal(lists[i].status, 200);
+            assert_int_equal(json_array_size(json_at(lists[i].json, "items")), 3);
+        }
+        answer_release(&lists[i]);
+    }
+    rig_start(rig, &lists[0], "GET", CMS "?resourceVersion=0", none);
+    api_stop(rig->api);
+    assert_int_equal(lists[0].status, 503);
+    answer_release(&lists[0]);
+}
+
 /* Claim: an unreachable node is NotReady with the reason, whatever it said last; a node that never spoke is
  * not ready either. */
 static void test_node_join(void **state)
@@ -580,11 +633,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_rig, close_rig)
-        TEST(test_identity),        TEST(test_refusals),       TEST(test_causes),
-        TEST(test_conflicts),       TEST(test_nothing_changes), TEST(test_create_rules),
-        TEST(test_envelope),        TEST(test_delete),         TEST(test_delete_collection),
-        TEST(test_namespace_ends),  TEST(test_pages),          TEST(test_node_join),
-        TEST(test_no_leader),       TEST(test_discovery),
+        TEST(test_identity),       TEST(test_refusals),        TEST(test_causes),
+        TEST(test_conflicts),      TEST(test_nothing_changes), TEST(test_create_rules),
+        TEST(test_envelope),       TEST(test_delete),          TEST(test_delete_collection),
+        TEST(test_namespace_ends), TEST(test_pages),           TEST(test_lists_take_turns),
+        TEST(test_node_join),      TEST(test_no_leader),       TEST(test_discovery),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -103,10 +103,12 @@ static void config_roll_back(struct raft_guard *guard, const struct raft_append_
 {
     struct raft *raft = guard->raft;
     const raft_index uncommitted = raft->configuration_uncommitted_index;
+    /* A leader too: that of a newer term makes it step down and truncate in one go. */
     if (!measure_on(guard, MEASURE_CONFIG) || uncommitted == 0 || guard->committed_index == 0 ||
-        append->term < raft->current_term || raft->state == RAFT_LEADER) {
+        append->term < raft->current_term) {
         return;
     }
+    CHECK_IF(raft->state == RAFT_LEADER, append->term > raft->current_term);
     if (append->prev_log_index != 0 &&
         entry_term(raft, append->prev_log_index) != append->prev_log_term) {
         return;

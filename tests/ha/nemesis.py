@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
 
 from cluster import CLIENTS, CLOUDS, EDGES
@@ -73,6 +74,7 @@ class Nemesis:
         self.history = history
         self.plan = plan
         self.active = {}  # place in the plan -> (fault, victims)
+        self.asking = None    # a command of the group that is under way
         self.demoted = set()  # replicas that may have no vote
         self.commands = subprocess.run([cluster.kelp_program, "cluster", "--help"], capture_output=True,
                                        text=True).stdout
@@ -82,7 +84,7 @@ class Nemesis:
     def ask_group(self, *words):
         """A command of `kelp cluster`, by way of any replica. Answers whether it was done; under attack it may
         well not be, and nobody may know."""
-        for replica in random.Random(len(self.active)).sample((1, 2, 3), 3):
+        for replica in random.sample((1, 2, 3), 3):
             try:
                 done = subprocess.run([self.cluster.kelp_program, "cluster", *words, "--kubeconfig",
                                        self.cluster.path("kubeconfig"), "--server", self.cluster.url(replica)],
@@ -95,8 +97,18 @@ class Nemesis:
                 return True
         return False
 
-    def promote_all(self):
+    def ask_group_meanwhile(self, *words):
+        """The same, while the plan goes on; one after the other. Answers whether it is being done."""
+        if self.asking is not None and self.asking.is_alive():
+            return False
+        self.asking = threading.Thread(target=self.ask_group, args=words)
+        self.asking.start()
+        return True
+
+    def restore_votes(self):
         """Give everybody the vote again. Answers whether all have it."""
+        if self.asking is not None:
+            self.asking.join()
         for name in sorted(self.demoted):
             if self.ask_group("promote", str(CLOUDS.index(name) + 1)):
                 self.demoted.discard(name)
@@ -189,11 +201,11 @@ class Nemesis:
                 self.fill(name, LEFT_MIB[place % len(LEFT_MIB)])
             elif kind == "clock":
                 self.cluster.set_clock(name, fault["ms"])
-            elif kind == "demote" and not self.demoted:  # two voters of three go on with both
-                self.demoted.add(name)
-                self.ask_group("demote", str(CLOUDS.index(name) + 1))
+            elif kind == "demote" and not self.demoted - {name}:  # of two voters none can be spared
+                if self.ask_group_meanwhile("demote", str(CLOUDS.index(name) + 1)):
+                    self.demoted.add(name)
         if kind == "transfer":
-            self.ask_group("transfer")
+            self.ask_group_meanwhile("transfer")
         self.shape()
 
     def end(self, place):
@@ -211,8 +223,8 @@ class Nemesis:
                 self.room(name)
             elif kind == "clock":
                 self.cluster.set_clock(name, 0)
-            elif kind == "demote":
-                self.promote_all()
+            elif kind == "demote":  # it stays so until it has been promoted at rest, if this does not do it
+                self.ask_group_meanwhile("promote", str(CLOUDS.index(name) + 1))
         self.shape()
         self.history.put("fault", at=time.monotonic_ns(), do="end", fault=fault, on=victims)
 

@@ -173,14 +173,16 @@ class Caller(threading.Thread):
 
 
 class Registers(Caller):
-    """Reads and writes of registers and counters, anywhere."""
+    """Reads and writes of registers and counters, at one replica, or at any. A request to one that is cut off
+    waits for seconds, so there are clients of each who do not meet it."""
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.seen = {}  # key -> version this client saw last
+    def __init__(self, cluster, history, numbers, name, seed, replica):
+        super().__init__(cluster, history, numbers, name, seed)
+        self.replica = replica  # 0: another one each time
+        self.seen = {}          # key -> version this client saw last
 
     def step(self):
-        replica = self.chance.randint(1, 3)
+        replica = self.replica or self.chance.randint(1, 3)
         what = self.chance.random()
         if what < 0.12:
             self.count_up(replica)
@@ -224,7 +226,7 @@ class Registers(Caller):
                        count=1)
         elif record["outcome"] == "ok":
             count, expect = int(data["n"]) + 1, record["version"]
-            self.write("cas", self.chance.randint(1, 3), "PUT", "%s/%s" % (MAPS, key),
+            self.write("cas", self.replica or self.chance.randint(1, 3), "PUT", "%s/%s" % (MAPS, key),
                        self.map_body(key, value, labels, expect, n=str(count)), key=key, value=value, expect=expect,
                        count=count)
 
@@ -359,7 +361,8 @@ class Watcher(Caller):
 class Workload:
     def __init__(self, cluster, history, seed):
         self.numbers = Numbers()
-        self.callers = [Registers(cluster, history, self.numbers, "c%d" % i, seed * 100 + i) for i in range(6)]
+        self.callers = [Registers(cluster, history, self.numbers, "c%d" % i, seed * 100 + i, i % 4)
+                        for i in range(8)]
         self.callers.append(Edges(cluster, history, self.numbers, "edges", seed * 100 + 50))
         self.watchers = [Watcher(cluster, history, self.numbers, "w%d" % i, seed * 100 + 60 + i, i) for i in (1, 2, 3)]
         self.watchers.append(Watcher(cluster, history, self.numbers, "roaming", seed * 100 + 70, 0))

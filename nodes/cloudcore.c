@@ -31,6 +31,7 @@
 #include "nodes/cloud/cluster_door.h"
 #include "nodes/cloud/core.h"
 #include "nodes/cloud/hub.h"
+#include "nodes/cloud/join_door.h"
 #include "nodes/cloud/namespaces.h"
 #include "nodes/cloud/peers.h"
 #include "nodes/cloud/state_place.h"
@@ -63,6 +64,7 @@ struct settings {
     const char *authority;
     const char *certificate;
     const char *key;
+    const char *authority_key;
     uint64_t heartbeat_ms;
     uint64_t unreachable_ms;
     uint64_t propose_ms;
@@ -107,6 +109,9 @@ static const struct config_key keys[] = {
      "certificate of this cloudcore, with the addresses it is reached at"},
     {"tls.key", CONFIG_TEXT, AT(key), "/etc/kelp/pki/cloudcore.key", 1, 4096, NULL,
      "its private key, readable only by this user"},
+    {"tls.authorityKey", CONFIG_TEXT, AT(authority_key), "", 0, 4096, NULL,
+     "private key of the first certificate in tls.authority: this cloudcore signs those that join with a "
+     "token; empty: it signs nothing"},
     {"session.heartbeat", CONFIG_DURATION, AT(heartbeat_ms), "10s", 100, 600000, NULL,
      "how often an idle edge says that it is alive"},
     {"session.unreachable", CONFIG_DURATION, AT(unreachable_ms), "40s", 500, 3600000, NULL,
@@ -179,6 +184,7 @@ struct cloudcore {
     struct peers *peers;
     struct hub *hub;
     struct api_server *api_server;
+    struct join_door join_door;
     struct control control;
     bool control_opened;
 
@@ -476,7 +482,7 @@ static size_t on_report_node(void *owner, const char *node, char *buffer, size_t
 static bool on_serve(void *owner, struct http_exchange *exchange)
 {
     struct cloudcore *c = owner;
-    return cluster_door_serve(c->core, exchange);
+    return cluster_door_serve(c->core, exchange) || join_door_serve(&c->join_door, exchange);
 }
 
 static void on_job(void *context, enum disk_lane lane, uint64_t us)
@@ -991,6 +997,10 @@ static int open_core(struct cloudcore *c)
     snprintf(c->cluster, sizeof c->cluster, "%s", cloud_core_report(c->core).cluster);
     set_space(c);
     c->api = api_open(cloud_core_backend(c->core));
+    c->join_door = (struct join_door){.core = c->core,
+                                      .api = c->api,
+                                      .authority = c->settings.authority,
+                                      .authority_key = c->settings.authority_key};
     c->namespaces = namespaces_open(c->api, cloud_core_backend(c->core));
     return 0;
 }

@@ -4,6 +4,7 @@
 #include "nodes/cli/pki.h"
 #include "nodes/cli/resolve.h"
 #include "nodes/cli/status.h"
+#include "nodes/cli/token.h"
 #include "nodes/options.h"
 
 #include <stdio.h>
@@ -19,6 +20,7 @@ static const struct {
     {"pki", cli_pki, "make certificates and a kubeconfig"},
     {"resolve", cli_resolve, "say that the disk of a cloudcore or edgecore is mended, after an I/O error"},
     {"status", cli_status, "ask a cloudcore or edgecore on this machine how it is"},
+    {"token", cli_token, "let a new cloudcore join"},
 };
 
 static void help_print(FILE *stream)

@@ -80,6 +80,8 @@ static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starv
 static_assert(LIMIT_MEMBERS > LIMIT_REPLICAS, "a full group still hears of one that is new");
 /* Links that other cloudcores have dialed here; one that is dialed anew is there twice for a moment. */
 #define LIMIT_PEER_INLETS        (2u * LIMIT_MEMBERS)
+/* Replicas that join through one cloudcore at a time; one more is answered 429. */
+#define LIMIT_JOINS              4u
 /* Changes of the group that one replica waits for: people and their scripts. One more is answered 429. */
 #define LIMIT_MEMBER_ASKS        16u
 /* Records one replica has proposed or wants to, and their bytes; 429 or 503 above. Sixteen times what

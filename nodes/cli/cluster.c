@@ -19,6 +19,7 @@ static const struct {
     {"status", cluster_status, "[DIR]", "who is in the group, and how each is"},
     {"add", cluster_add, "ID ADDRESS",
      "add a replica as a standby: it gets everything, and has no vote"},
+    {"join", cluster_join, "[DIR]", "make this machine a replica, with a token of kelp token create"},
     {"promote", cluster_promote, "ID", "make a standby that has caught up a voter"},
     {"demote", cluster_demote, "ID", "make a voter a standby"},
     {"remove", cluster_remove, "ID", "take a replica, dead or alive, out of the group"},

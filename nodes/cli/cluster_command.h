@@ -60,5 +60,6 @@ int cluster_demote(int argc, char **argv);
 int cluster_remove(int argc, char **argv);
 int cluster_transfer(int argc, char **argv);
 int cluster_replace(int argc, char **argv);
+int cluster_join(int argc, char **argv); /* cluster_join.c */
 
 #endif

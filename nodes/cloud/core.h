@@ -213,6 +213,10 @@ void cloud_core_set_free(struct cloud_core *core, uint64_t bytes);
 /* The replicas as this one knows them, ourselves up to date. Lent until the next call on the core. */
 const struct members *cloud_core_members(struct cloud_core *core);
 
+/* When the newest change that this replica has applied was proposed, by the clock of the leader of then; 0 before
+ * the first. */
+int64_t cloud_core_time_ms(const struct cloud_core *core);
+
 /* How a change ended: 0: it is so. STATUS_TIMEOUT: it may happen yet, the message says where it stands;
  * STATUS_CLOSING. The message is a sentence for people, lent during the call. */
 enum { CLOUD_CORE_CHANGE_REFUSED = 1, CLOUD_CORE_CHANGE_LATER = 2 };

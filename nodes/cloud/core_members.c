@@ -194,6 +194,11 @@ const struct members *cloud_core_members(struct cloud_core *core)
     return &core->group;
 }
 
+int64_t cloud_core_time_ms(const struct cloud_core *core)
+{
+    return core->machine.meta.time_ms;
+}
+
 void cloud_core_set_free(struct cloud_core *core, uint64_t bytes)
 {
     core->disk_free_bytes = bytes;

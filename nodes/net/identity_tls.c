@@ -425,14 +425,10 @@ static int identity_work_open(struct identity_work **out, char *reason)
 }
 
 /* Read the authority's key and certificate into `work`. */
-static int identity_work_load_authority(struct identity_work *work, const char *directory,
-                                        char *reason)
+static int identity_work_load_files(struct identity_work *work, const char *crt, const char *key,
+                                    char *reason)
 {
-    char path[IDENTITY_PATH_BYTES];
-    int status = identity_path(directory, "ca", ".crt", path, reason);
-    if (status == 0) {
-        status = identity_read(path, &work->file, reason);
-    }
+    int status = identity_read(crt, &work->file, reason);
     if (status != 0) {
         return status;
     }
@@ -440,13 +436,10 @@ static int identity_work_load_authority(struct identity_work *work, const char *
         wc_CertPemToDer(work->file.data, (int)work->file.size, work->authority_der,
                         (int)sizeof work->authority_der, CERT_TYPE);
     if (work->authority_der_size <= 0) {
-        return identity_refuse(reason, STATUS_MALFORMED, "%s holds no certificate", path);
+        return identity_refuse(reason, STATUS_MALFORMED, "%s holds no certificate", crt);
     }
 
-    status = identity_path(directory, "ca", ".key", path, reason);
-    if (status == 0) {
-        status = identity_read(path, &work->file, reason);
-    }
+    status = identity_read(key, &work->file, reason);
     if (status != 0) {
         return status;
     }
@@ -460,13 +453,25 @@ static int identity_work_load_authority(struct identity_work *work, const char *
     explicit_bzero(work->der, sizeof work->der);
     explicit_bzero(&work->file, sizeof work->file);
     if (!good) {
-        return identity_refuse(reason, STATUS_MALFORMED, "%s holds no ECDSA key", path);
+        return identity_refuse(reason, STATUS_MALFORMED, "%s holds no ECDSA key", key);
     }
     return 0;
 }
 
-/* Sign what is in work->cert and leave both PEM texts in `work`. */
-static int identity_work_sign(struct identity_work *work, ecc_key *signer, char *reason)
+static int identity_work_load_authority(struct identity_work *work, const char *directory,
+                                        char *reason)
+{
+    char crt[IDENTITY_PATH_BYTES];
+    char key[IDENTITY_PATH_BYTES];
+    int status = identity_path(directory, "ca", ".crt", crt, reason);
+    if (status == 0) {
+        status = identity_path(directory, "ca", ".key", key, reason);
+    }
+    return status != 0 ? status : identity_work_load_files(work, crt, key, reason);
+}
+
+/* Sign what is in work->cert and leave its PEM text in `work`. */
+static int identity_work_sign_certificate(struct identity_work *work, ecc_key *signer, char *reason)
 {
     int code =
         wc_MakeCert_ex(work->cert, work->der, sizeof work->der, ECC_TYPE, &work->key, &work->rng);
@@ -481,8 +486,17 @@ static int identity_work_sign(struct identity_work *work, ecc_key *signer, char 
         return identity_refuse_library(reason, "sign the certificate", code);
     }
     work->crt_pem_size = code;
+    return 0;
+}
 
-    code = wc_EccKeyToDer(&work->key, work->der, sizeof work->der);
+/* The same, and the PEM text of its key. */
+static int identity_work_sign(struct identity_work *work, ecc_key *signer, char *reason)
+{
+    const int status = identity_work_sign_certificate(work, signer, reason);
+    if (status != 0) {
+        return status;
+    }
+    int code = wc_EccKeyToDer(&work->key, work->der, sizeof work->der);
     if (code > 0) {
         code = wc_DerToPem(work->der, (word32)code, work->key_pem, sizeof work->key_pem,
                            ECC_PRIVATEKEY_TYPE);
@@ -675,9 +689,165 @@ int identity_node_of_file(const char *path, char *node, char *reason)
     wolfSSL_X509_free(certificate);
     const char *found = identity_find_node(name);
     if (found == NULL) {
-        snprintf(reason, IDENTITY_REASON_BYTES, "%s is for \"%s\", which is no edge node", path, name);
+        snprintf(reason, IDENTITY_REASON_BYTES, "%s is for \"%s\", which is no edge node", path,
+                 name);
         return STATUS_IDENTITY;
     }
     snprintf(node, LIMIT_NAME_BYTES + 1, "%s", found);
     return 0;
+}
+
+/* -- joining ----------------------------------------------------------------------------------- */
+
+void identity_sha256(struct bytes data, char out[IDENTITY_PIN_BYTES])
+{
+    uint8_t digest[WC_SHA256_DIGEST_SIZE];
+    CHECK(wc_Sha256Hash(data.data, (word32)data.size, digest) == 0);
+    for (size_t i = 0; i < sizeof digest; i++) {
+        (void)snprintf(out + 2 * i, 3, "%02x", digest[i]);
+    }
+}
+
+int identity_pin(struct bytes pem, const char *pin, char *out_pem, char *out_pin)
+{
+    static const char begin[] = "-----BEGIN CERTIFICATE-----";
+    static const char end[] = "-----END CERTIFICATE-----";
+    int status = STATUS_MALFORMED;
+    uint8_t *der = malloc(IDENTITY_CERTIFICATE_BYTES);
+    CHECK(der != NULL);
+    const uint8_t *at = pem.data;
+    size_t left = pem.size;
+    while (status != 0) {
+        const uint8_t *first = left == 0 ? NULL : memmem(at, left, begin, sizeof begin - 1);
+        const uint8_t *last =
+            first == NULL ? NULL : memmem(first, left - (size_t)(first - at), end, sizeof end - 1);
+        if (last == NULL) {
+            break;
+        }
+        last += sizeof end - 1;
+        const size_t size = (size_t)(last - first);
+        char found[IDENTITY_PIN_BYTES];
+        const int der_size = size + 2 > IDENTITY_CERTIFICATE_BYTES
+                                 ? -1
+                                 : wc_CertPemToDer(first, (int)size, der,
+                                                   (int)IDENTITY_CERTIFICATE_BYTES, CERT_TYPE);
+        if (der_size > 0) {
+            identity_sha256(bytes_of(der, (size_t)der_size), found);
+            status = pin == NULL || strcmp(pin, found) == 0 ? 0 : STATUS_IDENTITY;
+        }
+        if (status == 0) {
+            memcpy(out_pem, first, size);
+            memcpy(out_pem + size, "\n", 2);
+            if (out_pin != NULL) {
+                memcpy(out_pin, found, sizeof found);
+            }
+        }
+        left -= (size_t)(last - at);
+        at = last;
+    }
+    free(der);
+    return status;
+}
+
+int identity_key_create(const char *directory, const char *name, char *out_public, char *reason)
+{
+    char key[IDENTITY_PATH_BYTES];
+    struct identity_work *work = NULL;
+    int status = identity_make_directory(directory, reason);
+    if (status == 0) {
+        status = identity_path(directory, name, ".key", key, reason);
+    }
+    if (status == 0) {
+        status = identity_work_open(&work, reason);
+    }
+    if (status != 0) {
+        identity_work_close(work);
+        return status;
+    }
+    int code = 1;
+    if (access(key, F_OK) == 0) { /* of an attempt before */
+        status = identity_read(key, &work->file, reason);
+        word32 at = 0;
+        wc_ecc_free(&work->key);
+        CHECK(wc_ecc_init(&work->key) == 0);
+        code = status != 0 ? 1
+                           : wc_KeyPemToDer(work->file.data, (int)work->file.size, work->der,
+                                            (int)sizeof work->der, NULL);
+        if (status == 0 &&
+            (code <= 0 || wc_EccPrivateKeyDecode(work->der, &at, &work->key, (word32)code) != 0 ||
+             wc_ecc_make_pub(&work->key, NULL) != 0)) {
+            status = identity_refuse(reason, STATUS_MALFORMED, "%s holds no ECDSA key", key);
+        }
+        explicit_bzero(&work->file, sizeof work->file);
+    } else {
+        code = wc_EccKeyToDer(&work->key, work->der, sizeof work->der);
+        if (code > 0) {
+            code = wc_DerToPem(work->der, (word32)code, work->key_pem, sizeof work->key_pem,
+                               ECC_PRIVATEKEY_TYPE);
+        }
+        status = code <= 0
+                     ? identity_refuse_library(reason, "encode the key", code)
+                     : identity_write(directory, key, 0600, work->key_pem, (size_t)code, reason);
+    }
+    explicit_bzero(work->der, sizeof work->der);
+    if (status == 0) {
+        code = wc_EccPublicKeyToDer(&work->key, work->der, sizeof work->der, 1);
+        if (code > 0) {
+            code = wc_DerToPem(work->der, (word32)code, (uint8_t *)out_public,
+                               IDENTITY_PUBLIC_BYTES - 1, PUBLICKEY_TYPE);
+        }
+        if (code <= 0) {
+            status = identity_refuse_library(reason, "encode the public key", code);
+        } else {
+            out_public[code] = '\0';
+        }
+    }
+    identity_work_close(work);
+    return status;
+}
+
+int identity_sign(const char *authority, const char *authority_key,
+                  const struct identity_request *request, const char *public_key, char *out_pem,
+                  char *reason)
+{
+    struct identity_work *work = NULL;
+    int status = identity_check_request(request, reason);
+    if (status == 0) {
+        status = identity_work_open(&work, reason);
+    }
+    if (status == 0) {
+        /* theirs in the place of the key that was made */
+        word32 at = 0;
+        wc_ecc_free(&work->key);
+        CHECK(wc_ecc_init(&work->key) == 0);
+        const size_t size = strlen(public_key);
+        const int der = size == 0 || size > IDENTITY_PUBLIC_BYTES
+                            ? -1
+                            : wc_PubKeyPemToDer((const uint8_t *)public_key, (int)size, work->der,
+                                                (int)sizeof work->der);
+        if (der <= 0 || wc_EccPublicKeyDecode(work->der, &at, &work->key, (word32)der) != 0 ||
+            wc_ecc_check_key(&work->key) != 0) {
+            status =
+                identity_refuse(reason, STATUS_MALFORMED, "the key is no ECDSA public key in PEM");
+        }
+    }
+    if (status == 0) {
+        status = identity_work_load_files(work, authority, authority_key, reason);
+    }
+    if (status == 0) {
+        status = identity_fill(work->cert, request, reason);
+    }
+    if (status == 0) {
+        status = identity_describe_leaf(work, request, reason);
+    }
+    if (status == 0) {
+        status = identity_work_sign_certificate(work, &work->authority_key, reason);
+    }
+    if (status == 0) {
+        CHECK((size_t)work->crt_pem_size < IDENTITY_CERTIFICATE_BYTES);
+        memcpy(out_pem, work->crt_pem, (size_t)work->crt_pem_size);
+        out_pem[work->crt_pem_size] = '\0';
+    }
+    identity_work_close(work);
+    return status;
 }

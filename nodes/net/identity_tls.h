@@ -14,6 +14,7 @@
 #ifndef KELP_NODES_NET_IDENTITY_TLS_H
 #define KELP_NODES_NET_IDENTITY_TLS_H
 
+#include "schemas/bytes.h"
 #include "schemas/limits.h"
 #include "schemas/status.h"
 
@@ -80,6 +81,41 @@ int identity_authority_create(const char *directory, const char *common_name, in
  */
 int identity_issue(const char *authority_directory, const struct identity_request *request,
                    const char *out_directory, const char *name, bool force, char *reason);
+
+/* -- a cloudcore that joins: its key stays with it, its certificate comes over the wire ----------- */
+
+#define IDENTITY_PIN_BYTES         65u           /* sha256 in hexadecimal, terminated */
+#define IDENTITY_CERTIFICATE_BYTES (16u * 1024u) /* one certificate in PEM, terminated */
+#define IDENTITY_PUBLIC_BYTES      1024u         /* a public key in PEM, terminated */
+
+void identity_sha256(struct bytes data, char out[IDENTITY_PIN_BYTES]);
+
+/* Of several certificates in PEM, the one whose sha256 (of its DER form) is this.
+ *
+ *   pin       NULL: the first one
+ *   out_pem   IDENTITY_CERTIFICATE_BYTES, receives it alone; may be written to unless 0
+ *   out_pin   IDENTITY_PIN_BYTES, receives its sha256; may be NULL
+ *   answers   0; STATUS_IDENTITY: none of them is; STATUS_MALFORMED: there is none at all
+ */
+int identity_pin(struct bytes pem, const char *pin, char *out_pem, char *out_pin);
+
+/* Make a key, DIRECTORY/NAME.key; one that is there is used.
+ *
+ *   out_public  IDENTITY_PUBLIC_BYTES, receives its public half, PEM
+ *   reason      IDENTITY_REASON_BYTES bytes, receives a sentence when not 0
+ *   answers     0; -errno; STATUS_MALFORMED: what is there is no such key
+ */
+int identity_key_create(const char *directory, const char *name, char *out_public, char *reason);
+
+/* Sign somebody else's public key.
+ *
+ *   authority, authority_key   files of the authority
+ *   out_pem                    IDENTITY_CERTIFICATE_BYTES, receives the certificate
+ *   answers                    0; as identity_issue
+ */
+int identity_sign(const char *authority, const char *authority_key,
+                  const struct identity_request *request, const char *public_key, char *out_pem,
+                  char *reason);
 
 /* The node that a certificate file speaks for.
  *

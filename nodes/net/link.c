@@ -780,7 +780,7 @@ int link_dial(uv_loop_t *loop, struct link_context *context, const char *host, u
               const char *server_name, const struct link_events *events, void *owner,
               struct link **out_link)
 {
-    CHECK(link_context_role(context) == LINK_DIAL);
+    CHECK(link_context_role(context) == LINK_DIAL || link_context_role(context) == LINK_DIAL_ANY);
     if (host == NULL || host[0] == '\0' || strlen(host) > LIMIT_NAME_BYTES || port == 0) {
         return STATUS_MALFORMED;
     }

@@ -213,7 +213,7 @@ int link_listener_open(uv_loop_t *loop, struct link_context *context, const char
                        uint16_t port, const struct link_listener_events *events, void *owner,
                        struct link_listener **out, char *reason)
 {
-    CHECK(link_context_role(context) != LINK_DIAL);
+    CHECK(link_context_role(context) != LINK_DIAL && link_context_role(context) != LINK_DIAL_ANY);
     struct sockaddr_storage socket_address = {0};
     if (uv_ip4_addr(address, port, (struct sockaddr_in *)&socket_address) != 0 &&
         uv_ip6_addr(address, port, (struct sockaddr_in6 *)&socket_address) != 0) {

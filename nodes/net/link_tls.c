@@ -74,6 +74,7 @@ struct link_session {
     int verify_error;                                /* of the peer's certificate; 0: none */
     char verify_name[LIMIT_IDENTITY_NAME_BYTES + 1]; /* common name of the one that failed */
     char server_name[256];                           /* "": not to be checked */
+    bool anybody;                                    /* whoever it is: see LINK_DIAL_ANY */
 };
 
 /* -- context ----------------------------------------------------------------------------------- */
@@ -286,7 +287,8 @@ int link_context_open(enum link_role role, const struct link_files *files,
                       struct link_context **out, char *reason)
 {
     CHECK((files->certificate == NULL) == (files->key == NULL));
-    CHECK_IF(role != LINK_DIAL, files->certificate != NULL);
+    const bool dial = role == LINK_DIAL || role == LINK_DIAL_ANY;
+    CHECK_IF(!dial, files->certificate != NULL);
     static bool ready = false;
     if (!ready) {
         CHECK(wolfSSL_SetAllocators(link_on_malloc, free, realloc) == 0);
@@ -301,7 +303,6 @@ int link_context_open(enum link_role role, const struct link_files *files,
     context->role = role;
     context->holders = 1;
     context->days = INT32_MAX;
-    const bool dial = role == LINK_DIAL;
     context->ctx = wolfSSL_CTX_new(dial ? wolfSSLv23_client_method() : wolfSSLv23_server_method());
     int status = 0;
     if (context->ctx == NULL) {
@@ -321,14 +322,15 @@ int link_context_open(enum link_role role, const struct link_files *files,
         wolfSSL_CTX_no_ticket_TLSv13(context->ctx);
     }
     wolfSSL_CTX_set_verify(context->ctx,
-                           role == LINK_LISTEN_REQUEST
+                           role == LINK_DIAL_ANY ? WOLFSSL_VERIFY_NONE
+                           : role == LINK_LISTEN_REQUEST
                                ? WOLFSSL_VERIFY_PEER
                                : WOLFSSL_VERIFY_PEER | WOLFSSL_VERIFY_FAIL_IF_NO_PEER_CERT,
-                           link_session_on_verify);
+                           role == LINK_DIAL_ANY ? NULL : link_session_on_verify);
     wolfSSL_CTX_SetIORecv(context->ctx, link_session_on_receive);
     wolfSSL_CTX_SetIOSend(context->ctx, link_session_on_send);
 
-    status = link_load_authority(context, files->authority, reason);
+    status = role == LINK_DIAL_ANY ? 0 : link_load_authority(context, files->authority, reason);
     if (status == 0 && files->certificate != NULL) {
         status = link_load_own(context, files, reason);
     }
@@ -461,6 +463,7 @@ struct link_session *link_session_open(struct link_context *context, const char 
         free(session);
         return NULL;
     }
+    session->anybody = context->role == LINK_DIAL_ANY;
     wolfSSL_SetIOReadCtx(session->ssl, session);
     wolfSSL_SetIOWriteCtx(session->ssl, session);
     wolfSSL_SetCertCbCtx(session->ssl, session);
@@ -757,6 +760,9 @@ static int link_read_subject(WOLFSSL_X509_NAME *subject, struct link_peer *out, 
 int link_session_peer(struct link_session *session, struct link_peer *out, char *reason)
 {
     snprintf(out->protocol, sizeof out->protocol, "%s", wolfSSL_get_version(session->ssl));
+    if (session->anybody) {
+        return 0; /* nothing was checked: it stays unverified, without a name */
+    }
     WOLFSSL_X509 *certificate = wolfSSL_get_peer_certificate(session->ssl);
     if (certificate == NULL) {
         if (session->server_name[0] != '\0') {

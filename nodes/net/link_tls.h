@@ -34,12 +34,14 @@
 struct link_context;
 
 enum link_role {
+    LINK_DIAL_ANY,       /* client: checks nothing and shows nothing, and takes the peer for nobody: to fetch
+                            what is then checked by its own hash */
     LINK_DIAL,           /* client: checks the server against the authority and its name */
     LINK_LISTEN_REQUIRE, /* server: a client without a certificate of our authority is refused */
     LINK_LISTEN_REQUEST, /* server: a client may come without one; a wrong one is still refused */
 };
 
-/* PEM files. A dialer without certificate leaves both of them NULL. */
+/* PEM files. A dialer without certificate leaves both of them NULL, LINK_DIAL_ANY all three. */
 struct link_files {
     const char *authority;   /* one or more certificates of authorities we trust */
     const char *certificate; /* ours, followed by intermediates if there are any */
@@ -99,7 +101,7 @@ struct link_events {
 
 /* Connect to host:port and shake hands within LIMIT_LINK_HANDSHAKE_MS.
  *
- *   context      borrowed during the call; role LINK_DIAL
+ *   context      borrowed during the call; role LINK_DIAL or LINK_DIAL_ANY
  *   host         borrowed; a name or an address. Names are resolved in libuv's pool, every address is
  *                tried in turn
  *   server_name  borrowed; what the certificate must be for, a name or an address; NULL: host

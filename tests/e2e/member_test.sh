@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Claim: the group of cloudcores changes while it is written to, and no acknowledged write is lost: a fourth one
-# comes and gets a vote, a dead one is removed and finds out when it is back, one that lost its data directory
+# joins with a token and gets a vote, a dead one is removed and finds out when it is back, one that lost its data directory
 # neither votes nor founds and is taken back, a leader hands over and is removed; `kelp cluster status` tells
 # each time. What would end agreement is refused. Method: real processes, a client that goes on writing.
 #   member_test.sh PORT
@@ -62,20 +62,35 @@ check "a number that is none is exit code 2" exits 2 kelp cluster remove x
 write &
 writer=$!
 
-# A fourth one.
-kelp pki server --ca "$dir/pki" --name cloudcore-4 --san 127.0.0.1 --out "$dir/pki" >/dev/null
+# A fourth one, by a token.
+join() { # token, replica
+    kelp cluster join --token "$1" --server "127.0.0.1:$((port + 11))" --replica "$2" --address "127.0.0.1:$((port + 34))" \
+        --config "$dir/cloudcore-4/cloudcore.yaml" --pki "$dir/cloudcore-4/pki" --api-listen "127.0.0.1:$((port + 14))" \
+        --hub-listen "127.0.0.1:$((port + 24))" "$dir/cloudcore-4/data"
+}
 mkdir -p "$dir/cloudcore-4"
-sed -e "s/^replica: 1/replica: 4\njoin: true/; s/cloudcore-1/cloudcore-4/g" \
-    -e "s/^\(api\|hub\|peer\): \(.*\)1\"/\1: \24\"/" \
-    -e "s/^  - 3=.*/&\n  - 4=127.0.0.1:$((port + 34))/" "$dir/cloudcore-1/cloudcore.yaml" >"$dir/cloudcore-4/cloudcore.yaml"
+short=$(kelp token create --ttl 1s)
+token=$(kelp token create --ttl 5m)
+check "the cluster keeps no secret of a token" not says "$(printf %s "$token" | cut -d. -f2)" \
+    sh -c "kubectl --cache-dir '$home/cache' get secrets -n kube-system -o yaml | grep -v '^ *hash:' | grep -o ': [A-Za-z0-9+/=]*$' | cut -c3- | base64 -di"
+check "an unknown token is refused" exits 5 join "kelp-00000000${token:13}" 4
+check "a wrong secret is refused" exits 5 join "${token:0:14}00000000000000000000000000000000${token:46}" 4
+check "another authority is not talked to" says "somebody is in between" join "${token%??}zz" 4
+check "a number that is taken is refused" exits 5 join "$token" 2
+check "one that is no member is not promoted" exits 5 kelp cluster promote 4
+check "a fourth joins with a token" says "is a standby" join "$token" 4
+check "its key is its own" test "$(stat -c %a "$dir/cloudcore-4/pki/cloudcore-4.key")" = 600
+check "nothing is overwritten" exits 2 join "$token" 4
+mv "$dir/cloudcore-4/cloudcore.yaml" "$home/four.yaml"
+check "a token is good once" says "used up" join "$token" 4
+check "and not for longer than it was made for" says "over" join "$short" 4
+mv "$home/four.yaml" "$dir/cloudcore-4/cloudcore.yaml"
 start_four() {
     "$bin/nodes/cloudcore" --config "$dir/cloudcore-4/cloudcore.yaml" >>"$dir/logs/cloudcore-4.log" 2>&1 &
     four=$!
 }
 start_four
-check "one that is no member is not promoted" exits 5 kelp cluster promote 4
-check "a fourth is added" says standby kelp cluster add 4 "127.0.0.1:$((port + 34))" --wait
-check "adding it again changes nothing" kelp cluster add 4 "127.0.0.1:$((port + 34))"
+check "adding it again changes nothing" kelp cluster add 4 "127.0.0.1:$((port + 34))" --wait
 check "its address is nobody else's" exits 5 kelp cluster add 5 "127.0.0.1:$((port + 34))"
 check "it gets a vote" says "is a voter" kelp cluster promote 4 --wait
 check "the table has four" show 4 'voter .* ok$'

@@ -1195,6 +1195,107 @@ static void test_replicas_of_another_cluster_are_not_heard(void **state)
     world_destroy(world);
 }
 
+/* -- the group ----------------------------------------------------------------------------------- */
+
+struct changed {
+    bool done;
+    int status;
+    char message[MEMBERS_MESSAGE_BYTES];
+};
+
+static void world_on_changed(void *context, int status, const char *message)
+{
+    struct changed *changed = context;
+    changed->done = true;
+    changed->status = status;
+    snprintf(changed->message, sizeof changed->message, "%s", message);
+}
+
+/* Ask one cloudcore for a change of the group, and wait for what it says. */
+static int world_change(struct world *world, struct cloud *cloud, enum member_operation operation,
+                        uint64_t replica, const char *address)
+{
+    struct changed changed = {0};
+    assert_int_equal(cloud_core_change(cloud->core, operation, replica, address, 8000,
+                                       world_on_changed, &changed),
+                     0);
+    for (int i = 0; i < 1000 && !changed.done; i++) {
+        world_run(world, 10);
+    }
+    assert_true(changed.done);
+    if (changed.status != 0 && world->verbose) {
+        fprintf(stderr, "%s\n", changed.message);
+    }
+    return changed.status;
+}
+
+/* The machine gets a new disk. */
+static void cloud_lose_data(struct cloud *cloud)
+{
+    disk_sim_deinit(&cloud->disk);
+    disk_sim_init(&cloud->disk, &cloud->world->sim);
+    store_sim_destroy(cloud->store_disk);
+    cloud->store_disk = store_sim_create();
+}
+
+static enum member_state cloud_sees(struct cloud *cloud, uint64_t replica)
+{
+    const struct members *members = cloud_core_members(cloud->core);
+    const struct member *member = members_find(members, replica);
+    assert_non_null(member);
+    return members_state(member, cloud_now(cloud->world).mono_ms);
+}
+
+/* Claim: a replica that lost its data directory takes no part: it gives no vote, not even when nobody else
+ * could make a leader, acknowledges nothing, and the others know it. Removed, added and promoted, through a
+ * replica that does not lead, it is one of them again: it has all that was acknowledged, and its vote counts.
+ * Method: seeds; the data of a follower goes, then the leader, so that only its vote could elect the third. */
+static void test_who_lost_its_data_does_not_vote(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct world *world = world_create(seed * 7919);
+        assert_true(world_until(world, world_ready, 10000));
+        struct cloud *leader = world_leader(world);
+        struct cloud *lost = &world->clouds[(leader->number + 1) % CLOUDS];
+        struct cloud *third = &world->clouds[(leader->number + 2) % CLOUDS];
+        cloud_kill(third); /* so `leader` and `lost` have it, and nobody else */
+        assert_int_equal(world_write_config(world, leader, "{\"v\":\"only two have it\"}").status, 0);
+        cloud_kill(lost);
+        cloud_lose_data(lost);
+        cloud_kill(leader);
+        cloud_start(lost);
+        cloud_start(third);
+        world_run(world, 15000);
+        assert_null(world_leader(world));
+        assert_int_equal(cloud_sees(lost, lost->number + 1), MEMBER_LOST);
+        assert_int_equal(cloud_sees(third, lost->number + 1), MEMBER_LOST);
+
+        cloud_start(leader);
+        assert_true(world_until(world, world_ready, 10000));
+        assert_int_not_equal(world_leader(world)->number, lost->number);
+        struct cloud *asked = world_leader(world) == leader ? third : leader; /* it does not lead */
+        assert_int_equal(world_change(world, asked, MEMBER_PROMOTE, 9, ""), CLOUD_CORE_CHANGE_REFUSED);
+        const uint64_t number = lost->number + 1;
+        static const char *const addresses[CLOUDS] = {"one:1", "two:1", "three:1"};
+        assert_int_equal(world_change(world, asked, MEMBER_REMOVE, number, ""), 0);
+        assert_int_equal(world_change(world, asked, MEMBER_REMOVE, number, ""), 0);
+        assert_int_equal(world_change(world, asked, MEMBER_ADD, number, addresses[lost->number]), 0);
+        int promoted = CLOUD_CORE_CHANGE_LATER;
+        for (int i = 0; i < 100 && promoted == CLOUD_CORE_CHANGE_LATER; i++) {
+            promoted = world_change(world, asked, MEMBER_PROMOTE, number, "");
+            world_run(world, 100);
+        }
+        assert_int_equal(promoted, 0);
+        assert_int_equal(cloud_sees(asked, number), MEMBER_OK);
+
+        cloud_kill(asked); /* now its vote is needed, and its copy */
+        assert_true(world_until(world, world_ready, 10000));
+        assert_int_equal(world_write_config(world, world_leader(world), "{\"v\":2}").status, 0);
+        world_destroy(world);
+    }
+}
+
 /* libraft gives nothing back after a crash of the simulation: its raft_close may free twice. */
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
@@ -1211,6 +1312,7 @@ int main(void)
         cmocka_unit_test(test_deleted_node_comes_back_clean),
         cmocka_unit_test(test_the_newer_of_two_sessions_owns_the_node),
         cmocka_unit_test(test_replicas_of_another_cluster_are_not_heard),
+        cmocka_unit_test(test_who_lost_its_data_does_not_vote),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

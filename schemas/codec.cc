@@ -622,7 +622,7 @@ BUILD(peer_hello, {
                                               : b.CreateVector(v->members, v->member_count);
     CHECK(v->known_count <= LIMIT_MEMBERS);
     const auto known = list<fb::PeerKnown>(c, v->known, v->known_count, [c](const struct peer_known &i) {
-        return fb::CreatePeerKnown(c->builder, i.replica, i.incarnation);
+        return fb::CreatePeerKnown(c->builder, i.replica, i.incarnation, i.epoch);
     });
     return finish(c, fb::CreatePeerHello(b, v->version, cluster, v->replica, address, members,
                                         v->space, v->incarnation, v->configuration, known, v->joins),
@@ -642,6 +642,7 @@ READ(peer_hello, PeerHello, {
                                         [](const fb::PeerKnown *f, struct peer_known *to) {
                                             to->replica = f->replica();
                                             to->incarnation = f->incarnation();
+                                            to->epoch = f->epoch();
                                         });
     v.joins = t->joins();
 })

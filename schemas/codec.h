@@ -549,6 +549,7 @@ struct peer_hello {
 struct peer_known {
     uint64_t replica;
     uint64_t incarnation;
+    uint64_t epoch; /* of its membership: 0: it founded, else the index it was added at */
 };
 int codec_peer_hello_build(struct codec *codec, const struct peer_hello *h, struct bytes *out);
 int codec_peer_hello_read(struct codec *codec, struct bytes bytes, struct peer_hello *out);

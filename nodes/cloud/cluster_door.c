@@ -126,8 +126,8 @@ static bool address_valid(const char *address)
 {
     char host[256];
     uint16_t port;
-    return strlen(address) <= LIMIT_NAME_BYTES && config_parse_address(address, host, &port) == 0 &&
-           port != 0 && host[0] != '\0';
+    return strchr(address, '#') == NULL && strlen(address) <= MEMBERS_ADDRESS_BYTES &&
+           config_parse_address(address, host, &port) == 0 && port != 0 && host[0] != '\0';
 }
 
 static void serve_change(struct cloud_core *core, struct http_exchange *exchange,

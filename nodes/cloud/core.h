@@ -225,7 +225,7 @@ typedef void (*cloud_core_on_changed)(void *context, int status, const char *mes
 /* Change the group, through the leader, whoever it is. See members.h.
  *
  *   replica     1 .. 65535; 0 with MEMBER_TRANSFER: whoever is furthest
- *   address     of one to be added, host:port; else ""; borrowed; at most LIMIT_NAME_BYTES
+ *   address     of one to be added, host:port; else ""; borrowed; at most MEMBERS_ADDRESS_BYTES
  *   on_changed  exactly once if 0 was answered, from cloud_core_run, cloud_core_on_peer or cloud_core_stop
  *   answers     0; STATUS_FULL: LIMIT_MEMBER_ASKS wait; STATUS_CLOSING
  */

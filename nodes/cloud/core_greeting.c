@@ -203,7 +203,7 @@ static bool greeting_same_cluster(struct cloud_core *core, const struct peer_hel
         return strcmp(ours, hello->cluster) == 0;
     }
     if (hello->incarnation != 0 &&
-        roster_known(&core->roster, hello->replica) == hello->incarnation) {
+        roster_known(&core->roster, hello->replica, 0) == hello->incarnation) {
         return true;
     }
     if ((new_here && hello->cluster[0] != '\0') || (new_there && ours[0] != '\0') || hello->joins ||
@@ -249,7 +249,8 @@ void core_meet(struct cloud_core *core, struct member *member)
         return;
     }
     const bool was_stranger = member->stranger;
-    switch (roster_meet(&core->roster, member->replica, member->incarnation)) {
+    switch (roster_meet(&core->roster, member->replica, member->incarnation,
+                        member->configured ? member->epoch : 0)) {
     case ROSTER_NEW:
         if (core_roster_store(core) != 0) {
             (void)roster_forget(&core->roster, member->replica); /* no room: it greets again */
@@ -280,15 +281,16 @@ void core_meet(struct cloud_core *core, struct member *member)
 bool core_hears(const struct cloud_core *core, uint64_t replica)
 {
     const struct member *member = members_find(&core->group, replica);
+    const uint64_t epoch = member != NULL && member->configured ? member->epoch : 0;
     if (core->replica == NULL || core_greeting_foreign(core, replica)) {
         return false;
     }
     if (member != NULL && member->met_ms != 0) {
         return member->incarnation == 0
                    ? core_ours(core, member) /* of an older release */
-                   : roster_known(&core->roster, replica) == member->incarnation;
+                   : roster_known(&core->roster, replica, epoch) == member->incarnation;
     }
-    return roster_known(&core->roster, replica) != 0 ||
+    return roster_known(&core->roster, replica, epoch) != 0 ||
            (member != NULL && core_ours(core, member) && core->roster.known_count == 0);
 }
 
@@ -404,13 +406,13 @@ int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes b
     member->stranger = member->stranger && again;
     core_meet(core, member);
     if (hello.incarnation != 0) {
-        uint64_t said = 0;
+        struct peer_known said = {.incarnation = 0};
         for (uint32_t i = 0; i < hello.known_count; i++) {
             if (hello.known[i].replica == core->config.replica) {
-                said = hello.known[i].incarnation;
+                said = hello.known[i];
             }
         }
-        roster_told(&core->roster, replica, said);
+        roster_told(&core->roster, replica, said.incarnation, said.epoch);
         core_vouchers(core, member, &hello);
         core_take_part(core);
     }

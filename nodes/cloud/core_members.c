@@ -224,9 +224,13 @@ static int core_step_take(struct cloud_core *core, enum member_step step, uint64
     int status = -EINVAL;
     core->change_flying = true;
     switch (step) {
-    case MEMBER_STEP_ADD:
-        status = replica_add(core->replica, replica, address, core_on_step, core);
+    case MEMBER_STEP_ADD: {
+        char carried[LIMIT_NAME_BYTES + 1];
+        (void)snprintf(carried, sizeof carried, "%.*s#%" PRIu64, (int)MEMBERS_ADDRESS_BYTES,
+                       address, replica_last_index(core->replica) + 1);
+        status = replica_add(core->replica, replica, carried, core_on_step, core);
         break;
+    }
     case MEMBER_STEP_STANDBY: {
         /* A voter that is to be none hears of it once the others have agreed. libraft obeys an entry before
          * it is agreed on: if we died now, its vote could be missed by whoever does not have the entry. */
@@ -319,7 +323,7 @@ int cloud_core_change(struct cloud_core *core, enum member_operation operation, 
                       const char *address, uint32_t patience_ms, cloud_core_on_changed on_changed,
                       void *context)
 {
-    CHECK(strlen(address) <= LIMIT_NAME_BYTES);
+    CHECK(strlen(address) <= MEMBERS_ADDRESS_BYTES);
     if (core->stopping || core->ended) {
         return STATUS_CLOSING;
     }
@@ -466,7 +470,7 @@ int core_members_on_peer(struct cloud_core *core, uint64_t replica, uint16_t kin
             return status;
         }
         if (members_operation_text((enum member_operation)ask.operation) == NULL ||
-            ask.replica == 0 || strlen(ask.address) > LIMIT_NAME_BYTES) {
+            ask.replica == 0 || strlen(ask.address) > MEMBERS_ADDRESS_BYTES) {
             return STATUS_MALFORMED;
         }
         char message[MEMBERS_MESSAGE_BYTES] = "";

@@ -358,8 +358,8 @@ static const char *join_read(struct join *join)
     if (replica < 1 || replica > 65535) {
         return "\"replica\" is not the number of a cloudcore: 1 to 65535";
     }
-    if (strlen(address) > LIMIT_NAME_BYTES || config_parse_address(address, host, &port) != 0 ||
-        port == 0 || host[0] == '\0') {
+    if (strchr(address, '#') != NULL || strlen(address) > MEMBERS_ADDRESS_BYTES ||
+        config_parse_address(address, host, &port) != 0 || port == 0 || host[0] == '\0') {
         return "\"address\" is not host:port, such as 10.0.0.4:10010";
     }
     if (json_array_size(json_object_get(join->wanted, "sans")) > SANS_MAX ||

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "schemas/check.h"
@@ -44,9 +45,19 @@ static void members_drop(struct members *members, uint32_t place)
             (members->count - place) * sizeof members->all[0]);
 }
 
+/* Take "host:port" or "host:port#epoch". */
 static void member_set_address(struct member *member, const char *address)
 {
-    (void)snprintf(member->address, sizeof member->address, "%s", address);
+    const size_t size = strcspn(address, "#");
+    (void)snprintf(member->address, sizeof member->address, "%.*s", (int)size, address);
+    const uint64_t epoch = address[size] == '#' ? strtoull(address + size + 1, NULL, 10) : 0;
+    if (epoch > member->epoch) { /* another membership: who it is now, it is to say now */
+        member->met_ms = 0;
+        member->incarnation = 0;
+        member->stranger = false;
+        member->claims = 0;
+    }
+    member->epoch = epoch;
 }
 
 bool members_here(const struct member *member, uint64_t now_ms)

@@ -4,6 +4,10 @@
  * no members: what the configuration file lists (to find a group that we are new in), and who greeted us
  * because it was a member or wants to be one.
  *
+ * A number that is removed and added again is another membership, perhaps with another data directory
+ * (roster.h). Its epoch tells them apart: the log index at which it was added, carried behind the address in
+ * raft's configuration, so that no replica can miss it, however it learned of the configuration.
+ *
  * How each is, replicas tell each other once a second (WIRE_PEER_STATUS), so each can answer for all.
  *
  * A change is asked for as a goal ("4 is a voter") and made in steps of raft: spare, standby, voter, gone.
@@ -30,12 +34,15 @@
 #define MEMBERS_LAG_MAX        1000u /* entries a standby may lack to become a voter: a moment's load */
 #define MEMBERS_MESSAGE_BYTES  320u
 #define MEMBERS_SOFTWARE_BYTES 64u
+/* Raft carries the address of a member that was added as "host:port#epoch". */
+#define MEMBERS_ADDRESS_BYTES (LIMIT_NAME_BYTES - 21u)
 
 struct member {
     uint64_t replica;
     char address[LIMIT_NAME_BYTES + 1]; /* host:port for the other cloudcores; "": not known */
-    bool configured;                    /* in raft's configuration, agreed or not; `role` holds */
-    bool listed;                        /* in the configuration file */
+    uint64_t epoch;  /* of its membership: 0: it founded, else the index it was added at */
+    bool configured; /* in raft's configuration, agreed or not; `role` holds */
+    bool listed;     /* in the configuration file */
     enum replica_member_role role;
 
     uint64_t met_ms;      /* it greeted us then; 0: never */

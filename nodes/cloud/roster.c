@@ -5,11 +5,11 @@
 #include "schemas/check.h"
 #include "schemas/status.h"
 
-#define ROSTER_FORMAT 1u
+#define ROSTER_FORMAT 2u
 #define ROSTER_ACTIVE 1u
 #define ROSTER_FOUNDS 2u
 #define HEAD_BYTES    24u /* u32 format, u32 flags, u64 incarnation, u32 how many, u32 zero */
-#define KNOWN_BYTES   16u
+#define KNOWN_BYTES   24u
 
 static_assert(HEAD_BYTES + KNOWN_BYTES * LIMIT_MEMBERS <= ROSTER_BYTES, "all that is known fits");
 
@@ -44,6 +44,7 @@ size_t roster_encode(const struct roster *roster, uint8_t *out)
     for (uint32_t i = 0; i < roster->known_count; i++) {
         put_le64(at, roster->known[i].replica);
         put_le64(at + 8, roster->known[i].incarnation);
+        put_le64(at + 16, roster->known[i].epoch);
         at += KNOWN_BYTES;
     }
     return (size_t)(at - out);
@@ -69,32 +70,39 @@ int roster_decode(struct roster *roster, struct bytes bytes)
     roster->known_count = count;
     for (uint32_t i = 0; i < count; i++) {
         const uint8_t *at = bytes.data + HEAD_BYTES + (size_t)i * KNOWN_BYTES;
-        roster->known[i] = (struct peer_known){get_le64(at), get_le64(at + 8)};
+        roster->known[i] = (struct peer_known){get_le64(at), get_le64(at + 8), get_le64(at + 16)};
     }
     return 0;
 }
 
-uint64_t roster_known(const struct roster *roster, uint64_t replica)
+uint64_t roster_known(const struct roster *roster, uint64_t replica, uint64_t epoch)
 {
     for (uint32_t i = 0; i < roster->known_count; i++) {
-        if (roster->known[i].replica == replica) {
+        if (roster->known[i].replica == replica && roster->known[i].epoch >= epoch) {
             return roster->known[i].incarnation;
         }
     }
     return 0;
 }
 
-enum roster_meeting roster_meet(struct roster *roster, uint64_t replica, uint64_t incarnation)
+enum roster_meeting roster_meet(struct roster *roster, uint64_t replica, uint64_t incarnation,
+                                uint64_t epoch)
 {
     CHECK(incarnation != 0);
-    const uint64_t known = roster_known(roster, replica);
-    if (known != 0) {
-        return known == incarnation ? ROSTER_KNOWN : ROSTER_STRANGER;
+    for (uint32_t i = 0; i < roster->known_count; i++) {
+        struct peer_known *known = &roster->known[i];
+        if (known->replica == replica && known->epoch >= epoch) {
+            return known->incarnation == incarnation ? ROSTER_KNOWN : ROSTER_STRANGER;
+        }
+        if (known->replica == replica) {
+            *known = (struct peer_known){replica, incarnation, epoch};
+            return ROSTER_NEW;
+        }
     }
     if (roster->known_count == LIMIT_MEMBERS) {
         return ROSTER_FULL;
     }
-    roster->known[roster->known_count] = (struct peer_known){replica, incarnation};
+    roster->known[roster->known_count] = (struct peer_known){replica, incarnation, epoch};
     roster->known_count++;
     return ROSTER_NEW;
 }
@@ -111,7 +119,7 @@ bool roster_forget(struct roster *roster, uint64_t replica)
     return false;
 }
 
-void roster_told(struct roster *roster, uint64_t replica, uint64_t incarnation)
+void roster_told(struct roster *roster, uint64_t replica, uint64_t incarnation, uint64_t epoch)
 {
     uint32_t place = 0;
     while (place < roster->word_count && roster->words[place].replica != replica) {
@@ -123,6 +131,7 @@ void roster_told(struct roster *roster, uint64_t replica, uint64_t incarnation)
         roster->word_count++;
     }
     roster->words[place].replica = replica;
+    roster->words[place].epoch = epoch;
     roster->words[place].word = incarnation == 0                     ? ROSTER_SILENT
                                 : incarnation == roster->incarnation ? ROSTER_SAYS_US
                                                                      : ROSTER_SAYS_ANOTHER;
@@ -161,10 +170,22 @@ enum roster_place roster_place(const struct roster *roster)
     if (roster->active) {
         return ROSTER_TAKES_PART;
     }
+    bool us = false;
+    bool another = false;
+    uint64_t us_epoch = 0;
+    uint64_t another_epoch = 0;
     for (uint32_t i = 0; i < roster->word_count; i++) {
-        if (roster->words[i].word == ROSTER_SAYS_ANOTHER) {
-            return ROSTER_LOST;
+        const uint64_t epoch = roster->words[i].epoch;
+        if (roster->words[i].word == ROSTER_SAYS_US) {
+            us = true;
+            us_epoch = epoch > us_epoch ? epoch : us_epoch;
+        } else if (roster->words[i].word == ROSTER_SAYS_ANOTHER) {
+            another = true;
+            another_epoch = epoch > another_epoch ? epoch : another_epoch;
         }
+    }
+    if (another && (!us || another_epoch >= us_epoch)) {
+        return ROSTER_LOST;
     }
     return roster_confirmed(roster) >= roster_needed(roster) ? ROSTER_MAY : ROSTER_WAITS;
 }

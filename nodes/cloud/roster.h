@@ -14,9 +14,10 @@
  * Why that is enough: who took part was known to so many before, and so many must know the new one. Two such
  * sets share more replicas than a minority that lost its data has beside the new one, so somebody has met
  * both, remembers it, and says so. It is 2 of 2 others, 3 of 4, 5 of 6: a group is founded once all of three,
- * four of five, six of seven have met; later starts need nobody. What was written down is forgotten when the
- * group removes the number (nodes/cloud/members.h), and so a replica comes back with a new disk: removed,
- * added again as a standby, given the state.
+ * four of five, six of seven have met; later starts need nobody. A number that the group
+ * removes and adds again is another membership: its epoch, the log index it was added at, is in raft's
+ * configuration (nodes/cloud/members.h), and what was met in an older one counts no more. So a replica comes
+ * back with a new disk: removed, added again as a standby, given the state.
  *
  * Pure: the caller makes it durable (the log's file `roster`) and sends the greetings.
  */
@@ -27,7 +28,7 @@
 #include "schemas/codec.h"
 #include "schemas/limits.h"
 
-#define ROSTER_BYTES (32u + 16u * LIMIT_MEMBERS)
+#define ROSTER_BYTES (32u + 24u * LIMIT_MEMBERS)
 
 enum roster_word { ROSTER_SILENT, ROSTER_SAYS_US, ROSTER_SAYS_ANOTHER };
 
@@ -46,7 +47,8 @@ struct roster {
     uint32_t other_count;
     struct {
         uint64_t replica;
-        enum roster_word word; /* what it said last of our number */
+        enum roster_word word; /* what it said last of our number ... */
+        uint64_t epoch;        /* ... and of which membership that is */
     } words[LIMIT_MEMBERS];
     uint32_t word_count;
 };
@@ -71,15 +73,17 @@ enum roster_meeting {
     ROSTER_STRANGER, /* another one is known by this number */
     ROSTER_FULL,     /* LIMIT_MEMBERS are known */
 };
-/* A replica says that its data directory is this one; not 0. */
-enum roster_meeting roster_meet(struct roster *roster, uint64_t replica, uint64_t incarnation);
-/* The incarnation known by this number, 0: none. */
-uint64_t roster_known(const struct roster *roster, uint64_t replica);
+/* A replica says that its data directory is this one; not 0.
+ *   epoch   of its membership, as we know it: what was met in an older one counts no more */
+enum roster_meeting roster_meet(struct roster *roster, uint64_t replica, uint64_t incarnation,
+                                uint64_t epoch);
+/* The incarnation known by this number, 0: none, or only of a membership before this epoch. */
+uint64_t roster_known(const struct roster *roster, uint64_t replica, uint64_t epoch);
 /* The number is no member any more. Answers whether anything was known: store it then. */
 bool roster_forget(struct roster *roster, uint64_t replica);
 
 /* What a replica knows of our number, as its greeting says: `incarnation`, 0 when it has not met us. */
-void roster_told(struct roster *roster, uint64_t replica, uint64_t incarnation);
+void roster_told(struct roster *roster, uint64_t replica, uint64_t incarnation, uint64_t epoch);
 /* What it said last. */
 enum roster_word roster_word(const struct roster *roster, uint64_t replica);
 
@@ -88,7 +92,8 @@ enum roster_place {
     ROSTER_MAY, /* enough have said that they know us: set `active`, perhaps `founds`, and store that before
                    taking part */
     ROSTER_WAITS,
-    ROSTER_LOST, /* somebody knows our number with another data directory */
+    ROSTER_LOST, /* somebody knows our number with another data directory, in no older membership than
+                    anybody knows us */
 };
 enum roster_place roster_place(const struct roster *roster);
 /* How many of the others have to know us, and how many of them have said so. */

@@ -208,6 +208,18 @@ static void test_a_leader_hands_over_first(void **state)
     assert_int_equal(members_successor(&members, 1, NOW), 0);
 }
 
+/* Claim: what raft carries behind an address is the epoch of the membership, and is shown to nobody. */
+static void test_an_address_carries_an_epoch(void **state)
+{
+    (void)state;
+    struct members members = {.self = 1};
+    const struct replica_member now[] = {{1, "a:1", REPLICA_VOTER}, {2, "b:1#130", REPLICA_VOTER}};
+    members_configure(&members, now, 2);
+    assert_int_equal(member_of(&members, 1)->epoch, 0);
+    assert_int_equal(member_of(&members, 2)->epoch, 130);
+    assert_string_equal(member_of(&members, 2)->address, "b:1");
+}
+
 /* Claim: the table never holds more than it may, never loses a member of the group or of the file, and
  * forgets guests. */
 static void test_guests_make_room(void **state)
@@ -248,6 +260,7 @@ int main(void)
         cmocka_unit_test(test_quorum_is_never_given_away),
         cmocka_unit_test(test_the_dead_are_noticed_first),
         cmocka_unit_test(test_a_leader_hands_over_first),
+        cmocka_unit_test(test_an_address_carries_an_epoch),
         cmocka_unit_test(test_guests_make_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

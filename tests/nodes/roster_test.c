@@ -25,7 +25,7 @@ static void test_the_file_is_read_back(void **state)
         roster.active = count > 0;
         roster.founds = count > LIMIT_MEMBERS / 2;
         for (uint32_t i = 0; i < count; i++) {
-            assert_int_equal(roster_meet(&roster, i + 2, 1000 + i), ROSTER_NEW);
+            assert_int_equal(roster_meet(&roster, i + 2, 1000 + i, i), ROSTER_NEW);
         }
         const size_t size = roster_encode(&roster, file);
         struct roster read;
@@ -35,7 +35,7 @@ static void test_the_file_is_read_back(void **state)
         assert_int_equal(read.active, roster.active);
         assert_int_equal(read.founds, roster.founds);
         for (uint32_t i = 0; i < count; i++) {
-            assert_int_equal(roster_known(&read, i + 2), 1000 + i);
+            assert_int_equal(roster_known(&read, i + 2, i), 1000 + i);
         }
         for (size_t cut = 0; cut < size; cut++) {
             roster_init(&read, 5, others, 2);
@@ -54,17 +54,42 @@ static void test_the_first_one_counts(void **state)
     struct roster roster;
     roster_init(&roster, 1, NULL, 0);
     assert_int_equal(roster_place(&roster), ROSTER_TAKES_PART); /* alone */
-    assert_int_equal(roster_meet(&roster, 2, 10), ROSTER_NEW);
-    assert_int_equal(roster_meet(&roster, 2, 10), ROSTER_KNOWN);
-    assert_int_equal(roster_meet(&roster, 2, 11), ROSTER_STRANGER);
-    assert_int_equal(roster_known(&roster, 2), 10);
+    assert_int_equal(roster_meet(&roster, 2, 10, 0), ROSTER_NEW);
+    assert_int_equal(roster_meet(&roster, 2, 10, 0), ROSTER_KNOWN);
+    assert_int_equal(roster_meet(&roster, 2, 11, 0), ROSTER_STRANGER);
+    assert_int_equal(roster_known(&roster, 2, 0), 10);
     assert_true(roster_forget(&roster, 2));
     assert_false(roster_forget(&roster, 2));
-    assert_int_equal(roster_meet(&roster, 2, 11), ROSTER_NEW);
+    assert_int_equal(roster_meet(&roster, 2, 11, 0), ROSTER_NEW);
     for (uint64_t i = 3; roster.known_count < LIMIT_MEMBERS; i++) {
-        assert_int_equal(roster_meet(&roster, i, 1), ROSTER_NEW);
+        assert_int_equal(roster_meet(&roster, i, 1, 0), ROSTER_NEW);
     }
-    assert_int_equal(roster_meet(&roster, 1000, 1), ROSTER_FULL);
+    assert_int_equal(roster_meet(&roster, 1000, 1, 0), ROSTER_FULL);
+}
+
+/* Claim: a number that was added anew is met anew, and who still knows it from before neither stops the new one nor
+ * brings the old one back. */
+static void test_a_new_membership_is_another(void **state)
+{
+    (void)state;
+    const uint64_t others[] = {1, 3, 4};
+    struct roster roster;
+    roster_init(&roster, 1, others, 3);
+    assert_int_equal(roster_meet(&roster, 3, 10, 0), ROSTER_NEW);
+    assert_int_equal(roster_meet(&roster, 3, 11, 0), ROSTER_STRANGER);
+    assert_int_equal(roster_meet(&roster, 3, 11, 50), ROSTER_NEW);
+    assert_int_equal(roster_meet(&roster, 3, 10, 50), ROSTER_STRANGER);
+    assert_int_equal(roster_meet(&roster, 3, 10, 0), ROSTER_STRANGER); /* an older configuration */
+    assert_int_equal(roster.known_count, 1);
+
+    roster_told(&roster, 1, 77, 0); /* another one, in a membership before ours */
+    assert_int_equal(roster_place(&roster), ROSTER_LOST);
+    roster_told(&roster, 3, 1, 50);
+    assert_int_equal(roster_place(&roster), ROSTER_WAITS);
+    roster_told(&roster, 4, 1, 50);
+    assert_int_equal(roster_place(&roster), ROSTER_MAY);
+    roster_told(&roster, 1, 77, 50); /* in ours */
+    assert_int_equal(roster_place(&roster), ROSTER_LOST);
 }
 
 /* One process of the world below. */
@@ -91,8 +116,8 @@ static void node_new(struct node *node, uint32_t number, uint32_t count, uint64_
 /* A greeting from one to another, as core_greeting.c takes it. */
 static void greet(struct node *nodes, uint32_t from, uint32_t to)
 {
-    (void)roster_meet(&nodes[to].roster, from + 1, nodes[from].roster.incarnation);
-    roster_told(&nodes[to].roster, from + 1, roster_known(&nodes[from].roster, to + 1));
+    (void)roster_meet(&nodes[to].roster, from + 1, nodes[from].roster.incarnation, 0);
+    roster_told(&nodes[to].roster, from + 1, roster_known(&nodes[from].roster, to + 1, 0), 0);
     if (roster_place(&nodes[to].roster) == ROSTER_MAY) {
         nodes[to].roster.active = true;
     }
@@ -172,6 +197,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_file_is_read_back),
         cmocka_unit_test(test_the_first_one_counts),
+        cmocka_unit_test(test_a_new_membership_is_another),
         cmocka_unit_test(test_one_data_directory_a_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -379,7 +379,7 @@ static size_t build_samples(struct codec *c, struct sample *s)
     const struct raft_wire_entry entries[] = {{1, 1, eight}, {2, 1, eight}};
     const struct raft_wire_server servers[] = {{1, "127.0.0.1:1", 1}};
     const uint64_t epochs[] = {1, 2};
-    const struct peer_known known[] = {{1, 7}};
+    const struct peer_known known[] = {{1, 7, 9}};
     const struct object_put put = sample_put();
     assert_int_equal(codec_object_put_build(c, &put, &s[n].bytes), 0);
     s[n++].read = read_object_put;

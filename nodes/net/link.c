@@ -595,7 +595,8 @@ static void link_wait_to_shake(struct link *link, struct bytes bytes)
     link_steer_reading(link);
 }
 
-/* A peer that gave up while it waited is not worth a handshake. */
+/* A peer that gave up while its first words waited is not worth a handshake. Later ones may carry all that it
+ * has to say, and its goodbye. */
 static bool link_peer_gone(const struct link *link)
 {
     uv_os_fd_t file;
@@ -608,7 +609,7 @@ void link_shake_now(struct link *link)
 {
     CHECK(link->state == LINK_SHAKING);
     CHECK(!link->shake_waiting);
-    if (link_peer_gone(link)) {
+    if (link->session == NULL && link_peer_gone(link)) {
         link_end(link, -ECONNRESET, "the peer closed the connection during the handshake");
         return;
     }

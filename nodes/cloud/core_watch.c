@@ -10,24 +10,31 @@
 
 /* -- agreement --------------------------------------------------------------------------------- */
 
+/* 0 as long as there is no raft: the data directory is new, and takes no part yet. */
+static uint64_t watch_commit(const struct cloud_core *core)
+{
+    return core->replica == NULL ? 0 : replica_commit_index(core->replica);
+}
+
 static void watch_agreement(struct cloud_core *core, struct metrics_page *page)
 {
-    static const char *const roles[] = {"follower", "candidate", "leader", "ended"};
-    const enum replica_role role = replica_role(core->replica);
+    static const char *const roles[] = {"follower", "candidate", "leader", "ended", "waiting"};
+    const bool waits = core->replica == NULL;
+    const uint32_t role = waits ? 4 : (uint32_t)replica_role(core->replica);
     metrics_gauge(page, "kelp_raft_term", "Term of the group, as this replica knows it.",
-                  replica_term(core->replica));
+                  waits ? 0 : replica_term(core->replica));
     metrics_gauge(page, "kelp_raft_leader",
                   "Replica that leads, as this one knows it; 0: none is known.", core->leader);
     metrics_family(page, METRICS_GAUGE, "kelp_raft_role", "1 at what this replica is now.");
     for (uint32_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
-        metrics_labelled(page, "role", roles[i], i == (uint32_t)role);
+        metrics_labelled(page, "role", roles[i], i == role);
     }
     metrics_counter(page, "kelp_raft_leadership_changes_total",
                     "Times that the leader or the term changed.", core->counts.leaderships);
     metrics_gauge(page, "kelp_raft_commit_index", "Newest entry that the group has agreed upon.",
-                  replica_commit_index(core->replica));
+                  watch_commit(core));
     metrics_gauge(page, "kelp_raft_last_index", "Newest entry of the log of this replica.",
-                  replica_last_index(core->replica));
+                  waits ? 0 : replica_last_index(core->replica));
     metrics_gauge(page, "kelp_applied_index", "Newest entry that the state of this replica holds.",
                   machine_index(&core->machine));
     metrics_gauge(page, "kelp_resource_version", "Newest resource version of this replica.",
@@ -39,8 +46,10 @@ static void watch_agreement(struct cloud_core *core, struct metrics_page *page)
 
 static void watch_guard(struct cloud_core *core, struct metrics_page *page)
 {
-    struct replica_counters c;
-    replica_counters(core->replica, &c);
+    struct replica_counters c = {0};
+    if (core->replica != NULL) {
+        replica_counters(core->replica, &c);
+    }
     metrics_family(page, METRICS_COUNTER, "kelp_raft_messages_total",
                    "Messages of other replicas, by what became of them.");
     metrics_labelled(page, "outcome", "received", c.received);
@@ -72,7 +81,7 @@ static void watch_guard(struct cloud_core *core, struct metrics_page *page)
 static void watch_queues(struct cloud_core *core, struct metrics_page *page)
 {
     const struct forward_report forward = forward_report(core->forward);
-    const uint64_t commit = replica_commit_index(core->replica);
+    const uint64_t commit = watch_commit(core);
     const uint64_t applied = core->forward_door.applied(core);
     metrics_family(page, METRICS_GAUGE, "kelp_queue_items",
                    "What waits: records for their result, commands for agreement, entries to be "
@@ -245,10 +254,14 @@ void cloud_core_metrics(struct cloud_core *core, struct metrics_page *page)
 
 void cloud_core_health(const struct cloud_core *core, struct health *health)
 {
-    const uint64_t commit = replica_commit_index(core->replica);
+    const uint64_t commit = watch_commit(core);
     const uint64_t applied = core->forward_door.applied((void *)(uintptr_t)core);
     const uint64_t lag = commit > applied ? commit - applied : 0;
     const struct forward_report forward = forward_report(core->forward);
+    health_add(
+        health, "member", core->replica != NULL,
+        "this data directory is new and takes no part before other replicas know it, or it was "
+        "lost: its log says which, and what to do");
     health_add(health, "leader", core->leader != 0,
                "there is no leader among the cloudcores: is a majority of them up?");
     health_add(health, "state", !core_behind(core),

@@ -202,10 +202,21 @@ static void light_snapshot(struct light_edge *edge, struct bytes body)
 
 /* -- the hub's door ------------------------------------------------------------------------------ */
 
+/* From dialing to Welcome, or to its failure. */
+static void light_dialed(struct light_edge *edge)
+{
+    if (edge->dialing) {
+        edge->dialing = false;
+        edge->fleet->dialing--;
+    }
+}
+
 static void light_on_dial(void *context, uint32_t address)
 {
     struct light_edge *edge = context;
     edge->fleet->dials++;
+    edge->fleet->dialing++;
+    edge->dialing = true;
     edge->address = address;
     edge->stage_id = 0;
     uplink_dial(&edge->uplink, edge->fleet->cloud[address].host, edge->fleet->cloud[address].port);
@@ -341,6 +352,7 @@ static void light_on_welcomed(void *context, const struct welcome *welcome)
         light_wrong(edge, "the cloud has our events up to %" PRIu64 ", we told %" PRIu64,
                     welcome->up_position, edge->up_last);
     }
+    light_dialed(edge);
     fleet->welcomes++;
     fleet->active++;
     edge->active = true;
@@ -387,6 +399,7 @@ static void light_on_down(void *owner, int status, const char *reason)
     struct light_edge *edge = owner;
     struct light_fleet *fleet = edge->fleet;
     (void)status;
+    light_dialed(edge);
     if (edge->active) {
         edge->active = false;
         fleet->active--;
@@ -480,6 +493,10 @@ static void light_edge_tick(struct light_edge *edge)
             hub_on_settled(&edge->hub, edge->marks[i], light_now(edge));
             edge->marks[i].link = 0;
         }
+    }
+    if (edge->hub.state == HUB_WAITING && edge->fleet->dialing >= LIGHT_EDGE_DIALS) {
+        edge->due_ms = light_now(edge) + 1; /* looked at again soon */
+        return;
     }
     edge->due_ms = hub_tick(&edge->hub, light_now(edge));
 }

@@ -20,6 +20,9 @@
 #include "nodes/edge/uplink.h"
 
 #define LIGHT_EDGE_NAME_BYTES 64u
+/* Edges of one process between dialing and Welcome. They share a processor, which real ones do not: all at
+ * once each would be later than the ten seconds it has, and begin again. Others wait, and that is measured. */
+#define LIGHT_EDGE_DIALS 256u
 
 /* A wish. */
 struct light_row {
@@ -46,6 +49,7 @@ struct light_fleet {
     char cluster[LIMIT_NAME_BYTES + 1]; /* of the first Welcome */
 
     uint32_t active;
+    uint32_t dialing;
     uint64_t dials;
     uint64_t dials_failed;  /* nobody there, no handshake, no agreement to WebSocket */
     char last_failure[128]; /* why the newest of these did not */
@@ -86,6 +90,7 @@ struct light_edge {
     uint32_t address; /* of the newest dial */
     uint32_t losses;
     bool joined;
+    bool dialing;
     bool active;
     uint64_t since_ms;    /* when it was told to join, or lost its session */
     uint64_t welcomed_ms; /* newest Welcome; 0: none yet */

@@ -118,9 +118,10 @@ static const struct config_key keys[] = {
      "silence of a node after which it is NotReady"},
     {"propose.deadline", CONFIG_DURATION, AT(propose_ms), "10s", 500, 120000, NULL,
      "how long a write is retried, over changes of the leader"},
-    {"raft.election", CONFIG_DURATION, AT(election_ms), "1s", 100, 60000, NULL,
-     "silence of the leader after which another one is sought"},
-    {"raft.heartbeat", CONFIG_DURATION, AT(raft_heartbeat_ms), "100ms", 10, 10000, NULL,
+    {"raft.election", CONFIG_DURATION, AT(election_ms), "500ms", 100, 60000, NULL,
+     "silence of the leader after which another one is sought, after 1 to 2 times as long; one whose process "
+     "ended is not waited for"},
+    {"raft.heartbeat", CONFIG_DURATION, AT(raft_heartbeat_ms), "50ms", 10, 10000, NULL,
      "how often the leader says that it is alive"},
     {"log.history", CONFIG_SIZE, AT(history_bytes), "1GiB", 0, INT64_MAX, NULL,
      "log kept for whoever asks why, beyond what is needed, while there is room"},
@@ -417,6 +418,12 @@ static void on_peer_connected(void *owner, uint64_t replica)
     cloud_core_peer_connected(c->core, replica);
 }
 
+static void on_peer_lost(void *owner, uint64_t replica)
+{
+    struct cloudcore *c = owner;
+    cloud_core_peer_lost(c->core, replica, now());
+}
+
 static void on_peers_close(void *owner)
 {
     struct cloudcore *c = owner;
@@ -565,6 +572,7 @@ static const struct api_server_events api_events = {
 static const struct peers_events peers_events = {
     .on_frame = on_peer_frame,
     .on_connected = on_peer_connected,
+    .on_lost = on_peer_lost,
     .on_close = on_peers_close,
 };
 static const struct hub_events hub_events = {

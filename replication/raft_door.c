@@ -14,6 +14,7 @@
 #include "replication/raft_members.h"
 #include "replication/raft_reads.h"
 #include "replication/raft_status.h"
+#include "replication/raft_suspect.h"
 #include "schemas/check.h"
 
 #include <stdio.h>
@@ -24,8 +25,8 @@
 #endif
 
 #define EXIT_FATAL   71
-#define ELECTION_MS  1000u
-#define HEARTBEAT_MS 100u
+#define ELECTION_MS  500u
+#define HEARTBEAT_MS 50u
 #define INSTALL_ELECTIONS                                                                          \
     2u                    /* a snapshot is offered again after this many times election_ms: the
                                   offer is small, and dropped while files are fetched */
@@ -75,6 +76,9 @@ struct replica {
     bool change_flying;
     bool change_done;
     int change_status;
+
+    uint64_t tick_ms;  /* the owner's clock at the last tick */
+    uint64_t clock_ms; /* raft's: stands still while we do not run */
 
     struct raft_transfer transfer; /* never freed: a message of it may be under way (o) */
     bool transfer_flying;
@@ -361,6 +365,8 @@ int replica_open(struct log *log, const struct replica_config *config,
     }
     struct replica *replica = raft_memory(sizeof *replica);
     replica->hooks = *hooks;
+    replica->tick_ms = config->now_ms;
+    replica->clock_ms = config->now_ms;
     replica_set_up(replica, log, config, peers);
     struct raft *raft = &replica->raft;
     int result =
@@ -403,11 +409,28 @@ void replica_tick(struct replica *replica, uint64_t now_ms)
     if (replica->ended) {
         return;
     }
+    CHECK(now_ms >= replica->tick_ms);
+    const uint64_t passed_ms = now_ms - replica->tick_ms;
+    const uint64_t counted_ms = replica->raft.heartbeat_timeout;
+    replica->tick_ms = now_ms;
+    replica->clock_ms += passed_ms < counted_ms ? passed_ms : counted_ms;
+
     replica_enter(replica);
-    replica->fsm.now_ms = now_ms;
-    raft_io_tick(&replica->io, now_ms);
-    raft_reads_tick(&replica->reads, now_ms);
+    replica->fsm.now_ms = replica->clock_ms;
+    raft_io_tick(&replica->io, replica->clock_ms);
+    raft_reads_tick(&replica->reads, replica->clock_ms);
     replica_leave(replica);
+}
+
+bool replica_suspect(struct replica *replica, uint64_t id)
+{
+    if (replica->ended || id == 0) {
+        return false;
+    }
+    replica_enter(replica);
+    const bool followed = raft_suspect(&replica->raft, id) != 0;
+    replica_leave(replica);
+    return followed;
 }
 
 int replica_receive(struct replica *replica, uint64_t from, struct bytes message)

@@ -169,8 +169,8 @@ struct replica_config {
 
     uint64_t seed;         /* different on every replica and start */
     uint64_t now_ms;       /* of the clock that replica_tick goes by */
-    uint32_t election_ms;  /* 0: 1000. A new leader is sought after 1 to 2 times this */
-    uint32_t heartbeat_ms; /* 0: 100. Below election_ms */
+    uint32_t election_ms;  /* 0: 500. A new leader is sought after 1 to 2 times this */
+    uint32_t heartbeat_ms; /* 0: 50. Below election_ms */
 
     uint64_t snapshot_bytes; /* of log between two checkpoints; 0: LIMIT_RAFT_SNAPSHOT_BYTES */
     uint32_t snapshot_trailing_percent; /* of these bytes that stay in memory behind a checkpoint,
@@ -199,11 +199,20 @@ int replica_open(struct log *log, const struct replica_config *config,
                  const struct replica_hooks *hooks, const struct replica_peers *peers,
                  struct replica **out);
 
-/* Time passes: every 10 to 50 ms; at least twice per heartbeat_ms.
+/* Time passes: every 10 to 50 ms; at least twice per heartbeat_ms. A tick that comes late counts as
+ * heartbeat_ms and no more: a process that was not running has messages to read before it may call
+ * a leader silent.
  *
  *   now_ms     never goes back
  */
 void replica_tick(struct replica *replica, uint64_t now_ms);
+
+/* The process of a member has ended (its links were closed from there): if it led, another leader is
+ * sought at once. A wrong suspicion is taken back by the leader's next message.
+ *
+ *   returns    whether this replica followed it
+ */
+bool replica_suspect(struct replica *replica, uint64_t id);
 
 /* A message of another replica arrived.
  *

@@ -592,6 +592,18 @@ void cloud_core_peer_connected(struct cloud_core *core, uint64_t replica)
     }
 }
 
+void cloud_core_peer_lost(struct cloud_core *core, uint64_t replica, struct cloud_core_time now)
+{
+    if (core->stopping || core->ended) {
+        return;
+    }
+    core->now = now;
+    if (replica_suspect(core->replica, replica)) {
+        core_log(core, LOGGER_INFO, "leader_lost", "replica=%llu reason=its links are closed",
+                 (unsigned long long)replica);
+    }
+}
+
 static uint64_t core_earlier(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;

@@ -62,8 +62,8 @@ struct cloud_core_config {
     uint32_t heartbeat_ms;   /* told to edges in Welcome [10000] */
     uint32_t unreachable_ms; /* silence of a node before the verdict [40000]; half of it ends a session */
     uint32_t propose_ms;     /* deadline of a proposal, retries included [10000] */
-    uint32_t election_ms;    /* raft [1000] */
-    uint32_t raft_heartbeat_ms; /* raft [100] */
+    uint32_t election_ms;    /* raft [500] */
+    uint32_t raft_heartbeat_ms; /* raft [50] */
     uint32_t apply_budget;   /* entries applied in one run [256] */
     uint32_t session_max;    /* sessions of this replica [LIMIT_SESSIONS] */
     uint64_t snapshot_bytes; /* log between two checkpoints of the state, see replica.h */
@@ -173,6 +173,8 @@ void cloud_core_on_peer(struct cloud_core *core, uint64_t replica, struct bytes 
                         struct cloud_core_time now);
 /* A link to that replica has been made anew. */
 void cloud_core_peer_connected(struct cloud_core *core, uint64_t replica);
+/* All links with that replica were closed from there: its process has ended, most likely. */
+void cloud_core_peer_lost(struct cloud_core *core, uint64_t replica, struct cloud_core_time now);
 
 /* An edge connected.
  *

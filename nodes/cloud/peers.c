@@ -25,6 +25,7 @@ struct peer {
     struct link *link; /* NULL: not connected, the timer dials */
     bool open;         /* handshake done and the certificate is the right one */
     bool leaving;      /* peers_set or peers_close has ended it: not in the list any more */
+    bool met;          /* a link in either direction is or was up, and on_lost has not been told */
     uv_timer_t timer;
     bool timer_open;
     uint32_t wait_ms;
@@ -88,6 +89,32 @@ static void peers_handle_closed(struct peers *peers)
     events->on_close(owner);
 }
 
+static struct peer *peers_find(const struct peers *peers, uint64_t replica)
+{
+    struct peer *peer = peers->first;
+    while (peer != NULL && peer->replica != replica) {
+        peer = peer->next;
+    }
+    return peer;
+}
+
+/* A link has ended. When it was the last one between us and that replica, the owner is told: a link that
+ * breaks by itself leaves the other one, a process that ends takes both along. */
+static void peers_link_ended(struct peers *peers, uint64_t replica)
+{
+    struct peer *peer = peers_find(peers, replica);
+    if (peers->closing || peer == NULL || peer->open || !peer->met) {
+        return;
+    }
+    for (const struct inlet *inlet = peers->inlets; inlet != NULL; inlet = inlet->next) {
+        if (inlet->replica == replica) {
+            return;
+        }
+    }
+    peer->met = false;
+    peers->events->on_lost(peers->owner, replica);
+}
+
 /* -- sending side --------------------------------------------------------------------------------- */
 
 static void peer_on_timer(uv_timer_t *timer);
@@ -132,6 +159,7 @@ static void peer_on_open(struct link *link, void *owner)
     }
     peer->open = true;
     link_limit_queue(link, LIMIT_PEER_QUEUE_BYTES);
+    peer->met = true;
     peer->wait_ms = DIAL_MS_MIN;
     logger_info("peer_connected", "replica=%" PRIu64 " address=%s:%u", peer->replica, peer->host,
                 peer->port);
@@ -159,6 +187,7 @@ static void peer_on_close(struct link *link, int status, const char *reason, voi
     peer->link = NULL;
     peer->open = false;
     peer_dial_later(peer);
+    peers_link_ended(peer->peers, peer->replica);
     peer_handle_closed(peer);
 }
 
@@ -185,15 +214,6 @@ static void peer_on_timer(uv_timer_t *timer)
         return;
     }
     peers->open_handles++;
-}
-
-static struct peer *peers_find(const struct peers *peers, uint64_t replica)
-{
-    struct peer *peer = peers->first;
-    while (peer != NULL && peer->replica != replica) {
-        peer = peer->next;
-    }
-    return peer;
 }
 
 int peers_send(struct peers *peers, uint64_t replica, struct bytes frame)
@@ -282,10 +302,12 @@ static void inlet_on_close(struct link *link, int status, const char *reason, vo
             break;
         }
     }
+    const uint64_t replica = inlet->replica;
     free(inlet->frame);
     free(inlet);
     CHECK(peers->inlet_count > 0);
     peers->inlet_count--;
+    peers_link_ended(peers, replica);
     peers_handle_closed(peers);
 }
 
@@ -325,6 +347,10 @@ static void peers_on_link(struct link_listener *listener, struct link *link, voi
     inlet->next = peers->inlets;
     peers->inlets = inlet;
     peers->inlet_count++;
+    struct peer *peer = peers_find(peers, replica);
+    if (peer != NULL) {
+        peer->met = true;
+    }
     peers->open_handles++;
     link_attach(link, &inlet_events, inlet);
 }

@@ -37,6 +37,8 @@ struct peers_events {
     void (*on_frame)(void *owner, uint64_t replica, struct bytes frame);
     /* Our link to a replica has been made (anew). */
     void (*on_connected)(void *owner, uint64_t replica);
+    /* The links of both directions, or all there were, are gone: its process has ended, most likely. */
+    void (*on_lost)(void *owner, uint64_t replica);
     /* After peers_close: all links are gone and so is the memory. */
     void (*on_close)(void *owner);
 };

@@ -12,11 +12,12 @@ struct side {
     struct peers *peers;
     struct link_context *listen, *dial;
     uint16_t port;
-    uint32_t frames, connected;
+    uint32_t frames, connected, lost;
     size_t bytes;
     uint64_t from;
     uint8_t last; /* first byte of the newest frame */
     bool closed;
+    bool is_lost;
     uint32_t wanted;
     bool enough; /* `wanted` frames are here */
 };
@@ -36,11 +37,19 @@ static void side_on_connected(void *owner, uint64_t replica)
     (void)replica;
     ((struct side *)owner)->connected++;
 }
+static void side_on_lost(void *owner, uint64_t replica)
+{
+    (void)replica;
+    struct side *side = owner;
+    side->lost++;
+    side->is_lost = true;
+}
 static void side_on_close(void *owner)
 {
     ((struct side *)owner)->closed = true;
 }
-static const struct peers_events side_events = {side_on_frame, side_on_connected, side_on_close};
+static const struct peers_events side_events = {side_on_frame, side_on_connected, side_on_lost,
+                                                 side_on_close};
 
 static void side_open(struct side *side, uv_loop_t *loop, uint64_t self, const char *name,
                       const struct peers_address *addresses, uint32_t count, uint16_t port)
@@ -344,10 +353,56 @@ static void test_the_list_changes_while_running(void **state)
     support_finish(&loop);
 }
 
+/* Claim: a replica is lost when no link with it is left in either direction, and told so once; one link
+ * that breaks, or is replaced by a newer one, is no loss. */
+static void test_lost_when_both_ways_are(void **state)
+{
+    (void)state;
+    uv_loop_t loop;
+    assert_int_equal(uv_loop_init(&loop), 0);
+    const struct peers_address all[] = {{1, "127.0.0.1", support_free_port()},
+                                        {2, "127.0.0.1", support_free_port()}};
+    struct side one = {.wanted = 1}, two = {0};
+    side_open(&one, &loop, 1, "server", all, 2, all[0].port);
+    side_open(&two, &loop, 2, "second", all, 2, all[1].port);
+    while (one.connected == 0 || two.connected == 0) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    peers_send(two.peers, 1, bytes_text("both ways are up"));
+    support_run(&loop, &one.enough);
+
+    struct raw newer; /* takes the place of what two dialed; its end leaves what one dialed */
+    one.enough = false;
+    one.wanted = 2;
+    raw_dial(&newer, &loop, "second", one.port);
+    raw_send_frame(&newer, 2, 0, "ok");
+    support_run(&loop, &one.enough);
+    raw_end(&newer, &loop);
+    one.enough = false;
+    one.wanted = 3;
+    while (!one.enough) { /* until two has dialed again */
+        peers_send(two.peers, 1, bytes_text("again"));
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(one.lost, 0);
+
+    side_close(&two, &loop);
+    support_run(&loop, &one.is_lost);
+    assert_int_equal(one.lost, 1);
+    assert_int_equal(two.lost, 0); /* it closed them itself */
+    for (int i = 0; i < 50; i++) {
+        uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    assert_int_equal(one.lost, 1);
+    side_close(&one, &loop);
+    support_finish(&loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_list_changes_while_running),
+        cmocka_unit_test(test_lost_when_both_ways_are),
         cmocka_unit_test(test_frames_arrive),  cmocka_unit_test(test_full_queue_keeps_step),
         cmocka_unit_test(test_hostile_bytes),  cmocka_unit_test(test_twice),
         cmocka_unit_test(test_strangers_and_close),

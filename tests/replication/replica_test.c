@@ -577,6 +577,71 @@ static void test_one_vote_per_term(void **state)
     assert_int_equal(votes_2, 1);
 }
 
+/* A member that follows replica 2, and has just heard of it. */
+static void follow(struct fixture *f)
+{
+    f->codec = codec_create();
+    const struct raft_wire heartbeat = {.type = 1,
+                                        .server_id = 2,
+                                        .server_address = "two",
+                                        .term = 1,
+                                        .prev_log_index = 1,
+                                        .prev_log_term = 1,
+                                        .leader_commit = 1};
+    hear(f, &heartbeat);
+    assert_int_equal(replica_leader(f->replica, NULL), 2);
+    f->asked.type = 0;
+}
+
+/* Claim: a leader whose process has ended is forgotten at once and a pre-vote asked for in a fraction of the
+ * time-out; when it is heard after all it leads again, in the same term, and the time-out is whole. Any
+ * other member's end changes nothing. */
+static void test_a_leader_that_ended_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    f.sim.now_us = 10000 * MS;
+    assert_int_equal(boot(&f), 0);
+    follow(&f);
+    assert_false(replica_suspect(f.replica, 3));
+    assert_false(replica_suspect(f.replica, 1));
+    assert_int_equal(replica_leader(f.replica, NULL), 2);
+    assert_true(replica_suspect(f.replica, 2));
+    assert_false(replica_suspect(f.replica, 2));
+    assert_int_equal(replica_leader(f.replica, NULL), 0);
+    assert_int_equal(f.asked.type, 0);
+    run_for(&f, 60);
+    assert_int_equal(f.asked.type, 3);
+    assert_true(f.asked.pre_vote);
+    assert_int_equal(replica_term(f.replica), 1);
+
+    codec_destroy(f.codec);
+    follow(&f);
+    assert_int_equal(replica_role(f.replica), REPLICA_FOLLOWER);
+    run_for(&f, 400);
+    assert_int_equal(f.asked.type, 0);
+    assert_int_equal(replica_leader(f.replica, NULL), 2);
+    codec_destroy(f.codec);
+}
+
+/* Claim: time in which this process did not run is not the leader's silence; time in which it did is. */
+static void test_a_late_tick_is_no_silence(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    assert_int_equal(boot(&f), 0);
+    follow(&f);
+    sim_run_until(&f.sim, f.sim.now_us + 60 * 1000 * MS);
+    replica_tick(f.replica, f.sim.now_us / MS);
+    assert_int_equal(f.asked.type, 0);
+    assert_int_equal(replica_leader(f.replica, NULL), 2);
+    run_for(&f, 1100);
+    assert_int_equal(f.asked.type, 3);
+    codec_destroy(f.codec);
+}
+
 /* Claim: checkpoints let the log go at its front, a restart begins from one, and a state that is
  * older than the manifest ends the replica with a sentence that says what to do. */
 static void test_checkpoints(void **state)
@@ -968,6 +1033,8 @@ int main(void)
         cmocka_unit_test(test_a_read_among_older_releases),
         cmocka_unit_test(test_a_new_leader_does_not_change_the_group_yet),
         cmocka_unit_test(test_one_vote_per_term),
+        cmocka_unit_test(test_a_leader_that_ended_is_not_waited_for),
+        cmocka_unit_test(test_a_late_tick_is_no_silence),
         cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_a_checkpoint_that_is_early_is_asked_for_again),
         cmocka_unit_test(test_a_copied_store_is_enough),

@@ -84,6 +84,7 @@ struct options {
     uint64_t faults;     /* per cent of the nemesis' turns */
     uint64_t full;       /* per cent of the nemesis' turns: a disk is full for a while */
     uint64_t assassin;   /* per cent of new leaderships that end in a crash at once */
+    uint64_t suspect;    /* of 10,000 ticks, those in which the leader is taken for dead */
     uint64_t eager;      /* per cent of new leaderships that begin with a command at once */
     uint64_t read_us;    /* the longest pause between two readers; each new leader gets one too */
     uint64_t pause;      /* per cent of the nemesis' turns: a process stands still for a while */
@@ -593,6 +594,10 @@ static void node_tick(void *context)
     struct node *node = context;
     sim_after(&sim, 25 * MS, node->life, node_tick, node);
     replica_tick(node->replica, node_clock(node) / MS);
+    /* Rightly or not: what is suspected may be alive, and may be heard again at once. */
+    if (trouble && option.suspect > 0 && sim_below(&sim, 10000) < option.suspect) {
+        (void)replica_suspect(node->replica, replica_leader(node->replica, NULL));
+    }
 }
 
 static void node_log_tick(void *context)
@@ -1367,6 +1372,7 @@ static const struct {
     NUMBER("read", read_us),        NUMBER("pause", pause),
     NUMBER("size", size),           NUMBER("memory", memory),
     NUMBER("stop", stop),           NUMBER("old", old),
+    NUMBER("suspect", suspect),
 #undef NUMBER
 };
 

@@ -4,7 +4,8 @@
  *   2. open the log and the store of the data directory (locked: one process at a time)
  *   3. open the core over them, and replay what the store does not have yet
  *   4. listen: edges (WebSocket), the other cloudcores, the Kubernetes API, the control socket
- *   5. run until SIGTERM or SIGINT: say bye, flush, leave
+ *   5. run until SIGTERM or SIGINT, then leave so that nobody misses us: say that we are not ready, let
+ *      another replica lead, end the watches, send the edges away, finish the requests under way, flush
  *
  * What can fail: any of 1 to 4 ends the process with one line that says what to do; a real I/O error or a
  * damaged log later on ends it too, since going on would promise what is not kept. It leaves a note
@@ -158,6 +159,14 @@ struct group_member {
     uint64_t replica;
 };
 
+/* The steps of a stop. Each ends when it is done, or when its time is over. */
+enum leaving {
+    LEAVING_NOT,
+    LEAVING_HANDS_OVER, /* /readyz says no, somebody else is to lead; everything is served */
+    LEAVING_DRAINS,     /* edges and watches are sent away, requests under way are finished */
+    LEAVING_CLOSES,     /* goodbyes go out, the core and the log finish */
+};
+
 struct cloudcore {
     struct settings settings;
     uv_loop_t loop;
@@ -187,7 +196,6 @@ struct cloudcore {
     struct api_server *api_server;
     struct join_door join_door;
     struct control control;
-    bool control_opened;
 
     uv_timer_t core_timer;   /* the next moment the core wants to run */
     uv_timer_t second_timer; /* what happens about once a second */
@@ -205,10 +213,10 @@ struct cloudcore {
     uint32_t works; /* in the pool */
     struct replica_work flush; /* the last one */
     int flush_status;          /* of it: the pool's until it is done */
-    bool stopping;
     bool removed; /* the group goes on without us */
+    enum leaving leaving;
     bool left; /* the core is idle: the state is flushed, then the log closed */
-    uint64_t leave_ms; /* stopping: no later than this, connections are no longer waited for */
+    uint64_t leave_ms; /* when the step of leaving that goes on is no longer waited for */
 };
 
 static struct cloud_core_time now(void)
@@ -618,15 +626,58 @@ static void flush_on_done(struct replica_work *work)
     log_close(&c->log, on_log_closed, c);
 }
 
-static void leave_when_idle(struct cloudcore *c)
+static void leave_by(struct cloudcore *c, enum leaving step, uint64_t patience_ms)
 {
-    /* Goodbyes and answers go out first, unless a client does not take them. */
-    const bool ended = c->hub == NULL && c->api_server == NULL;
-    if (c->stopping && !c->left && (ended || now().mono_ms >= c->leave_ms) &&
-        cloud_core_idle(c->core) && c->works == 0) {
-        c->left = true;
-        c->flush = (struct replica_work){.work = flush_on_work, .done = flush_on_done};
-        on_run(c, &c->flush);
+    c->leaving = step;
+    c->leave_ms = now().mono_ms + patience_ms;
+    logger_debug("cloudcore_leaving", "step=%d", (int)step);
+}
+
+/* Another replica leads, as far as that could be had. Who asks from now on hears of others. */
+static void leave_drain(struct cloudcore *c)
+{
+    leave_by(c, LEAVING_DRAINS, LIMIT_STOP_DRAIN_MS);
+    api_end_watches(c->api);
+    api_server_drain(c->api_server);
+    cloud_core_dismiss(c->core, now());
+    hub_close(c->hub);
+}
+
+static void leave_close(struct cloudcore *c)
+{
+    leave_by(c, LEAVING_CLOSES, LIMIT_STOP_LINK_MS);
+    api_stop(c->api);
+    cloud_core_stop(c->core, now());
+    api_server_close(c->api_server);
+    peers_close(c->peers);
+    control_close(&c->control, NULL);
+}
+
+static void leave_step(struct cloudcore *c, const struct cloud_core_report *report)
+{
+    const bool over = now().mono_ms >= c->leave_ms;
+    switch (c->leaving) {
+    case LEAVING_NOT:
+        break;
+    case LEAVING_HANDS_OVER:
+        if (!report->leads || report->alone || over) {
+            leave_drain(c);
+        }
+        break;
+    case LEAVING_DRAINS:
+        if ((c->hub == NULL && api_server_drained(c->api_server)) || over) {
+            leave_close(c);
+        }
+        break;
+    case LEAVING_CLOSES:
+        /* Goodbyes and answers go out first, unless a client does not take them. */
+        if (!c->left && ((c->hub == NULL && c->api_server == NULL) || over) &&
+            cloud_core_idle(c->core) && c->works == 0) {
+            c->left = true;
+            c->flush = (struct replica_work){.work = flush_on_work, .done = flush_on_done};
+            on_run(c, &c->flush);
+        }
+        break;
     }
 }
 
@@ -651,7 +702,7 @@ static void on_prepare(uv_prepare_t *prepare)
     if (c->turn_ns != 0) {
         metrics_observe_us(&c->turns, (uv_hrtime() - c->turn_ns) / 1000);
     }
-    leave_when_idle(c);
+    leave_step(c, &report);
 }
 
 /* What is kept for whoever asks why is the first to go. And a log near its limit (the state is flushed too
@@ -680,7 +731,7 @@ static void on_second(uv_timer_t *timer)
     if (c->left) {
         return;
     }
-    if (c->removed && !c->stopping) {
+    if (c->removed && c->leaving == LEAVING_NOT) {
         logger_error("cloudcore_removed",
                      "replica=%" PRIi64 " reason=it is no member of the group any more, and leaves; what it "
                      "had is in %s. To bring this number back: an empty data directory, and `kelp cluster add`",
@@ -707,7 +758,7 @@ static void on_second(uv_timer_t *timer)
     if (c->api != NULL) {
         api_tick(c->api);
     }
-    if (!c->stopping) {
+    if (c->leaving == LEAVING_NOT) {
         namespaces_step(c->namespaces);
     }
 }
@@ -722,28 +773,13 @@ static void on_stop_timer(uv_timer_t *timer)
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct cloudcore *c = handle->data;
-    if (c->stopping) {
+    if (c->leaving != LEAVING_NOT) {
         _exit(0); /* asked twice */
     }
-    c->stopping = true;
-    c->leave_ms = now().mono_ms + LIMIT_STOP_LINK_MS;
     logger_info("cloudcore_stopping", "signal=%d", number);
-    if (c->api != NULL) {
-        api_stop(c->api);
-    }
-    cloud_core_stop(c->core, now());
-    if (c->api_server != NULL) {
-        api_server_close(c->api_server);
-    }
-    if (c->hub != NULL) {
-        hub_close(c->hub);
-    }
-    if (c->peers != NULL) {
-        peers_close(c->peers);
-    }
-    if (c->control_opened) {
-        control_close(&c->control, NULL);
-    }
+    leave_by(c, LEAVING_HANDS_OVER, LIMIT_STOP_HANDOVER_MS);
+    api_leave(c->api);
+    cloud_core_resign(c->core, now());
     uv_timer_start(&c->stop_timer, on_stop_timer, LIMIT_STOP_MS, 0);
 }
 
@@ -761,11 +797,11 @@ static size_t on_report(void *owner, char *buffer, size_t size)
         buffer, size,
         "{\"program\":\"cloudcore\",\"version\":\"%s\",\"name\":\"%s\",\"replica\":%" PRIi64
         ",\"cluster\":\"%s\",\"leader\":%" PRIu64 ",\"leads\":%s,\"applied\":%" PRIu64
-        ",\"resourceVersion\":%" PRIu64 ",\"sessions\":%u,\"sessionsActive\":%u,\"proposals\":%u"
+        ",\"resourceVersion\":%" PRIu64 ",\"level\":%u,\"levelKnown\":%u,\"sessions\":%u,\"sessionsActive\":%u,\"proposals\":%u"
         ",\"behind\":%s,\"behindPercent\":%u,\"behindSource\":%" PRIu64 ",\"logFirst\":%" PRIu64
         ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64 ",\"space\":\"%s\",\"group\":%s}\n",
         KELP_VERSION, c->name, c->settings.replica, r.cluster, r.leader, r.leads ? "true" : "false",
-        r.applied, r.version, r.sessions, r.sessions_active, r.proposals,
+        r.applied, r.version, r.level, MACHINE_LEVEL, r.sessions, r.sessions_active, r.proposals,
         r.behind ? "true" : "false", r.behind_percent, r.behind_source, log_index_first(&c->log),
         log_index_next(&c->log), log_disk_bytes(&c->log), space_text(c->space.level), group);
     return written < 0 ? 0 : (size_t)written < size ? (size_t)written : size - 1;
@@ -952,6 +988,8 @@ static int open_core(struct cloudcore *c)
         .peer_count = c->member_count,
         .joins = c->settings.join,
         .software = KELP_VERSION,
+        .software = KELP_VERSION,
+        .level = MACHINE_LEVEL,
         .seed = seed,
         .heartbeat_ms = (uint32_t)c->settings.heartbeat_ms,
         .unreachable_ms = (uint32_t)c->settings.unreachable_ms,
@@ -1037,7 +1075,6 @@ static int listen_all(struct cloudcore *c)
     if (status != 0) {
         return program_refuse(&program, "control: cannot listen at %s: %s", control, status_text(status));
     }
-    c->control_opened = true;
     return 0;
 }
 

@@ -617,6 +617,7 @@ READ(bye, Bye, {
 BUILD(peer_hello, {
     const auto cluster = text(b, v->cluster);
     const auto address = text(b, v->address);
+    const auto software = text(b, v->software);
     CHECK(v->member_count <= LIMIT_REPLICAS);
     const auto members = v->member_count == 0 ? Offset<Vector<uint64_t>>{}
                                               : b.CreateVector(v->members, v->member_count);
@@ -625,7 +626,7 @@ BUILD(peer_hello, {
         return fb::CreatePeerKnown(c->builder, i.replica, i.incarnation, i.epoch);
     });
     return finish(c, fb::CreatePeerHello(b, v->version, cluster, v->replica, address, members,
-                                        v->space, v->incarnation, v->configuration, known, v->joins),
+                                        v->space, v->incarnation, v->configuration, known, v->joins, v->level, software),
                   out);
 })
 
@@ -645,6 +646,8 @@ READ(peer_hello, PeerHello, {
                                             to->epoch = f->epoch();
                                         });
     v.joins = t->joins();
+    v.level = t->level();
+    v.software = r.text(t->software());
 })
 
 BUILD(peer_status, {

@@ -545,6 +545,8 @@ struct peer_hello {
     const struct peer_known *known; /* whom it has met */
     uint32_t known_count;           /* at most LIMIT_MEMBERS */
     bool joins;                     /* it never founds */
+    uint32_t level;          /* highest feature level that its release understands, see machine.h; 0: 1 */
+    const char *software;    /* version of that release, for people */
 };
 struct peer_known {
     uint64_t replica;

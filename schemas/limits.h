@@ -260,6 +260,8 @@ static_assert(LIMIT_PEER_QUEUE_BYTES >= 8 * LIMIT_RAFT_BYTES, "a follower gets m
 #define LIMIT_HTTP_REQUEST_MS      30000u
 /* Between requests of a kept connection; Go's client gives up an idle one after 90 s. */
 #define LIMIT_HTTP_IDLE_MS         120000u
+/* The same while the server drains: a request that left before the client saw the end arrives. */
+#define LIMIT_HTTP_DRAIN_IDLE_MS   500u
 /* Connections of one http_client, busy and idle. */
 #define LIMIT_HTTP_CLIENT_LINKS    32u
 /* Silence after which a WebSocket pings, and after which it is taken for dead. */
@@ -274,6 +276,13 @@ static_assert(LIMIT_WEBSOCKET_SILENCE_MS >= 2 * LIMIT_WEBSOCKET_PING_MS, "one lo
  * And how long of it goodbyes on links are waited for. */
 #define LIMIT_STOP_MS              10000u
 #define LIMIT_STOP_LINK_MS         2000u
+/* Before that: how long a leader waits for another one to lead, and requests under way for their answers.
+ * A handover takes milliseconds while a follower is near; a second attempt fits. */
+#define LIMIT_STOP_HANDOVER_MS     3000u
+#define LIMIT_STOP_DRAIN_MS        3000u
+/* A cloudcore that stops sends its edges to the others over this time for each, so that thousands do not
+ * come at once: 2,000 a second is what one replica shakes hands with. */
+#define LIMIT_STOP_SESSION_US      500u
 /* Local callers of the control socket being answered at once; one more is closed. */
 #define LIMIT_CONTROL_VISITORS     64u
 /* A page of /metrics: 300 series of 20 buckets fit, several times what is told. */
@@ -283,6 +292,8 @@ static_assert(LIMIT_WEBSOCKET_SILENCE_MS >= 2 * LIMIT_WEBSOCKET_PING_MS, "one lo
 /* Visitors of metrics.listen at once, and how long each may take: a scraper or two, a probe, a person. */
 #define LIMIT_MONITOR_VISITORS 16u
 #define LIMIT_MONITOR_MS       10000u
+static_assert(LIMIT_STOP_HANDOVER_MS + LIMIT_STOP_DRAIN_MS + LIMIT_STOP_LINK_MS < LIMIT_STOP_MS,
+              "each step of a stop has its time, and some is left to close the log");
 static_assert(LIMIT_STOP_LINK_MS < LIMIT_STOP_MS, "a link that does not end does not end the patience");
 
 /* -- the Kubernetes API (nodes/cloud) ---------------------------------------------------------- */

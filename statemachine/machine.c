@@ -98,6 +98,11 @@ void machine_close(struct machine *machine)
     *machine = (struct machine){0};
 }
 
+uint32_t machine_level(const struct machine *machine)
+{
+    return (uint32_t)machine->settings[SETTING_LEVEL];
+}
+
 uint64_t machine_index(const struct machine *machine)
 {
     return store_position(machine->store);

@@ -114,6 +114,19 @@ static inline bool outcome_accepted(enum outcome outcome)
     return outcome == ACCEPTED || outcome == ACCEPTED_UNCHANGED;
 }
 
+/* The feature level: what a log may hold, as one number. A release understands all levels up to its
+ * MACHINE_LEVEL; the level in force is state, 1 at first, and raised by a record once every member of the
+ * group has said that it understands the next (nodes/cloud/core_level.c). Until then nobody writes what the
+ * old ones do not know, whatever they know themselves. A kind of record, a field that apply obeys, a changed
+ * rule: each raises MACHINE_LEVEL by one, says here what came, and asks machine_level() before it is used.
+ *
+ *   1   all that this header says
+ *
+ * The tests build the release that does not exist yet with a higher number. */
+#ifndef MACHINE_LEVEL
+#define MACHINE_LEVEL 1u
+#endif
+
 /* Limits that apply obeys. A SETTING record changes one; names and ranges are in setting.c. */
 enum setting_id {
     SETTING_CHANGE_HISTORY_BYTES, /* "change_history_bytes": beyond it the oldest changes go */
@@ -126,6 +139,7 @@ enum setting_id {
     SETTING_OBJECTS_MAX,    /* "objects_max" */
     SETTING_REFERENCES_MAX, /* "references_max": of one object */
     SETTING_INBOX_ROWS_MAX, /* "inbox_rows_max": of one node; beyond it the oldest go */
+    SETTING_LEVEL,          /* "level": of features in force, see MACHINE_LEVEL; never lowered */
     SETTINGS,
 };
 struct setting_rule {
@@ -224,6 +238,8 @@ void machine_close(struct machine *machine);
 
 /* The index of the newest entry applied; replay goes on behind it. 0 before the first. */
 uint64_t machine_index(const struct machine *machine);
+/* The feature level in force: see MACHINE_LEVEL, which it may exceed. */
+uint32_t machine_level(const struct machine *machine);
 
 /* Apply one entry.
  *

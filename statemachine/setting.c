@@ -16,6 +16,7 @@ const struct setting_rule setting_rules[SETTINGS] = {
     [SETTING_OBJECTS_MAX] = {"objects_max", 1000000, 1, INT64_C(1) << 32},
     [SETTING_REFERENCES_MAX] = {"references_max", 256, 1, 4096},
     [SETTING_INBOX_ROWS_MAX] = {"inbox_rows_max", 4096, 1, 1 << 24},
+    [SETTING_LEVEL] = {"level", 1, 1, UINT16_MAX},
 };
 
 static struct row_key setting_key(const char *name)
@@ -55,6 +56,9 @@ struct machine_result setting_apply(struct machine *machine, const struct arriva
         }
         if (setting.value < rule->min || setting.value > rule->max) {
             return result_of(REFUSED_SETTING, 0);
+        }
+        if (i == SETTING_LEVEL && setting.value < machine->settings[i]) {
+            return result_of(REFUSED_SETTING, 0); /* what the log holds by now stays there */
         }
         if (machine->settings[i] == setting.value) {
             return result_of(ACCEPTED_UNCHANGED, 0);

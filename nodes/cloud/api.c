@@ -20,9 +20,20 @@ struct api *api_open(const struct backend *backend)
     return api;
 }
 
+void api_leave(struct api *api)
+{
+    api->leaving = true;
+}
+
 void api_stop(struct api *api)
 {
+    api->leaving = true;
     api->stopping = true;
+    api_end_watches(api);
+}
+
+void api_end_watches(struct api *api)
+{
     struct api_call *next;
     for (struct api_call *call = api->calls; call != NULL; call = next) {
         next = call->next;
@@ -185,6 +196,10 @@ void call_error_status(const struct api_call *call, int status, struct api_error
             error, 503,
             "this cloudcore was away and is being brought up to date, others serve meanwhile");
         error->retry_after_s = 5;
+        break;
+    case STATUS_CLOSING:
+        api_error_set(error, 503, "this cloudcore is shutting down");
+        error->retry_after_s = 1;
         break;
     case STATUS_FULL:
         api_error_set(error, 429, "too many writes are waiting, please try again later");
@@ -777,6 +792,11 @@ struct api_call *api_request(struct api *api, const struct http_request *request
         api_read_start(call);
         break;
     case CALL_WATCH:
+        if (api->leaving) {
+            call_error_status(call, STATUS_CLOSING, &error);
+            call_fail(call, &error);
+            return NULL;
+        }
         api_watch_start(call, request);
         break;
     case CALL_CREATE:

@@ -56,6 +56,11 @@ struct api_client_events {
  */
 struct api *api_open(const struct backend *backend);
 
+/* This replica is about to stop: no new watch begins (503 with Retry-After: clients come
+ * back, elsewhere). Everything else is served. */
+void api_leave(struct api *api);
+/* End all watches, in good order: clients go on at another replica from where they were. */
+void api_end_watches(struct api *api);
 /* End all watches and refuse what comes (503). Calls that wait for the backend are answered when it calls
  * back, so the backend must outlive them: api_close only after api_idle says so. */
 void api_stop(struct api *api);

@@ -89,6 +89,7 @@ struct api {
     uint32_t list_count;
     uint32_t lists_begun; /* of them those that hold a view */
     uint64_t told; /* watches that are up to date have seen changes up to this version */
+    bool leaving;  /* about to stop: no new watches */
     bool stopping;
     const struct api_call *collecting; /* deletes its collection, further up the stack */
     bool collected;                    /* and the object of this round is done */

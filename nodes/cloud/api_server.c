@@ -316,6 +316,16 @@ void api_server_metrics(const struct api_server *server, struct metrics_page *pa
                   http.answer_bytes);
 }
 
+void api_server_drain(struct api_server *server)
+{
+    http_server_drain(server->server);
+}
+
+bool api_server_drained(const struct api_server *server)
+{
+    return http_server_drained(server->server);
+}
+
 void api_server_close(struct api_server *server)
 {
     http_server_close(server->server);

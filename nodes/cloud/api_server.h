@@ -46,6 +46,9 @@ int api_server_open(uv_loop_t *loop, struct link_context *context, const char *h
 uint16_t api_server_port(const struct api_server *server);
 /* What this port has seen, into a page. */
 void api_server_metrics(const struct api_server *server, struct metrics_page *page);
+/* http_server_drain, and whether it is done. */
+void api_server_drain(struct api_server *server);
+bool api_server_drained(const struct api_server *server);
 /* Stop listening and drop connections; on_close follows once all calls have been answered. */
 void api_server_close(struct api_server *server);
 

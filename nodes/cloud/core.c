@@ -421,6 +421,7 @@ int cloud_core_open(const struct cloud_core_config *config, const struct cloud_c
     core->ops = *ops;
     core->store = store;
     core->now = now;
+    core_default(&core->config.level, MACHINE_LEVEL);
     core_default(&core->config.heartbeat_ms, 10000);
     core_default(&core->config.unreachable_ms, 40000);
     core_default(&core->config.propose_ms, 10000);
@@ -442,6 +443,9 @@ int cloud_core_open(const struct cloud_core_config *config, const struct cloud_c
     if (status != 0) {
         snprintf(reason, 256, "the state cannot be read: %s", store_error(store));
     } else {
+        status = core_level_check(core, reason);
+    }
+    if (status == 0) {
         core->version_told = core->machine.meta.version;
         core->forward_door = (struct forward_door){
             .context = core,
@@ -485,6 +489,29 @@ int cloud_core_open(const struct cloud_core_config *config, const struct cloud_c
 static void core_on_replica_closed(void *context)
 {
     ((struct cloud_core *)context)->replica_closed = true;
+}
+
+void cloud_core_resign(struct cloud_core *core, struct cloud_core_time now)
+{
+    core->now = now;
+    core->resigning = true;
+    core->handover_ms = 0;
+}
+
+void cloud_core_dismiss(struct cloud_core *core, struct cloud_core_time now)
+{
+    if (core->stopping || core->ended || core->dismissed) {
+        return;
+    }
+    core->now = now;
+    core->dismissed = true;
+    const uint64_t spread_ms = (uint64_t)core->session_count * LIMIT_STOP_SESSION_US / 1000;
+    for (struct core_session *s = core->sessions; s != NULL; s = s->next_all) {
+        uint64_t chance = 0;
+        core->ops.random(core->ops.context, &chance, sizeof chance);
+        session_leave(&s->session, BYE_SHUTDOWN, "this cloudcore is stopping",
+                      (uint32_t)(chance % (spread_ms + 1)));
+    }
 }
 
 void cloud_core_stop(struct cloud_core *core, struct cloud_core_time now)
@@ -549,6 +576,7 @@ void cloud_core_on_peer(struct cloud_core *core, uint64_t replica, struct bytes 
         return;
     }
     core->now = now;
+    core_other_heard(core, replica);
     uint16_t kind = WIRE_NONE;
     struct bytes body;
     struct codec *codec = core->codec_frame;
@@ -598,7 +626,8 @@ void cloud_core_peer_lost(struct cloud_core *core, uint64_t replica, struct clou
         return;
     }
     core->now = now;
-    if (replica_suspect(core->replica, replica)) {
+    core_other_lost(core, replica);
+    if (core->replica != NULL && replica_suspect(core->replica, replica)) {
         core_log(core, LOGGER_INFO, "leader_lost", "replica=%llu reason=its links are closed",
                  (unsigned long long)replica);
     }
@@ -643,6 +672,12 @@ uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now)
         }
     }
     core_apply_waiting(core);
+    char reason[256];
+    const int fits = core_level_check(core, reason);
+    if (fits != 0) {
+        core_fatal(core, fits, reason);
+        return now.mono_ms + CORE_TICK_MS;
+    }
     if (core->leadership_moved) {
         core->leadership_moved = false;
         core_log(core, LOGGER_INFO, "leadership_moved", "leader=%llu term=%llu leads=%d",
@@ -686,5 +721,7 @@ struct cloud_core_report cloud_core_report(const struct cloud_core *core)
         .behind = core_behind(core),
         .behind_percent = core_behind(core) ? transfer_sink_percent(&core->sink) : 100,
         .behind_source = core_behind(core) ? core->sink.source : 0,
+        .alone = !core_has_company(core),
+        .level = machine_level(&core->machine),
     };
 }

@@ -57,6 +57,7 @@ struct cloud_core_config {
     uint32_t peer_count;
     bool joins; /* it never founds a group: it waits to be added to the one of the others in `peers` */
     const char *software; /* version of this release, for people; may be NULL */
+    uint32_t level;       /* highest feature level that it understands [MACHINE_LEVEL] */
     uint64_t seed; /* of raft's election timeouts */
 
     uint32_t heartbeat_ms;   /* told to edges in Welcome [10000] */
@@ -157,6 +158,11 @@ struct cloud_core;
 int cloud_core_open(const struct cloud_core_config *config, const struct cloud_core_objects *objects,
                     const struct cloud_core_ops *ops, struct store *store, struct log *log,
                     struct cloud_core_time now, struct cloud_core **out, char *reason);
+/* Leave in good order, step one: whenever this replica leads, it hands over, to the member heard last. All is
+ * served meanwhile. Done when cloud_core_report says that it does not lead, or is alone. */
+void cloud_core_resign(struct cloud_core *core, struct cloud_core_time now);
+/* Step two: say bye to all sessions, each with its own time to come back, elsewhere; no new ones. */
+void cloud_core_dismiss(struct cloud_core *core, struct cloud_core_time now);
 /* Say bye to all sessions, take no more proposals, answer waiting calls with STATUS_CLOSING. The frames
  * are sent from inside. */
 void cloud_core_stop(struct cloud_core *core, struct cloud_core_time now);
@@ -252,6 +258,8 @@ struct cloud_core_report {
     bool behind;          /* it is being given a newer state, and serves nobody meanwhile */
     uint32_t behind_percent; /* of it that is here; 100 when not behind */
     uint64_t behind_source;  /* replica that is asked for it; 0 when not behind */
+    uint32_t level;          /* feature level in force */
+    bool alone;              /* no other member was heard within a second: nobody could lead instead */
 };
 struct cloud_core_report cloud_core_report(const struct cloud_core *core);
 

@@ -125,6 +125,8 @@ void core_greet(struct cloud_core *core, uint64_t replica)
         .known = core->roster.known,
         .known_count = core->roster.known_count,
         .joins = core->config.joins,
+        .level = core->config.level,
+        .software = core->config.software == NULL ? "" : core->config.software,
     };
     hello.member_count = core_agreed(core, members, &hello.configuration);
     struct codec *codec = core->codec_build;
@@ -373,6 +375,9 @@ int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes b
     }
     const bool same = greeting_same_cluster(core, &hello);
     greeting_forgive(core, replica);
+    if (same) {
+        core_other_greeted(core, replica, hello.level, hello.software);
+    }
     struct member *member = members_add(&core->group, replica);
     if (member == NULL) {
         return STATUS_OK; /* as many are known as may be, and it is none of them */

@@ -1,5 +1,5 @@
 /* What the files of the core share: core.c (life, agreement, turns), core_session.c (the world of
- * sessions), core_leader.c (what only the leader does), core_greeting.c (who the other replicas are),
+ * sessions), core_leader.c (what only the leader does), core_others.c (what the other members can), core_greeting.c (who the other replicas are),
  * core_members.c (how they are, and changes of the group), core_backend.c (the world of the API door), core_transfer.c (a newer state instead of
  * ours), core_watch.c (numbers and health for whoever watches). */
 #ifndef KELP_NODES_CLOUD_CORE_INNER_H
@@ -23,6 +23,8 @@
 #define CORE_SESSION_MS      100u  /* deadlines of sessions */
 #define CORE_LEADER_RETRY_MS 1000u
 #define CORE_HANDOVER_MS   10000u /* between two attempts to hand leadership over: one may meet a dead peer */
+#define CORE_RESIGN_MS       50u    /* the same while we are about to stop: one that is under way is not repeated */
+#define CORE_HEARD_MS        1000u  /* a member from which nothing came for so long is not near */
 #define CORE_EPOCH           1u /* replica_config.epoch */
 
 /* A committed entry that could not be applied at once. */
@@ -54,6 +56,12 @@ struct core_session {
 };
 
 struct core_ask; /* core_members.c */
+/* Another replica, as it was heard last. */
+struct core_other {
+    uint64_t replica;
+    uint64_t heard_ms; /* when something came from it; 0: not since it was lost */
+    uint32_t level;    /* highest feature level it understands; 0: it has not said since it was lost */
+};
 
 struct core_snapshot {
     struct core_snapshot *next;
@@ -125,7 +133,9 @@ struct cloud_core {
     bool lead_asked;
     uint64_t lead_retry_ms;
     bool init_pending;
-    uint64_t handover_ms;   /* short of space: no attempt to hand leadership over before */
+    bool resigning;         /* about to stop: somebody else is to lead */
+    bool dismissed;         /* and to serve the edges */
+    uint64_t handover_ms;   /* we should not lead: no attempt to hand leadership over before */
     uint32_t handover_next; /* where to look for the next member to try */
     uint64_t tick_ms;
 
@@ -157,6 +167,9 @@ struct cloud_core {
     /* greetings */
     uint64_t foreign[LIMIT_REPLICAS]; /* replicas whose greeting was of another cluster */
     uint32_t foreign_count;
+    struct core_other others[LIMIT_REPLICAS];
+    uint32_t other_count;
+    bool level_pending; /* a higher feature level is proposed */
     bool greeted_cluster; /* everybody was told which cluster we are of */
 
     /* a newer state instead of ours */
@@ -242,6 +255,19 @@ void core_leader_moved(struct cloud_core *core);
 uint64_t core_leader_run(struct cloud_core *core);
 /* A session of ours became active, or is over. */
 void core_report(struct cloud_core *core, const struct session *session, bool opened);
+
+/* core_others.c */
+void core_other_heard(struct cloud_core *core, uint64_t replica);
+void core_other_lost(struct cloud_core *core, uint64_t replica);
+void core_other_greeted(struct cloud_core *core, uint64_t replica, uint32_t level,
+                        const char *software);
+/* It was heard a moment ago. And: any other one was. */
+bool core_other_near(const struct cloud_core *core, uint64_t replica);
+bool core_has_company(const struct cloud_core *core);
+/* Whether this release may work with this state. 0; STATUS_UNSUPPORTED: reason, 256 bytes, says why not */
+int core_level_check(struct cloud_core *core, char *reason);
+/* On the leader: raise the level when all understand a higher one. */
+void core_level_run(struct cloud_core *core);
 
 /* core_greeting.c */
 /* Read the incarnation of this data directory, or draw it. 0; STATUS_CORRUPT, STATUS_FOREIGN; failures */

@@ -575,27 +575,39 @@ static void core_on_lead_ready(void *context, int status)
     }
 }
 
-/* Short of space we refuse what others could take: let one lead whose disk has room. None has: nothing is
- * gained by moving, so leadership never goes round in circles. Answers when to try again. */
+/* Two reasons not to lead. Short of space we refuse what others could take: let one lead whose disk has room.
+ * None has: nothing is gained by moving, so leadership never goes round in circles. About to stop: anybody
+ * who is near, one whose disk has room before others. Answers when to try again. */
 static uint64_t core_hand_over(struct cloud_core *core)
 {
     const uint64_t now_ms = core->now.mono_ms;
-    if (core->space == CLOUD_CORE_SPACE_PLENTY || now_ms < core->handover_ms) {
-        return core->space == CLOUD_CORE_SPACE_PLENTY ? UINT64_MAX : core->handover_ms;
+    if (core->space == CLOUD_CORE_SPACE_PLENTY && !core->resigning) {
+        return UINT64_MAX;
     }
-    core->handover_ms = now_ms + CORE_HANDOVER_MS;
-    for (uint32_t i = 0; i < core->group.count; i++) {
-        const uint32_t place = (core->handover_next + i) % core->group.count;
+    if (now_ms < core->handover_ms) {
+        return core->handover_ms;
+    }
+    core->handover_ms = now_ms + (core->resigning ? CORE_RESIGN_MS : CORE_HANDOVER_MS);
+    const uint32_t count = core->group.count;
+    for (uint32_t i = 0; i < 2 * count; i++) {
+        const uint32_t place = (core->handover_next + i) % count;
         const struct member *member = &core->group.all[place];
-        if (member->replica == core->config.replica || !member->configured ||
-            member->role != REPLICA_VOTER || !member->roomy) {
+        const bool fits = member->replica != core->config.replica && member->configured &&
+                          member->role == REPLICA_VOTER &&
+                          core_other_near(core, member->replica) &&
+                          (member->roomy || (core->resigning && i >= count));
+        if (!fits) {
             continue;
         }
-        core->handover_next = place + 1;
         const int status = replica_transfer(core->replica, member->replica);
-        core_log(core, LOGGER_WARN, "leadership_handed_over",
-                 "to=%llu status=%d reason=the disk of this replica is almost full",
-                 (unsigned long long)member->replica, status);
+        if (status == STATUS_FULL) {
+            break; /* one is under way, and ends by itself */
+        }
+        core->handover_next = place + 1;
+        core_log(core, core->resigning ? LOGGER_INFO : LOGGER_WARN, "leadership_handed_over",
+                 "to=%llu status=%d reason=%s", (unsigned long long)member->replica, status,
+                 core->resigning ? "this replica is stopping"
+                                 : "the disk of this replica is almost full");
         break;
     }
     return core->handover_ms;
@@ -608,6 +620,10 @@ uint64_t core_leader_run(struct cloud_core *core)
     if (!core->leads) {
         return next;
     }
+    if (core->resigning) {
+        const uint64_t again_ms = core_hand_over(core);
+        next = again_ms < next ? again_ms : next;
+    }
     if (!core->lead_ready) {
         if (!core->lead_asked && now_ms >= core->lead_retry_ms) {
             core->lead_retry_ms = now_ms + CORE_LEADER_RETRY_MS;
@@ -619,6 +635,7 @@ uint64_t core_leader_run(struct cloud_core *core)
     if (core->machine.meta.cluster[0] == '\0' && !core->init_pending) {
         core_found(core);
     }
+    core_level_run(core);
     bool more = core_watch(core);
     uint64_t again = core_hand_over(core);
     next = again < next ? again : next;

@@ -442,6 +442,10 @@ int cloud_core_session_open(struct cloud_core *core, uint64_t session, const cha
     if (core->stopping || core->ended) {
         return STATUS_CLOSING;
     }
+    if (core->dismissed) {
+        core_session_refuse(core, session, BYE_SHUTDOWN, "this cloudcore is stopping", 0);
+        return STATUS_CLOSING;
+    }
     if (core_behind(core)) {
         core_session_refuse(core, session, BYE_BEHIND, "this cloudcore is being brought up to date",
                             SESSION_RETRY_MS);

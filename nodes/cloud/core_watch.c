@@ -276,5 +276,6 @@ void cloud_core_health(const struct cloud_core *core, struct health *health)
                forward.records < LIMIT_FORWARD_RECORDS / 4 * 3 &&
                    forward.bytes < LIMIT_FORWARD_BYTES / 4 * 3,
                "%u records with %zu bytes wait for their result", forward.records, forward.bytes);
-    health_add(health, "shutdown", !core->stopping, "this cloudcore is stopping");
+    health_add(health, "shutdown", !core->stopping && !core->resigning,
+               "this cloudcore is stopping");
 }

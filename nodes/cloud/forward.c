@@ -366,6 +366,7 @@ void forward_leadership(struct forwarder *forward)
         c->pause_ms = FORWARD_RETRY_MS;
     }
     forward->request = 0;
+    forward->request_retry_ms = 0; /* the question that waits for an answer was for another one */
     for (struct forward_reader *r = forward->readers; r != NULL; r = r->next) {
         if (r->index == 0) {
             r->request = 0;

@@ -351,6 +351,10 @@ static void peers_on_link(struct link_listener *listener, struct link *link, voi
     if (peer != NULL) {
         peer->met = true;
     }
+    if (peer != NULL && peer->link == NULL) { /* it is there again: no need to wait for our next attempt */
+        peer->wait_ms = DIAL_MS_MIN;
+        uv_timer_start(&peer->timer, peer_on_timer, 0, 0);
+    }
     peers->open_handles++;
     link_attach(link, &inlet_events, inlet);
 }

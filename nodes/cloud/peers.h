@@ -7,14 +7,10 @@
  *   2. both sides learn the other's certificate: CN "cloudcore-<id>", O "kelp:cloudcores"
  *   3. frames follow, each a 8-byte head (u32 size, u32 zero; little-endian) and its bytes
  *
- * Whom to dial is said by peers_set, at any time: the group changes while we run. Whoever has the certificate
- * of a cloudcore may dial us and is heard: whether it belongs to the group is for the core to say, and a
- * replica that is no member any more learns so from the core's greeting.
- *
- * What can fail: the link (dialed again with back-off, 100 ms doubling to 2 s, with jitter); a peer
- * that is no cloudcore or not the one that was dialed (closed, logged); a frame above
- * LIMIT_WIRE_BYTES or a head that is none (closed, logged); a full queue (the frame is dropped: raft
- * and forwarding send again).
+ * What can fail: the link (dialed again with back-off, 100 ms doubling to 2 s, with jitter, and at once
+ * when that replica dials us: then it is back); a peer that is no cloudcore or not the one that was
+ * dialed (closed, logged); a frame above LIMIT_WIRE_BYTES or a head that is none (closed, logged); a full
+ * queue (the frame is dropped: raft and forwarding send again).
  */
 #ifndef KELP_NODES_CLOUD_PEERS_H
 #define KELP_NODES_CLOUD_PEERS_H

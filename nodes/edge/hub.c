@@ -218,7 +218,10 @@ void hub_on_link_down(struct hub *hub, uint64_t now_ms)
     if (hub->state == HUB_WAITING) {
         return;
     }
-    if (hub->state != HUB_ACTIVE) {
+    if (hub->sent_on) {
+        hub->failures = 0;
+        hub->sent_on = false;
+    } else if (hub->state != HUB_ACTIVE) {
         hub->failures++; /* CLOSING counted as one too: we had a reason */
     } else {
         hub->failures = 0;
@@ -286,7 +289,9 @@ static void hub_on_bye(struct hub *hub, const struct bye *bye)
     if (bye->code == BYE_IDENTITY || bye->code == BYE_CLUSTER || bye->code == BYE_VERSION) {
         hub->hold_ms = hub->backoff_ms_max; /* a person must act: pods keep running meanwhile */
     }
-    hub_log(hub, true, "cloud_said_bye", "code=%u reason=%s", bye->code, bye->reason);
+    hub->sent_on = hub->state == HUB_ACTIVE && bye->code == BYE_SHUTDOWN;
+    hub_log(hub, !hub->sent_on, "cloud_said_bye", "code=%u retry_ms=%u reason=%s", bye->code,
+            bye->retry_ms, bye->reason);
     hub_move(hub, HUB_CLOSING, 0);
     hub->door->close(hub->door->context);
 }

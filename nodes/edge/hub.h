@@ -73,6 +73,7 @@ struct hub {
     uint32_t failures;     /* attempts since a session worked */
     uint64_t due_ms;       /* WAITING: the next attempt; else deadline of the state, 0: none */
     uint32_t hold_ms;      /* what a Bye asked for, at least */
+    bool sent_on;          /* a session that worked ended because its cloudcore stops: no failure */
     uint32_t snapshot_hold_ms;   /* how long we stayed away for the last snapshot; 0: none yet */
     uint64_t snapshot_wanted_ms; /* and when */
     const char *software;

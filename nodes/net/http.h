@@ -44,7 +44,8 @@ uint16_t http_server_port(const struct http_server *server);
 void http_server_renew(struct http_server *server, struct link_context *context);
 /* Stop listening and drop all connections, but for the last bytes of an answer that was given whole
  * (LIMIT_LINK_SHUTDOWN_MS); upgraded links live on. on_close waits for every exchange
- * to be answered by its handler (on_gone tells each). */
+ * to be answered by its handler (on_gone tells each), and comes from inside when all that has happened
+ * already. */
 void http_server_close(struct http_server *server);
 
 /* Memory of bodies of requests, and of whole answers that clients have not taken yet; connections. */
@@ -54,6 +55,12 @@ struct http_server_report {
     uint32_t connections;
 };
 struct http_server_report http_server_report(const struct http_server *server);
+/* Serve to the end what has begun, and nothing after it: connections that wait to be accepted are, each
+ * answer from now on says Connection: close, and a connection without a request is ended after
+ * LIMIT_HTTP_DRAIN_IDLE_MS, so that a request that is on its way is not lost. http_server_close follows,
+ * when http_server_drained says so or patience is over. */
+void http_server_drain(struct http_server *server);
+bool http_server_drained(const struct http_server *server);
 
 /* The request, and who sent it. Lent until the exchange is answered. */
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);

@@ -60,6 +60,7 @@ struct http_server {
     void *owner;
     struct http_connection *connections;
     struct http_server_report report;
+    bool draining;
     bool closing;
 };
 
@@ -165,6 +166,11 @@ static void http_connection_leave(struct http_connection *connection)
     }
 }
 
+static uint32_t http_server_idle_ms(const struct http_server *server)
+{
+    return server->draining ? LIMIT_HTTP_DRAIN_IDLE_MS : LIMIT_HTTP_IDLE_MS;
+}
+
 /* -- answers ----------------------------------------------------------------------------------- */
 
 /* Write a head. length: bytes of the body; -1: chunked. Status 101 has neither. */
@@ -174,6 +180,7 @@ static int http_connection_write_head(struct http_connection *connection, uint32
 {
     char head[HTTP_ANSWER_HEADERS_BYTES + 1024];
     char framing[64] = "";
+    connection->keep_alive = connection->keep_alive && !connection->server->draining;
     if (length >= 0) {
         snprintf(framing, sizeof framing, "Content-Length: %lld\r\n", (long long)length);
     } else if (status != 101) {
@@ -197,7 +204,7 @@ static void http_connection_answered(struct http_connection *connection)
         http_connection_settle(connection);
         return;
     }
-    if (!connection->keep_alive || connection->server->closing) {
+    if (!connection->keep_alive || connection->server->draining || connection->server->closing) {
         http_connection_leave(connection);
         return;
     }
@@ -388,7 +395,8 @@ static void http_connection_feed(struct http_connection *connection)
     if (connection->exchange == NULL && connection->body == NULL &&
         !http_request_parser_busy(connection->parser) &&
         !uv_is_active((uv_handle_t *)&connection->timer)) {
-        uv_timer_start(&connection->timer, http_connection_on_timer, LIMIT_HTTP_IDLE_MS, 0);
+        uv_timer_start(&connection->timer, http_connection_on_timer,
+                       http_server_idle_ms(connection->server), 0);
     }
 }
 
@@ -465,7 +473,7 @@ static void http_server_on_link(struct link_listener *listener, struct link *lin
     connection->peer = *link_peer(link);
     CHECK(uv_timer_init(server->loop, &connection->timer) == 0);
     connection->timer.data = connection;
-    uv_timer_start(&connection->timer, http_connection_on_timer, LIMIT_HTTP_IDLE_MS, 0);
+    uv_timer_start(&connection->timer, http_connection_on_timer, http_server_idle_ms(server), 0);
     server->report.connections++;
     connection->next = server->connections;
     if (server->connections != NULL) {
@@ -543,7 +551,9 @@ void http_server_close(struct http_server *server)
         return;
     }
     server->closing = true;
-    link_listener_close(server->listener);
+    if (server->listener != NULL) {
+        link_listener_close(server->listener);
+    }
     for (struct http_connection *connection = server->connections; connection != NULL;
          connection = connection->next) {
         if (connection->link == NULL) {
@@ -556,6 +566,28 @@ void http_server_close(struct http_server *server)
             link_close(connection->link);
         }
     }
+    http_server_settle(server); /* drained: nobody is left to call back */
+}
+
+void http_server_drain(struct http_server *server)
+{
+    if (server->draining || server->closing) {
+        return;
+    }
+    server->draining = true;
+    link_listener_drain(server->listener);
+    for (struct http_connection *connection = server->connections; connection != NULL;
+         connection = connection->next) {
+        if (connection->link != NULL && !connection->leaving && connection->exchange == NULL &&
+            connection->body == NULL && !http_request_parser_busy(connection->parser)) {
+            uv_timer_start(&connection->timer, http_connection_on_timer, LIMIT_HTTP_DRAIN_IDLE_MS, 0);
+        }
+    }
+}
+
+bool http_server_drained(const struct http_server *server)
+{
+    return server->draining && server->listener == NULL && server->connections == NULL;
 }
 
 /* -- the door: exchanges ----------------------------------------------------------------------- */

@@ -105,6 +105,7 @@ struct link_listener {
     struct link *links;
     uint32_t links_count;
     uint32_t shaking_count; /* links that are not handed over: they need us to exist */
+    bool draining; /* no longer listening, but handshakes go on */
     bool closing;
 };
 

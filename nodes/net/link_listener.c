@@ -18,6 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 enum {
     LINK_BACKLOG =
@@ -108,9 +110,15 @@ void link_leave_listener(struct link *link)
     link->listener = NULL;
 }
 
+static void link_listener_on_close(uv_handle_t *handle);
+
 /* The listener's memory goes when its handles are closed and no handshake needs it. */
 void link_listener_settle(struct link_listener *listener)
 {
+    if (listener->draining && listener->handles_open == 1 && listener->shaking_count == 0 &&
+        !uv_is_closing((const uv_handle_t *)&listener->shaker)) {
+        uv_close((uv_handle_t *)&listener->shaker, link_listener_on_close); /* the last one has shaken hands */
+    }
     if (listener->handles_open > 0 || listener->shaking_count > 0) {
         return;
     }
@@ -136,8 +144,12 @@ static void link_listener_on_close(uv_handle_t *handle)
 
 static void link_listener_end(struct link_listener *listener)
 {
-    uv_close((uv_handle_t *)&listener->tcp, link_listener_on_close);
-    uv_close((uv_handle_t *)&listener->shaker, link_listener_on_close);
+    if (!listener->draining) {
+        uv_close((uv_handle_t *)&listener->tcp, link_listener_on_close);
+    }
+    if (!uv_is_closing((const uv_handle_t *)&listener->shaker)) {
+        uv_close((uv_handle_t *)&listener->shaker, link_listener_on_close);
+    }
 }
 
 /* -- beginnings -------------------------------------------------------------------------------- */
@@ -165,16 +177,16 @@ static bool link_files_short(const struct link *link)
     return (rlim_t)file >= limit.rlim_cur - reserve;
 }
 
-static void link_listener_on_connection(uv_stream_t *stream, int status)
+/* One more connection.
+ *   file   accepted already; negative: it waits in the stream */
+static void link_listener_take(struct link_listener *listener, uv_os_sock_t file)
 {
-    struct link_listener *listener = stream->data;
-    if (status != 0) {
-        link_listener_refuse(listener, "", status, uv_strerror(status));
-        return;
-    }
     struct link *link = link_create(listener->loop);
     if (link == NULL) {
         link_listener_refuse(listener, "", -ENOMEM, "out of memory");
+        if (file >= 0) {
+            close(file);
+        }
         return;
     }
     link->listener = listener;
@@ -187,7 +199,9 @@ static void link_listener_on_connection(uv_stream_t *stream, int status)
     listener->shaking_count++;
     link->state = LINK_CONNECTING;
 
-    status = uv_accept(stream, (uv_stream_t *)&link->tcp);
+    const int status =
+        file < 0 ? uv_accept((uv_stream_t *)&listener->tcp, (uv_stream_t *)&link->tcp)
+                 : uv_tcp_open(&link->tcp, file);
     if (status != 0) {
         link_end_errno(link, status, "accept");
         return;
@@ -207,6 +221,16 @@ static void link_listener_on_connection(uv_stream_t *stream, int status)
     }
     link_start_timer(link, LIMIT_LINK_HANDSHAKE_MS);
     link_begin(link);
+}
+
+static void link_listener_on_connection(uv_stream_t *stream, int status)
+{
+    struct link_listener *listener = stream->data;
+    if (status != 0) {
+        link_listener_refuse(listener, "", status, uv_strerror(status));
+        return;
+    }
+    link_listener_take(listener, -1);
 }
 
 int link_listener_open(uv_loop_t *loop, struct link_context *context, const char *address,
@@ -265,6 +289,26 @@ void link_listener_renew(struct link_listener *listener, struct link_context *co
     CHECK(link_context_role(context) == link_context_role(listener->context));
     link_context_close(listener->context);
     listener->context = link_context_keep(context);
+}
+
+/* Closing a listening socket resets what the kernel has accepted and we have not: a client would hear an
+ * error where the next address would have served it. */
+void link_listener_drain(struct link_listener *listener)
+{
+    if (listener->draining || listener->closing) {
+        return;
+    }
+    listener->draining = true;
+    uv_os_fd_t listening;
+    CHECK(uv_fileno((const uv_handle_t *)&listener->tcp, &listening) == 0);
+    for (int i = 0; i < LINK_BACKLOG; i++) {
+        const int file = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (file < 0) {
+            break;
+        }
+        link_listener_take(listener, file);
+    }
+    uv_close((uv_handle_t *)&listener->tcp, link_listener_on_close);
 }
 
 void link_listener_close(struct link_listener *listener)

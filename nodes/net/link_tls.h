@@ -187,5 +187,9 @@ void link_listener_renew(struct link_listener *listener, struct link_context *co
 
 /* Stop. Handshakes in progress are dropped; links already handed over live on. */
 void link_listener_close(struct link_listener *listener);
+/* Stop listening as link_listener_close does, but lose nobody who came before: connections that wait to be
+ * accepted are, and handshakes under way go on to on_link. on_close follows the last of them;
+ * link_listener_close may be called until then, and ends those. */
+void link_listener_drain(struct link_listener *listener);
 
 #endif

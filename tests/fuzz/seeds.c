@@ -148,7 +148,9 @@ static void seeds_codec(void)
                       .replica = 2,
                       .address = "a:1",
                       .members = numbers,
-                      .member_count = 2});
+                      .member_count = 2,
+                      .level = 1,
+                      .software = "1.0"});
     const struct raft_wire_entry entries[] = {{1, 1, command}, {2, 2, bytes_text("barrier.")}};
     const struct raft_wire_server servers[] = {{1, "127.0.0.1:1", 1}};
     SEED(raft_wire, {.type = 1,

@@ -38,6 +38,8 @@ struct cloud {
     struct store_sim *store_disk;
     struct store *store;
     struct cloud_core *core;
+    uint32_t level; /* of the release that starts next; 0: the one of this build */
+    bool refuses;   /* and it will refuse to */
     char name[32];
     struct cloud_core_peer peers[CLOUDS];
 };
@@ -387,6 +389,7 @@ static void cloud_start(struct cloud *cloud)
         .name = cloud->name,
         .peers = cloud->peers,
         .peer_count = CLOUDS,
+        .level = cloud->level,
         .seed = sim_random(&world->sim),
         .heartbeat_ms = 1000,
         .unreachable_ms = 8000,
@@ -414,9 +417,24 @@ static void cloud_start(struct cloud *cloud)
         .fatal = cloud_fatal,
     };
     char reason[256] = "";
-    if (cloud_core_open(&config, &objects, &ops, cloud->store, &cloud->log, cloud_now(world),
-                        &cloud->core, reason) != 0) {
+    const int status = cloud_core_open(&config, &objects, &ops, cloud->store, &cloud->log,
+                                       cloud_now(world), &cloud->core, reason);
+    if (cloud->refuses) {
+        assert_int_equal(status, STATUS_UNSUPPORTED);
+        sim_cancel_owner(&world->sim, cloud->life);
+        cloud->life = 0;
+        store_close(cloud->store);
+        log_forget(&cloud->log);
+        return;
+    }
+    if (status != 0) {
         fail_msg("%s", reason);
+    }
+    for (uint32_t i = 0; i < CLOUDS; i++) {
+        if (i != cloud->number && world->clouds[i].life != 0) {
+            cloud_core_peer_connected(world->clouds[i].core, cloud->number + 1);
+            cloud_core_peer_connected(cloud->core, i + 1);
+        }
     }
     sim_after(&world->sim, TICK_US, cloud->life, cloud_on_tick, cloud);
 }
@@ -433,6 +451,11 @@ static void cloud_kill(struct cloud *cloud)
     cloud->core = NULL;
     store_close(cloud->store);
     log_forget(&cloud->log);
+    for (uint32_t i = 0; i < CLOUDS; i++) {
+        if (world->clouds[i].life != 0) {
+            cloud_core_peer_lost(world->clouds[i].core, cloud->number + 1, cloud_now(world));
+        }
+    }
     if (world->edge.session != 0 && world->edge.cloud == cloud->number) {
         world_post(world, DOWN_EDGE, cloud->number, 0, world->edge.session, bytes_of(NULL, 0));
     }
@@ -1003,6 +1026,121 @@ static void test_loss_of_a_cloudcore_loses_nothing(void **state)
     }
 }
 
+/* Claim: a leader that is about to stop hands over within a moment, without an election that anybody had to
+ * wait for, again when it is made leader again; a write that was under way is done; its edge goes to another
+ * replica and is never called unreachable. */
+static void test_a_leader_that_stops_is_not_missed(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 40; seed < 50; seed++) {
+        struct world *world = world_create(seed);
+        assert_true(world_until(world, world_ready, 20000));
+        assert_true(world_until(world, world_is_reachable, 20000));
+        struct cloud *leader = world_leader(world);
+        struct cloud *writer = seed % 2 == 0 ? leader : world_follower(world);
+        struct written written = {0};
+        struct bytes record;
+        struct codec *codec = codec_create();
+        const struct object object = {
+            .kind = "ConfigMap",
+            .resource = "configmaps",
+            .namespace_ = "default",
+            .name = "settings",
+            .uid = "config-uid",
+            .json = bytes_text("{}"),
+        };
+        assert_int_equal(build_put(codec, PUT_ANY, 0, &object, &record), 0);
+        const struct backend *backend = cloud_core_backend(writer->core);
+        assert_int_equal(backend->write(backend->owner, record, world_on_written, &written), 0);
+        world_run(world, sim_below(&world->sim, 12)); /* it is somewhere on its way */
+        assert_false(cloud_core_report(leader->core).alone);
+        cloud_core_resign(leader->core, cloud_now(world));
+        uint32_t waited_ms = 0;
+        while (cloud_core_report(leader->core).leads || !written.done) {
+            world_run(world, 10);
+            waited_ms += 10;
+            assert_true(waited_ms < 400); /* no time-out of an election passes in that */
+        }
+        assert_int_equal(written.status, 0);
+        cloud_core_dismiss(leader->core, cloud_now(world));
+        for (int i = 0; i < 200; i++) {
+            world_run(world, 10);
+            assert_false(world_is_unreachable(world));
+        }
+        assert_true(world_until(world, world_ready, 10000));
+        assert_int_equal(cloud_core_report(leader->core).sessions, 0);
+        assert_ptr_not_equal(world_leader(world), leader);
+        codec_destroy(codec);
+        world_destroy(world);
+    }
+}
+
+/* Stop a cloudcore and start it as another release. */
+static void world_upgrade(struct world *world, uint32_t number, uint32_t level)
+{
+    struct cloud *cloud = &world->clouds[number];
+    if (cloud->life != 0) {
+        cloud_kill(cloud);
+        world_run(world, 200);
+    }
+    cloud->level = level;
+    cloud_start(cloud);
+}
+
+static bool world_level_is(struct world *world, uint32_t level)
+{
+    for (uint32_t i = 0; i < CLOUDS; i++) {
+        if (world->clouds[i].life != 0 && cloud_core_report(world->clouds[i].core).level != level) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool world_level_is_new(struct world *world)
+{
+    return world_level_is(world, MACHINE_LEVEL + 1);
+}
+
+/* Claim: a group of mixed releases works, at the level of the oldest, whoever leads; a member that is down
+ * holds the level where it is; it rises once the last one is upgraded; then the old release refuses to
+ * start, and the new one goes on with what is there. */
+static void test_the_level_rises_with_the_last_member(void **state)
+{
+    (void)state;
+    const uint32_t next = MACHINE_LEVEL + 1;
+    struct world *world = world_create(60);
+    assert_true(world_until(world, world_ready, 20000));
+    world_upgrade(world, 0, next);
+    world_run(world, 2000);
+    world_upgrade(world, 1, next);
+    for (int i = 0; i < 4; i++) { /* each of them leads now and then */
+        assert_true(world_until(world, world_ready, 10000));
+        struct cloud *leader = world_leader(world);
+        assert_int_equal(world_write_config(world, leader, "{\"v\":1}").status, 0);
+        assert_true(world_level_is(world, MACHINE_LEVEL));
+        world_upgrade(world, leader->number, leader->level);
+    }
+
+    cloud_kill(&world->clouds[2]); /* it may come back as what it was */
+    world_run(world, 5000);
+    assert_true(world_level_is(world, MACHINE_LEVEL));
+    world_upgrade(world, 2, next);
+    assert_true(world_until(world, world_level_is_new, 10000));
+
+    assert_int_equal(store_flush(world->clouds[1].store), 0); /* or its log would say it a moment later */
+    cloud_kill(&world->clouds[1]);
+    world->clouds[1].refuses = true;
+    world_upgrade(world, 1, MACHINE_LEVEL);
+    assert_int_equal(world->clouds[1].life, 0);
+    world->clouds[1].refuses = false;
+    world_upgrade(world, 1, next);
+    assert_true(world_until(world, world_ready, 10000));
+    assert_int_equal(world_write_config(world, &world->clouds[1], "{\"v\":2}").status, 0);
+    assert_true(world_level_is_new(world));
+    world_destroy(world);
+}
+
 static bool world_empty_again(struct world *world)
 {
     struct cloud *leader = world_leader(world);
@@ -1316,6 +1454,8 @@ int main(void)
         cmocka_unit_test(test_pod_reaches_the_edge_and_its_status_comes_back),
         cmocka_unit_test(test_outage_is_a_pause),
         cmocka_unit_test(test_loss_of_a_cloudcore_loses_nothing),
+        cmocka_unit_test(test_a_leader_that_stops_is_not_missed),
+        cmocka_unit_test(test_the_level_rises_with_the_last_member),
         cmocka_unit_test(test_deleted_node_comes_back_clean),
         cmocka_unit_test(test_the_newer_of_two_sessions_owns_the_node),
         cmocka_unit_test(test_replicas_of_another_cluster_are_not_heard),

@@ -392,8 +392,8 @@ static void test_a_wrong_cloud_is_left(void **state)
 }
 
 /* Claim: the first attempt and the one after a session that worked are immediate, others wait a random
- * time below a doubling bound, each tries the next cloudcore; a Bye that a person must act upon waits
- * the longest. */
+ * time below a doubling bound, each tries the next cloudcore; a cloudcore that stops is no failure, and its
+ * Bye says when to come back; a Bye that a person must act upon waits the longest. */
 static void test_attempts_are_paced(void **state)
 {
     (void)state;
@@ -422,6 +422,17 @@ static void test_attempts_are_paced(void **state)
     (void)hub_tick(&rig.hub, now_ms + 5);
     hub_on_link_up(&rig.hub, now_ms + 6);
     struct bytes body;
+    codec_reset(rig.codec);
+    rig_say_welcome(&rig, &welcome);
+    const struct bye stops = {.code = BYE_SHUTDOWN, .reason = "it stops", .retry_ms = 130};
+    assert_int_equal(codec_bye_build(rig.codec, &stops, &body), 0);
+    rig_frame(&rig, WIRE_BYE, body, now_ms + 6);
+    hub_on_link_down(&rig.hub, now_ms + 6);
+    assert_int_equal(rig.hub.failures, 0);
+    assert_int_equal(rig.hub.due_ms, now_ms + 6 + 130);
+    now_ms += 136;
+    (void)hub_tick(&rig.hub, now_ms);
+    hub_on_link_up(&rig.hub, now_ms);
     codec_reset(rig.codec);
     const struct bye bye = {.code = BYE_CLUSTER, .reason = "another cluster"};
     assert_int_equal(codec_bye_build(rig.codec, &bye, &body), 0);

@@ -2,8 +2,12 @@
 
 #include "nodes/net/http.h"
 
+#include <arpa/inet.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 /* -- messages ---------------------------------------------------------------------------------- */
 
@@ -503,6 +507,80 @@ static void test_the_server_waits_for_its_exchanges(void **state)
     support_finish(&net.loop);
 }
 
+/* A connection that says nothing; negative: why there is none. */
+static int connect_plain(uint16_t port)
+{
+    const struct sockaddr_in address = {.sin_family = AF_INET,
+                                        .sin_port = htons(port),
+                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const int file = socket(AF_INET, SOCK_STREAM, 0);
+    assert_true(file >= 0);
+    if (connect(file, (const struct sockaddr *)&address, sizeof address) != 0) {
+        close(file);
+        return -errno;
+    }
+    return file;
+}
+
+/* Claim: a server that drains finishes what it is answering, takes whoever had connected and was not accepted
+ * yet, serves what comes on a kept connection, ends idle ones, lets nobody else in, and is done by itself. */
+static void test_draining_loses_nobody(void **state)
+{
+    (void)state;
+    net_open();
+    const uint16_t port = http_server_port(net.server);
+    struct result kept = call("GET", "/kept", bytes_of(NULL, 0));
+    assert_int_equal(kept.status, 404);
+    struct result hanging = {.done = false};
+    const struct http_call_request request = {.method = "GET", .target = "/hang"};
+    assert_int_equal(http_call_start(net.client, &request, &call_events, &hanging, NULL), 0);
+    support_run(&net.loop, &hanging.head);
+    struct result idle = call("GET", "/idle", bytes_of(NULL, 0)); /* on a connection of its own */
+    assert_int_equal(idle.status, 404);
+
+    struct rough late = {.text = "GET /early HTTP/1.1\r\nHost: h\r\n\r\n"};
+    struct link_context *context = support_context(LINK_DIAL, "admin", "ca");
+    assert_int_equal(
+        link_dial(&net.loop, context, "127.0.0.1", port, NULL, &rough_events, &late, &late.link),
+        0);
+    link_context_close(context);
+    while (strstr(late.answer, "\r\n\r\n/early") == NULL) {
+        uv_run(&net.loop, UV_RUN_ONCE);
+    }
+    assert_null(strstr(late.answer, "Connection: close\r\n"));
+
+    const int waits = connect_plain(port); /* the kernel has accepted it, the server has not */
+    assert_true(waits >= 0);
+    http_server_drain(net.server);
+    http_server_drain(net.server); /* said twice */
+    uv_run(&net.loop, UV_RUN_NOWAIT);
+    assert_int_equal(connect_plain(port), -ECONNREFUSED);
+    char byte;
+    assert_int_equal(recv(waits, &byte, 1, MSG_DONTWAIT), -1);
+    assert_int_equal(errno, EAGAIN); /* not reset: it may shake hands */
+    close(waits);
+    assert_int_equal(link_write(late.link, bytes_text("GET /late HTTP/1.1\r\nHost: h\r\n\r\n")), 0);
+    support_run(&net.loop, &late.closed);
+    assert_non_null(strstr(late.answer, "\r\n\r\n/late"));
+    assert_non_null(strstr(late.answer, "Connection: close\r\n"));
+    assert_false(http_server_drained(net.server));
+
+    net.watch_left = 10;
+    watch_go_on(net.watch);
+    support_run(&net.loop, &hanging.done);
+    assert_int_equal(hanging.end, 0);
+    assert_int_equal(hanging.body_bytes, 10);
+    while (!http_server_drained(net.server)) {
+        uv_run(&net.loop, UV_RUN_ONCE);
+    }
+    assert_false(net.server_closed);
+    http_server_close(net.server);
+    assert_true(net.server_closed);
+    http_client_close(net.client, client_on_close, NULL);
+    support_run(&net.loop, &net.client_closed);
+    support_finish(&net.loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -514,6 +592,7 @@ int main(void)
         cmocka_unit_test(test_endings_are_heard),
         cmocka_unit_test(test_rough_clients),
         cmocka_unit_test(test_the_server_waits_for_its_exchanges),
+        cmocka_unit_test(test_draining_loses_nobody),
     };
     return cmocka_run_group_tests(tests, support_set_up, support_tear_down);
 }

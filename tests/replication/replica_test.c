@@ -415,7 +415,7 @@ static void test_a_read_asks_a_quorum(void **state)
     pong(&f, 2, first.term, first.round); /* late */
     assert_int_equal(f.reads, 1);
     const uint32_t before = f.pings;
-    run_for(&f, 240); /* nobody answers: asked again with the heartbeat, twice or so */
+    run_for(&f, 120); /* nobody answers: asked again with the heartbeat, twice or so */
     assert_in_range(f.pings - before, 1, 3);
     pong(&f, 3, first.term, f.ping.round); /* one answer ends both rounds; whose does not matter */
     assert_int_equal(f.reads, 3);

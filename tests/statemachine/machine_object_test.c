@@ -327,6 +327,12 @@ static void test_settings_and_limits(void **state)
     expect(f, ACCEPTED_UNCHANGED,
            record_setting(f, "objects_max", setting_rules[SETTING_OBJECTS_MAX].value));
     expect(f, ACCEPTED, record_setting(f, "objects_max", 3)); /* the namespace is one */
+    /* What is in the log stays there: the feature level only rises. */
+    assert_int_equal(machine_level(&f->machine), 1);
+    expect(f, ACCEPTED, record_setting(f, "level", 3));
+    expect(f, REFUSED_SETTING, record_setting(f, "level", 2));
+    expect(f, ACCEPTED_UNCHANGED, record_setting(f, "level", 3));
+    assert_int_equal(machine_level(&f->machine), 3);
     expect(f, ACCEPTED, record_setting(f, "nodes_max", 1));
     expect(f, ACCEPTED, record_setting(f, "references_max", 1));
     fixture_crash(f, 0);

@@ -1,6 +1,7 @@
 #include "replication/raft_guard.h"
 
 #include "replication/raft_members.h"
+#include "replication/raft_suspect.h"
 #include "schemas/check.h"
 
 #include <stddef.h>
@@ -520,6 +521,10 @@ static int guard_send(struct raft_io *outer, struct raft_io_send *request,
     }
     if (message->type == RAFT_IO_APPEND_ENTRIES_RESULT) {
         result_amend(guard, &copy.append_entries_result);
+    }
+    if (message->type == RAFT_IO_REQUEST_VOTE_RESULT && copy.request_vote_result.vote_granted &&
+        copy.request_vote_result.pre_vote == raft_tribool_true) {
+        raft_suspect_yield(guard->raft);
     }
     if (message->type == RAFT_IO_REQUEST_VOTE_RESULT && measure_on(guard, MEASURE_PREVOTE) &&
         copy.request_vote_result.pre_vote == raft_tribool_true &&

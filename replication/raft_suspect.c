@@ -14,6 +14,14 @@ static uint32_t suspect_turn(const struct raft *raft, raft_id leader)
     return turn;
 }
 
+/* When a time-out of this length has to begin, so that it ends `wait` from now. */
+static raft_time suspect_begin(struct raft *raft, uint32_t wait)
+{
+    const raft_time due = raft->io->time(raft->io) + wait;
+    const unsigned whole = raft->follower_state.randomized_election_timeout;
+    return due > whole ? due - whole : 0;
+}
+
 /* source: libraft 0.15 src/convert.c, convertClearFollower, and src/election.c, electionTimerExpired:
  * the leader is forgotten as there, and the time-out is one that began long ago, so that whatever
  * resets it (the leader is heard again, a vote is given) sets it to its full length. */
@@ -29,11 +37,20 @@ uint32_t raft_suspect(struct raft *raft, raft_id leader)
     raft->follower_state.current_leader.address = NULL;
     raft->follower_state.current_leader.id = 0;
     const uint32_t wait = RAFT_SUSPECT_MS + suspect_turn(raft, leader) * RAFT_SUSPECT_TURN_MS;
-    const raft_time due = raft->io->time(raft->io) + wait;
-    const unsigned whole = raft->follower_state.randomized_election_timeout;
-    const raft_time begun = due > whole ? due - whole : 0;
+    const raft_time begun = suspect_begin(raft, wait);
     if (begun < raft->election_timer_start) {
         raft->election_timer_start = begun; /* never later than it would have been */
     }
     return wait;
+}
+
+void raft_suspect_yield(struct raft *raft)
+{
+    if (raft->state != RAFT_FOLLOWER) {
+        return;
+    }
+    const raft_time begun = suspect_begin(raft, RAFT_SUSPECT_TURN_MS);
+    if (begun > raft->election_timer_start) {
+        raft->election_timer_start = begun;
+    }
 }

@@ -17,7 +17,7 @@
 /* Before the first member asks: the others have heard of the end too by then. And how much later
  * each following one does: the one before has asked twice and stored a vote by then. */
 #define RAFT_SUSPECT_MS      20u
-#define RAFT_SUSPECT_TURN_MS 100u
+#define RAFT_SUSPECT_TURN_MS 200u
 
 /* Forget `leader` and hasten the election. Nothing happens unless this member follows it.
  *
@@ -25,5 +25,9 @@
  *   returns    milliseconds until this member asks; 0: nothing happened
  */
 uint32_t raft_suspect(struct raft *raft, raft_id leader);
+
+/* This member has just agreed that another one seek votes: it does not ask itself for one turn, or the two
+ * would share the votes. */
+void raft_suspect_yield(struct raft *raft);
 
 #endif

@@ -625,6 +625,33 @@ static void test_a_leader_that_ended_is_not_waited_for(void **state)
     codec_destroy(f.codec);
 }
 
+/* Claim: whoever agrees that another one seek votes leaves it a turn to do so before it asks itself.
+ * Method: suspect the leader; a moment before this member would ask, another one does. */
+static void test_a_turn_is_left_to_who_asked_first(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    f.sim.now_us = 10000 * MS;
+    assert_int_equal(boot(&f), 0);
+    follow(&f);
+    assert_true(replica_suspect(f.replica, 2));
+    const struct raft_wire ask = {.type = 3,
+                                  .server_id = 3,
+                                  .server_address = "three",
+                                  .term = 2,
+                                  .candidate_id = 3,
+                                  .last_log_index = 1,
+                                  .last_log_term = 1,
+                                  .pre_vote = true};
+    hear(&f, &ask);
+    run_for(&f, 160);
+    assert_int_equal(f.asked.type, 0); /* without that, after 20 ms: see above */
+    run_for(&f, 100);
+    assert_int_equal(f.asked.type, 3);
+    codec_destroy(f.codec);
+}
+
 /* Claim: time in which this process did not run is not the leader's silence; time in which it did is. */
 static void test_a_late_tick_is_no_silence(void **state)
 {
@@ -1034,6 +1061,7 @@ int main(void)
         cmocka_unit_test(test_a_new_leader_does_not_change_the_group_yet),
         cmocka_unit_test(test_one_vote_per_term),
         cmocka_unit_test(test_a_leader_that_ended_is_not_waited_for),
+        cmocka_unit_test(test_a_turn_is_left_to_who_asked_first),
         cmocka_unit_test(test_a_late_tick_is_no_silence),
         cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_a_checkpoint_that_is_early_is_asked_for_again),

@@ -988,7 +988,6 @@ static int open_core(struct cloudcore *c)
         .peer_count = c->member_count,
         .joins = c->settings.join,
         .software = KELP_VERSION,
-        .software = KELP_VERSION,
         .level = MACHINE_LEVEL,
         .seed = seed,
         .heartbeat_ms = (uint32_t)c->settings.heartbeat_ms,

@@ -427,14 +427,16 @@ static size_t build_samples(struct codec *c, struct sample *s)
     SAMPLE(ack, {.stream = 1, .position = 2, .refused = true});
     SAMPLE(ping, {.time_ms = 1, .position = 2});
     SAMPLE(bye, {.code = BYE_REPLACED, .reason = "newer session", .retry_ms = 1});
-    SAMPLE(peer_hello, {.version = 1,
-                        .cluster = "c",
-                        .replica = 2,
-                        .address = "a:1",
-                        .members = epochs,
-                        .member_count = 2,
+    SAMPLE(peer_hello, {.version = 1, .cluster = "c", .replica = 2, .address = "a:1",
+                        .members = epochs, .member_count = 2, .incarnation = 3,
+                        .configuration = 4, .known = known, .known_count = 1, .joins = true,
                         .level = 1,
                         .software = "1.0"});
+    SAMPLE(peer_status, {.replica = 2, .software = "0.1", .term = 3, .leader = 1, .last = 9,
+                         .commit = 8, .applied = 7, .space = 1, .standing = STANDING_BEHIND,
+                         .percent = 40});
+    SAMPLE(member_ask, {.request = 1, .operation = 2, .replica = 4, .address = "a:1"});
+    SAMPLE(member_answer, {.request = 1, .status = -3, .message = "not now"});
     SAMPLE(raft_wire, {.type = 3,
                        .server_id = 1,
                        .entries = entries,

@@ -156,5 +156,6 @@ void core_level_run(struct cloud_core *core)
                                .body = body,
                            },
                            &record) == 0 &&
-        forward_submit(core->forward, record, core_on_level, core, level, core->now.mono_ms) == 0;
+        forward_submit(core->forward, FORWARD_LANE_CORE, record, core_on_level, core, level,
+                       core->now.mono_ms) == 0;
 }

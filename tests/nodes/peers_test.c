@@ -4,6 +4,7 @@
 #include "nodes/cloud/peers.h"
 #include "schemas/limits.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,9 +105,8 @@ static const struct link_events raw_events = {
 static void raw_dial(struct raw *raw, uv_loop_t *loop, const char *name, uint16_t port)
 {
     *raw = (struct raw){.context = support_context(LINK_DIAL, name, "ca")};
-    assert_int_equal(link_dial(loop, raw->context, "127.0.0.1", port, NULL, &raw_events, raw,
-                               &raw->link),
-                     0);
+    assert_int_equal(
+        link_dial(loop, raw->context, "127.0.0.1", port, NULL, &raw_events, raw, &raw->link), 0);
     support_run(loop, &raw->open);
 }
 static void raw_end(struct raw *raw, uv_loop_t *loop)
@@ -137,8 +137,8 @@ static void test_frames_arrive(void **state)
                                         {2, "127.0.0.1", support_free_port()}};
     struct side one = {.wanted = 1}, two = {.wanted = 2};
     side_open(&one, &loop, 1, "server", all, 2, all[0].port);
-    peers_send(one.peers, 2, bytes_text("nobody there"));
-    peers_send(one.peers, 9, bytes_text("no such replica"));
+    assert_int_equal(peers_send(one.peers, 2, bytes_text("nobody there")), -ENOTCONN);
+    assert_int_equal(peers_send(one.peers, 9, bytes_text("no such replica")), -ENOTCONN);
     for (int i = 0; i < 20; i++) {
         uv_run(&loop, UV_RUN_NOWAIT); /* refused at least once: two is not there yet */
     }
@@ -168,7 +168,8 @@ static void test_frames_arrive(void **state)
     support_finish(&loop);
 }
 
-/* Claim: a full queue drops whole frames and keeps the link: what arrives afterwards is still in step. */
+/* Claim: what waits for one replica is bounded; a full queue takes no frame, says so, and keeps the link: what
+ * arrives afterwards is still in step. */
 static void test_full_queue_keeps_step(void **state)
 {
     (void)state;
@@ -176,25 +177,28 @@ static void test_full_queue_keeps_step(void **state)
     assert_int_equal(uv_loop_init(&loop), 0);
     const struct peers_address all[] = {{1, "127.0.0.1", support_free_port()},
                                         {2, "127.0.0.1", support_free_port()}};
-    struct side one = {0}, two = {.wanted = 4};
+    enum { FRAMES = 4, FRAME_BYTES = LIMIT_PEER_QUEUE_BYTES / FRAMES };
+    static uint8_t large[FRAME_BYTES];
+    struct side one = {0}, two = {.wanted = FRAMES};
     side_open(&one, &loop, 1, "server", all, 2, all[0].port);
     side_open(&two, &loop, 2, "second", all, 2, all[1].port);
     while (one.connected == 0) {
         uv_run(&loop, UV_RUN_ONCE);
     }
-    /* Head and frame fill the queue up to 4 bytes below its bound: a head fits, its frame does not. */
-    static uint8_t large[LIMIT_LINK_QUEUE_BYTES];
-    peers_send(one.peers, 2, bytes_of(large, LIMIT_LINK_QUEUE_BYTES - 8 - 4));
-    for (int i = 0; i < 100; i++) {
-        peers_send(one.peers, 2, bytes_text("dropped"));
+    /* Heads and frames fill the queue up to 4 bytes below its bound: a head fits, its frame does not. */
+    for (int i = 0; i < FRAMES; i++) {
+        const size_t size = FRAME_BYTES - 8 - (i == 0 ? 4 : 0);
+        assert_int_equal(peers_send(one.peers, 2, bytes_of(large, size)), 0);
     }
-    two.wanted = 1;
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(peers_send(one.peers, 2, bytes_text("dropped")), STATUS_FULL);
+    }
     support_run(&loop, &two.enough);
     two.enough = false;
-    two.wanted = 2;
-    peers_send(one.peers, 2, bytes_text("kept"));
+    two.wanted = FRAMES + 1;
+    assert_int_equal(peers_send(one.peers, 2, bytes_text("kept")), 0);
     support_run(&loop, &two.enough);
-    assert_int_equal(two.frames, 2);
+    assert_int_equal(two.frames, FRAMES + 1);
     assert_int_equal(two.last, 'k');
     assert_int_equal(one.connected, 1);
     side_close(&one, &loop);
@@ -215,7 +219,8 @@ static void test_hostile_bytes(void **state)
     side_open(&one, &loop, 1, "server", all, 2, all[0].port);
     static const struct {
         uint32_t size, zero;
-    } heads[] = {{0, 0}, {LIMIT_WIRE_BYTES + 1, 0}, {UINT32_MAX, 0}, {8, 1}, {0x47455420, 0x2f204854}};
+    } heads[] = {
+        {0, 0}, {LIMIT_WIRE_BYTES + 1, 0}, {UINT32_MAX, 0}, {8, 1}, {0x47455420, 0x2f204854}};
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
         struct raw raw;
         raw_dial(&raw, &loop, "second", one.port);
@@ -291,9 +296,9 @@ static void test_strangers_and_close(void **state)
     raw_dial(&open, &loop, "second", one.port);
     raw_send_frame(&open, 1000, 0, "half a frame");
     half = (struct raw){.context = support_context(LINK_DIAL, "second", "ca")};
-    assert_int_equal(link_dial(&loop, half.context, "127.0.0.1", one.port, NULL, &raw_events, &half,
-                               &half.link),
-                     0);
+    assert_int_equal(
+        link_dial(&loop, half.context, "127.0.0.1", one.port, NULL, &raw_events, &half, &half.link),
+        0);
     side_close(&one, &loop);
     support_run(&loop, &open.closed);
     support_run(&loop, &half.closed);

@@ -457,7 +457,9 @@ BUILD(snapshot, {
     const auto records = sequences(c, v->records, v->record_count);
     const auto digest = tag_of(v->digest);
     return finish(
-        c, fb::CreateSnapshot(b, v->stream, v->position, v->id, v->step, records, &digest), out);
+        c, fb::CreateSnapshot(b, v->stream, v->position, v->id, v->step, records, &digest,
+                              v->retell),
+        out);
 })
 
 READ(snapshot, Snapshot, {
@@ -467,6 +469,7 @@ READ(snapshot, Snapshot, {
     v.step = r.choice(t->step(), SNAPSHOT_END);
     v.records = r.sequences(t->records(), &v.record_count);
     v.digest = r.tag(t->digest());
+    v.retell = t->retell();
 })
 
 BUILD(stream_init, {
@@ -626,7 +629,7 @@ BUILD(peer_hello, {
         return fb::CreatePeerKnown(c->builder, i.replica, i.incarnation, i.epoch);
     });
     return finish(c, fb::CreatePeerHello(b, v->version, cluster, v->replica, address, members,
-                                        v->space, v->incarnation, v->configuration, known, v->joins, v->level, software),
+                                        v->space, v->incarnation, v->configuration, known, v->joins, v->level, software, v->epoch),
                   out);
 })
 
@@ -648,6 +651,7 @@ READ(peer_hello, PeerHello, {
     v.joins = t->joins();
     v.level = t->level();
     v.software = r.text(t->software());
+    v.epoch = t->epoch();
 })
 
 BUILD(peer_status, {

@@ -398,6 +398,7 @@ struct snapshot {
     const struct sequenced *records;
     uint32_t record_count;
     struct tag digest;
+    bool retell; /* SNAPSHOT_END: what the edge told before may be unknown to the cloud */
 };
 int codec_snapshot_build(struct codec *codec, const struct snapshot *s, struct bytes *out);
 int codec_snapshot_read(struct codec *codec, struct bytes bytes, struct snapshot *out);
@@ -547,6 +548,7 @@ struct peer_hello {
     bool joins;                     /* it never founds */
     uint32_t level;          /* highest feature level that its release understands, see machine.h; 0: 1 */
     const char *software;    /* version of that release, for people */
+    uint64_t epoch;                 /* of its state (machine_meta.epoch); 0: it has none yet */
 };
 struct peer_known {
     uint64_t replica;

@@ -24,6 +24,14 @@ struct arrival {
     struct bytes bytes;
 };
 
+/* -- the machine: machine.c ---------------------------------------------------------------------- */
+
+/* The row of counters; `epoch` has its own. */
+void machine_meta_put(struct machine *machine);
+/* Everything in memory that rows say, anew.
+ *   answers   STATUS_OK; negative: reading failed */
+int machine_load(struct machine *machine);
+
 /* -- rows: row.c ------------------------------------------------------------------------------- */
 
 /* A key being put together; CHECKs that it fits. */
@@ -171,6 +179,9 @@ struct node_row *node_find(struct machine *machine, struct bytes name);
 void node_touch(struct machine *machine, struct node_row *node, uint32_t what);
 /* A Node object appeared: a new stream. CHECK: there is none of this name. */
 struct node_row *node_add(struct machine *machine, const char *name, const char *uid);
+/* The stream that begins with this record: no other place in the log makes the number, so no other incarnation
+ * of a node has it. */
+uint64_t node_stream(const struct machine *machine);
 void node_remove(struct machine *machine, struct node_row *node);
 /* Write what changed, at the end of an entry, and list it in machine->applied. */
 void node_cache_write(struct machine *machine);

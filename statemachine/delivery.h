@@ -98,15 +98,18 @@ struct delivery_snapshot {
     uint64_t row_count; /* handed out so far; the sequences of rows in a Snapshot are 1 .. n */
     bool on_row;        /* the iterator is on a row that was not handed out yet */
     bool ended;
+    bool retell; /* the reader was told rows of another stream: it shall tell its facts again */
 };
 
 /* Begin.
  *   id        of the stage at the edge; any number
+ *   retell    the reader followed another stream before, or none. Facts it has told may be in another
+ *             incarnation of its Node, or in a timeline that was lost (rebirth.h)
  *   answers   STATUS_OK: node.down_stream, down_tip and digest say of what it is; hand it to
  *             delivery_snapshot_close; NODE_NONE; negative: nothing to close
  */
 int delivery_snapshot_open(struct delivery_snapshot *snapshot, struct store *store,
-                           const char *node, uint64_t id);
+                           const char *node, uint64_t id, bool retell);
 /* The next step: ROWS while there are rows, then END once, with the digest.
  *   max_bytes  of records, about; one record always fits
  *   out        Snapshot bytes, lent until the next reset of `codec`

@@ -264,9 +264,9 @@ int delivery_read(struct store_reader *reader, struct codec *codec, const char *
 /* -- snapshots --------------------------------------------------------------------------------- */
 
 int delivery_snapshot_open(struct delivery_snapshot *snapshot, struct store *store,
-                           const char *node, uint64_t id)
+                           const char *node, uint64_t id, bool retell)
 {
-    *snapshot = (struct delivery_snapshot){.id = id};
+    *snapshot = (struct delivery_snapshot){.id = id, .retell = retell};
     snapshot->reader = store_snapshot(store);
     const int status = node_get(snapshot->reader, node, &snapshot->node);
     if (status != STATUS_OK) {
@@ -316,6 +316,7 @@ int delivery_snapshot_next(struct delivery_snapshot *snapshot, struct codec *cod
         .records = list.records,
         .record_count = list.count,
         .digest = snapshot->node.digest,
+        .retell = end && snapshot->retell,
     };
     status = codec_snapshot_build(codec, &step, out);
     if (status == STATUS_OK) {

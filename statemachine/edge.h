@@ -11,7 +11,9 @@
  *   STREAM_INIT     who we are: node, cluster (later, at the first Welcome), up stream id
  *   DOWN_BATCH      wishes of the cloud, as they came over the link
  *   SNAPSHOT        begin, rows, end: wishes that replace all there are. Rows go into the wish table
- *                   that is not in use; the end switches tables, stream and position in one batch
+ *                   that is not in use; the end switches tables, stream and position in one batch. With
+ *                   `retell` the newest facts of pods, devices and the node go up again, whether they
+ *                   were acknowledged or not: the cloud is of another timeline than the one that did
  *   UP_ACK          the cloud has applied our records up to there: they are trimmed
  *   POD_ATTEMPT     this container will be created for the n-th time
  *   POD_STATUS, POD_ENDED, NODE_STATUS, EDGE_EVENT   facts; each receives the next up sequence

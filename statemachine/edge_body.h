@@ -67,6 +67,8 @@ int edge_event_apply(struct edge_machine *machine, struct bytes bytes, const str
 int edge_pod_forget(struct edge_machine *machine, const char *key, const char *uid);
 /* The wishes were replaced: forget every uid that is not among them. */
 int edge_pods_forget_unwished(struct edge_machine *machine);
+/* The newest status of each pod and of the node, and each end, go up again: the cloud may not know them. */
+int edge_pods_retell(struct edge_machine *machine);
 
 /* -- twin.c ---------------------------------------------------------------------------------------- */
 
@@ -82,6 +84,8 @@ int edge_device_wished(struct edge_machine *machine, const char *key, const stru
 int edge_device_forget(struct edge_machine *machine, const char *key);
 /* The wishes were replaced: the devices are those of the new ones. */
 int edge_devices_follow_wishes(struct edge_machine *machine);
+/* The newest status of each device goes up again. */
+int edge_devices_retell(struct edge_machine *machine);
 /* Put the newest status of a device into the empty DEVICE_STATUS record that waits to be shipped.
  *   record   in: Record bytes without a body; out: with one, lent by `codec` */
 int edge_device_status_fill(struct edge_machine *machine, struct codec *codec,

@@ -19,7 +19,7 @@ static void meta_numbers(struct machine_meta *meta, uint64_t *out[META_NUMBERS])
     memcpy(out, all, sizeof all);
 }
 
-static void meta_put(struct machine *machine)
+void machine_meta_put(struct machine *machine)
 {
     uint8_t value[META_NUMBERS * 8 + LIMIT_NAME_BYTES];
     uint64_t *numbers[META_NUMBERS];
@@ -36,8 +36,16 @@ static void meta_put(struct machine *machine)
 int machine_meta_get(struct store_reader *reader, struct machine_meta *out)
 {
     memset(out, 0, sizeof *out);
+    out->epoch = MACHINE_EPOCH_FIRST;
     struct bytes value;
-    const int status = store_get(reader, TABLE_META, bytes_text("state"), &value);
+    int status = store_get(reader, TABLE_META, bytes_text("epoch"), &value);
+    if (status < 0 || (status == STATUS_OK && value.size != 8)) {
+        return status < 0 ? status : STATUS_CORRUPT;
+    }
+    if (status == STATUS_OK) {
+        out->epoch = get_le64(value.data);
+    }
+    status = store_get(reader, TABLE_META, bytes_text("state"), &value);
     if (status != STATUS_OK) {
         return status == STORE_NONE ? STATUS_OK : status; /* nothing was applied yet */
     }
@@ -56,8 +64,7 @@ int machine_meta_get(struct store_reader *reader, struct machine_meta *out)
 
 /* -- life -------------------------------------------------------------------------------------- */
 
-/* Everything in memory that rows say, anew. */
-static int machine_load(struct machine *machine)
+int machine_load(struct machine *machine)
 {
     machine->failed = STATUS_OK;
     const int status = machine_meta_get(store_live(machine->store), &machine->meta);
@@ -219,7 +226,7 @@ static void machine_apply_command(struct machine *machine, struct bytes bytes)
     if (machine->failed == STATUS_OK) {
         origin_keep(machine, &command, command.record_count);
         node_cache_write(machine);
-        meta_put(machine);
+        machine_meta_put(machine);
     }
 }
 

@@ -22,6 +22,7 @@
  *   delivery.c   who must hear of what: the down logs                   reading: delivery.h
  *   node.c       sessions, epochs, acks, upward batches                 reading: delivery.h
  *   setting.c    limits that are rows
+ *   rebirth.c    what becomes of all rows in another timeline            reading: rebirth.h
  *   row.c part.c what rows look like; dump.c shows them all
  *
  * Rows (integers little-endian unless they are in a key; \0 separates, no part contains one):
@@ -29,6 +30,7 @@
  *   META      "state"                       struct machine_meta: counters, time, cluster id
  *             "setting\0" name              i64
  *             "namespace\0" name            u64, objects in it; absent when none
+ *             "epoch"                       u64; absent: MACHINE_EPOCH_FIRST
  *   WISH      object key                    part header (below), Record bytes of OBJECT_PUT
  *   FACT      object key                    part header, Record bytes of POD_STATUS, NODE_STATUS, DEVICE_STATUS;
  *                                           no Record when only the end of the pod is known
@@ -150,7 +152,9 @@ struct setting_rule {
 };
 extern const struct setting_rule setting_rules[SETTINGS];
 
-/* META "state", decoded. */
+#define MACHINE_EPOCH_FIRST 1u /* of a cluster that was founded, not restored */
+
+/* META "state" and "epoch", decoded. */
 struct machine_meta {
     char cluster[LIMIT_NAME_BYTES + 1]; /* "" before CLUSTER_INIT */
     uint64_t version;                   /* of the newest change of any object */
@@ -164,6 +168,7 @@ struct machine_meta {
     uint64_t event_swept;    /* no event has a version up to this one */
     int64_t event_oldest_ms; /* none held is older */
     uint64_t refused_count;  /* records refused, all reasons, since the cluster began */
+    uint64_t epoch; /* of the timeline; it rises with each rebirth.h, and with nothing else */
 };
 
 struct machine_result {

@@ -365,7 +365,16 @@ static int edge_snapshot_end(struct edge_machine *machine, const struct snapshot
     edge_stage_close(machine);
     machine->applied->all_changed = true;
     status = edge_pods_forget_unwished(machine);
-    return status < 0 ? status : edge_devices_follow_wishes(machine);
+    if (status >= 0) {
+        status = edge_devices_follow_wishes(machine);
+    }
+    if (status >= 0 && snapshot->retell) {
+        status = edge_pods_retell(machine);
+    }
+    if (status >= 0 && snapshot->retell) {
+        status = edge_devices_retell(machine);
+    }
+    return status;
 }
 
 int edge_snapshot_apply(struct edge_machine *machine, const struct record *record)

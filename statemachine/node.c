@@ -138,6 +138,11 @@ void node_touch(struct machine *machine, struct node_row *node, uint32_t what)
     cached->touched |= what;
 }
 
+uint64_t node_stream(const struct machine *machine)
+{
+    return machine->index << STREAM_PLACE_BITS | machine->place;
+}
+
 struct node_row *node_add(struct machine *machine, const char *name, const char *uid)
 {
     struct node_cached *cached = node_cache_find(machine, bytes_text(name));
@@ -148,8 +153,7 @@ struct node_row *node_add(struct machine *machine, const char *name, const char 
     memset(&cached->row, 0, sizeof cached->row);
     memcpy(cached->row.name, name, strlen(name) + 1);
     memcpy(cached->row.uid, uid, strlen(uid) + 1);
-    /* no other place in the log makes this number, so no other incarnation has it */
-    cached->row.down_stream = machine->index << STREAM_PLACE_BITS | machine->place;
+    cached->row.down_stream = node_stream(machine);
     machine->meta.node_count++;
     node_touch(machine, &cached->row, NODE_STREAM);
     return &cached->row;

@@ -216,14 +216,15 @@ int edge_pod_forget(struct edge_machine *machine, const char *key, const char *u
 
 /* The uid that a row of ATTEMPT, STATUS or ENDED is about; NULL: the node itself.
  *   answers  STATUS_OK; STATUS_CORRUPT */
-static int edge_fact_read(struct edge_machine *machine, struct bytes row, const char **out_key,
-                          const char **out_uid)
+static int edge_fact_read(struct edge_machine *machine, struct bytes row, uint16_t *out_kind,
+                          const char **out_key, const char **out_uid)
 {
     struct codec *codec = machine->codec;
     struct record record;
     if (codec_record_read(codec, codec_copy(codec, row), &record) != STATUS_OK) {
         return STATUS_CORRUPT;
     }
+    *out_kind = record.kind;
     *out_key = record.key;
     *out_uid = NULL;
     int status = STATUS_OK;
@@ -252,9 +253,10 @@ int edge_pods_forget_unwished(struct edge_machine *machine)
             store_iterate(store_live(machine->store), tables[i], (struct bytes){0});
         bool on = store_iterator_first(iterator);
         while (on && status == STATUS_OK) {
+            uint16_t kind;
             const char *key;
             const char *uid;
-            status = edge_fact_read(machine, store_iterator_value(iterator), &key, &uid);
+            status = edge_fact_read(machine, store_iterator_value(iterator), &kind, &key, &uid);
             if (status == STATUS_OK && uid != NULL) {
                 status = edge_wish_match(machine, key, uid);
                 if (status == STORE_NONE) { /* its rows in all three tables */
@@ -263,6 +265,33 @@ int edge_pods_forget_unwished(struct edge_machine *machine)
                         store_remove(machine->store, tables[i], store_iterator_key(iterator));
                     }
                 }
+            }
+            on = store_iterator_next(iterator);
+        }
+        if (status == STATUS_OK) {
+            status = store_iterator_status(iterator);
+        }
+        store_iterator_close(iterator);
+    }
+    return status;
+}
+
+int edge_pods_retell(struct edge_machine *machine)
+{
+    const unsigned tables[] = {EDGE_TABLE_STATUS, EDGE_TABLE_ENDED};
+    int status = STATUS_OK;
+    for (size_t i = 0; i < sizeof tables / sizeof *tables && status == STATUS_OK; i++) {
+        struct store_iterator *iterator =
+            store_iterate(store_live(machine->store), tables[i], (struct bytes){0});
+        bool on = store_iterator_first(iterator);
+        while (on && status == STATUS_OK) {
+            const struct bytes row = codec_copy(machine->codec, store_iterator_value(iterator));
+            uint16_t kind;
+            const char *key;
+            const char *uid;
+            status = edge_fact_read(machine, row, &kind, &key, &uid);
+            if (status == STATUS_OK) {
+                status = edge_up_append(machine, kind, row, key, uid == NULL ? "" : uid);
             }
             on = store_iterator_next(iterator);
         }

@@ -758,6 +758,34 @@ int edge_devices_follow_wishes(struct edge_machine *machine)
     return status == STORE_NONE ? STATUS_OK : status;
 }
 
+int edge_devices_retell(struct edge_machine *machine)
+{
+    struct codec *codec = codec_create();
+    struct store_iterator *iterator =
+        store_iterate(store_live(machine->store), EDGE_TABLE_DEVICE, (struct bytes){0});
+    int status = STATUS_OK;
+    for (bool on = store_iterator_first(iterator); on && status == STATUS_OK;
+         on = store_iterator_next(iterator)) {
+        const struct bytes row = store_iterator_key(iterator);
+        struct device device = {
+            .key = codec_print(codec, "%.*s", (int)row.size, (const char *)row.data)};
+        if (codec_device_status_read(codec, codec_copy(codec, store_iterator_value(iterator)),
+                                     &device.row) != STATUS_OK) {
+            status = STATUS_CORRUPT;
+            break;
+        }
+        codec_reset(machine->scratch);
+        status = device_report(machine, &device);
+        codec_reset(codec);
+    }
+    if (status == STATUS_OK) {
+        status = store_iterator_status(iterator);
+    }
+    store_iterator_close(iterator);
+    codec_destroy(codec);
+    return status;
+}
+
 /* -- readers ------------------------------------------------------------------------------------------- */
 
 int edge_device_find(struct edge_machine *machine, const char *key, struct codec *codec,

@@ -381,7 +381,7 @@ static int core_open_replica(struct cloud_core *core)
         .address = core->address,
         .members = members,
         .member_count = count,
-        .epoch = CORE_EPOCH,
+        .epoch = core->machine.meta.epoch,
         .applied_index = machine_index(&core->machine),
         .seed = core->config.seed,
         .now_ms = core->now.mono_ms,

@@ -40,6 +40,7 @@
 #include "schemas/status.h"
 
 struct store;
+struct store_reader;
 
 struct cloud_core_peer {
     uint64_t replica;    /* 1 .. */
@@ -269,6 +270,12 @@ void cloud_core_metrics(struct cloud_core *core, struct metrics_page *page);
 /* Whether clients should be sent here: a leader is known, the state is not behind, little waits to be applied,
  * writes are taken, we are not leaving. */
 void cloud_core_health(const struct cloud_core *core, struct health *health);
+
+/* Hold still: the state as this replica has applied it, for a backup.
+ *   out_reader  given: store_snapshot_release it, on any thread, before the store is closed
+ *   answers     0; STATUS_BEHIND: this replica is being given a newer state */
+int cloud_core_snapshot(struct cloud_core *core, struct store_reader **out_reader,
+                        uint64_t *out_term, uint64_t *out_rows_about);
 
 /* Positions of a node's session on this replica, for metrics and tests. false: none is active. */
 struct cloud_core_session_report {

@@ -9,6 +9,10 @@
  * also says how much room its disk has, and again when that changes: a leader that runs short hands over
  * to who has.
  *
+ * A cluster that was restored from a backup, or went on without its quorum, keeps its name and begins a new
+ * epoch (statemachine/rebirth.h). Who comes with a data directory of another epoch is a stranger as well; the one
+ * of the lower epoch leaves.
+ *
  * From greetings a replica also learns that it is no member any more: the group does not send it the entry
  * that removed it.
  */
@@ -111,6 +115,14 @@ static uint32_t core_agreed(struct cloud_core *core, uint64_t out[LIMIT_REPLICAS
     return count;
 }
 
+/* Of our state; 0: it has none yet, and takes what it is given. */
+static uint64_t core_epoch(const struct cloud_core *core)
+{
+    return machine_index(&core->machine) == 0 && log_index_next(core->log) <= 1
+               ? 0
+               : core->machine.meta.epoch;
+}
+
 void core_greet(struct cloud_core *core, uint64_t replica)
 {
     uint64_t members[LIMIT_REPLICAS];
@@ -127,6 +139,7 @@ void core_greet(struct cloud_core *core, uint64_t replica)
         .joins = core->config.joins,
         .level = core->config.level,
         .software = core->config.software == NULL ? "" : core->config.software,
+        .epoch = core_epoch(core),
     };
     hello.member_count = core_agreed(core, members, &hello.configuration);
     struct codec *codec = core->codec_build;
@@ -363,6 +376,44 @@ static void core_check_removed(struct cloud_core *core, const struct peer_hello 
     }
 }
 
+/* A replica that starts may not know the name of its cluster yet; its epoch it does. */
+static bool greeting_named_apart(const struct cloud_core *core, const struct peer_hello *hello)
+{
+    const char *ours = core->machine.meta.cluster;
+    return ours[0] != '\0' && hello->cluster[0] != '\0' && strcmp(ours, hello->cluster) != 0;
+}
+
+/* The cluster was restored or recovered, here or there, and one of the two data directories is of before: the
+ * one whose epoch is lower. Both have a log under the same name, and entries that are others under the same
+ * number. */
+static bool greeting_other_timeline(struct cloud_core *core, const struct peer_hello *hello)
+{
+    const uint64_t ours = core_epoch(core);
+    if (ours == 0 || hello->epoch == 0 || hello->epoch == ours) {
+        return false;
+    }
+    if (hello->epoch < ours) {
+        core_log(core, LOGGER_ERROR, "peer_of_lost_timeline",
+                 "replica=%" PRIu64 " epoch=%" PRIu64 " ours=%" PRIu64
+                 " reason=its data directory is of before the cluster was restored or recovered, "
+                 "and it is not "
+                 "heard: empty that directory, then `kelp cluster add %" PRIu64 " ADDRESS`",
+                 hello->replica, hello->epoch, ours, hello->replica);
+    } else if (!core->removed) {
+        core->removed = true;
+        core_log(core, LOGGER_ERROR, "timeline_lost",
+                 "epoch=%" PRIu64 " theirs=%" PRIu64 " by=%" PRIu64
+                 " reason=the cluster was restored or recovered without this replica, and its data "
+                 "directory "
+                 "is of before: empty it, then `kelp cluster add %" PRIu64 " ADDRESS`",
+                 ours, hello->epoch, hello->replica, core->config.replica);
+        if (core->ops.removed != NULL) {
+            core->ops.removed(core->ops.context);
+        }
+    }
+    return true;
+}
+
 int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes body)
 {
     struct peer_hello hello;
@@ -384,11 +435,15 @@ int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes b
     }
     member->met_ms = core->now.mono_ms == 0 ? 1 : core->now.mono_ms;
     member->roomy = same && hello.space == CLOUD_CORE_SPACE_PLENTY;
+    const bool lost = !greeting_named_apart(core, &hello) && greeting_other_timeline(core, &hello);
+    if ((!same || lost) && core->foreign_count < LIMIT_REPLICAS) {
+        core->foreign[core->foreign_count] = replica;
+        core->foreign_count++;
+    }
+    if (lost) {
+        return STATUS_OK;
+    }
     if (!same) {
-        if (core->foreign_count < LIMIT_REPLICAS) {
-            core->foreign[core->foreign_count] = replica;
-            core->foreign_count++;
-        }
         const char *ours = core->machine.meta.cluster;
         core_log(core, LOGGER_ERROR, "peer_foreign", "replica=%llu cluster=%s ours=%s reason=%s",
                  (unsigned long long)replica, hello.cluster, ours,

@@ -25,7 +25,6 @@
 #define CORE_HANDOVER_MS   10000u /* between two attempts to hand leadership over: one may meet a dead peer */
 #define CORE_RESIGN_MS       50u    /* the same while we are about to stop: one that is under way is not repeated */
 #define CORE_HEARD_MS        1000u  /* a member from which nothing came for so long is not near */
-#define CORE_EPOCH           1u /* replica_config.epoch */
 
 /* A committed entry that could not be applied at once. */
 struct core_entry {

@@ -208,13 +208,14 @@ static struct core_snapshot *core_snapshot_find(struct cloud_core *core, const c
     return s;
 }
 
-static int core_door_snapshot_open(void *context, const char *node, uint64_t id,
+static int core_door_snapshot_open(void *context, const char *node, uint64_t id, bool retell,
                                    uint64_t *out_position)
 {
     struct cloud_core *core = context;
     struct core_snapshot *s = calloc(1, sizeof *s);
     CHECK(s != NULL);
-    const int status = core_read(core, delivery_snapshot_open(&s->snapshot, core->store, node, id));
+    const int status =
+        core_read(core, delivery_snapshot_open(&s->snapshot, core->store, node, id, retell));
     if (status != STATUS_OK) {
         free(s);
         return status == NODE_NONE ? STATUS_CLOSING : status;

@@ -59,9 +59,8 @@ void core_transfer_init(struct cloud_core *core)
         .drop = core_door_drop,
     };
     transfer_source_init(&core->source, &core->transfer_door, core->config.transfer_range_bytes);
-    transfer_sink_init(&core->sink, &core->transfer_door, core->config.replica, core->member_ids,
-                       0, core->config.transfer_bytes,
-                       (uint64_t)core->config.boot_count << 32);
+    transfer_sink_init(&core->sink, &core->transfer_door, core->config.replica, core->member_ids, 0,
+                       core->config.transfer_bytes, (uint64_t)core->config.boot_count << 32);
     if (core->ops.staging_open != NULL) {
         core->leftover_ms = core->now.mono_ms + CORE_LEFTOVER_MS;
     }
@@ -83,7 +82,9 @@ bool core_behind(const struct cloud_core *core)
 int core_transfer_fetch(void *context, uint64_t from, const struct manifest *manifest)
 {
     struct cloud_core *core = context;
-    if (core->ops.staging_open == NULL || manifest->epoch != CORE_EPOCH) {
+    /* A replica that has nothing yet is given a state of whatever epoch. */
+    if (core->ops.staging_open == NULL ||
+        (machine_index(&core->machine) > 0 && manifest->epoch != core->machine.meta.epoch)) {
         return STATUS_UNSUPPORTED;
     }
     if (machine_index(&core->machine) < manifest->applied_index) {
@@ -281,4 +282,18 @@ bool core_transfer_idle(const struct cloud_core *core)
 {
     return !core->retiring && !core->securing && transfer_sink_idle(&core->sink) &&
            transfer_source_idle(&core->source);
+}
+
+/* -- a backup ----------------------------------------------------------------------------------- */
+
+int cloud_core_snapshot(struct cloud_core *core, struct store_reader **out_reader,
+                        uint64_t *out_term, uint64_t *out_rows_about)
+{
+    if (core_behind(core)) {
+        return STATUS_BEHIND;
+    }
+    *out_reader = store_snapshot(core->store);
+    *out_term = core->term;
+    *out_rows_about = store_usage(core->store).rows;
+    return 0;
 }

@@ -107,8 +107,9 @@ static int session_feed_read(void *context, uint64_t after, size_t max_bytes, st
 static int session_feed_snapshot_open(void *context, uint64_t id, uint64_t *out_position)
 {
     struct session *session = context;
+    const bool retell = session->down_stream != session->down.stream;
     const int status = session->door->snapshot_open(session->door->context, session->node, id,
-                                                    out_position);
+                                                    retell, out_position);
     if (status == 0) {
         session_log(session, false, "snapshot_began", "position=%llu",
                     (unsigned long long)*out_position);

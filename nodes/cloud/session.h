@@ -81,7 +81,8 @@ struct session_door {
     /* The down rows, as struct feed_source with the node's name. */
     int (*read)(void *context, const char *node, uint64_t stream, uint64_t after, size_t max_bytes,
                 struct bytes *out, uint64_t *out_last);
-    int (*snapshot_open)(void *context, const char *node, uint64_t id, uint64_t *out_position);
+    int (*snapshot_open)(void *context, const char *node, uint64_t id, bool retell,
+                         uint64_t *out_position);
     int (*snapshot_next)(void *context, const char *node, uint64_t id, size_t max_bytes,
                          struct bytes *out, bool *out_end);
     void (*snapshot_close)(void *context, const char *node, uint64_t id);

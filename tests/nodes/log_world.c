@@ -136,7 +136,7 @@ static void ship_snapshot(void)
     struct delivery_snapshot snapshot;
     struct bytes bytes;
     bool end = false;
-    CHECK(delivery_snapshot_open(&snapshot, cloud_store, "edge-1", 1) == 0);
+    CHECK(delivery_snapshot_open(&snapshot, cloud_store, "edge-1", 1, false) == 0);
     const struct snapshot begin = {.stream = snapshot.node.down_stream,
                                    .position = snapshot.node.down_tip,
                                    .id = 1,

@@ -141,11 +141,13 @@ static int rig_read(void *context, const char *node, uint64_t stream, uint64_t a
     return FEED_READ_BATCH;
 }
 
-static int rig_snapshot_open(void *context, const char *node, uint64_t id, uint64_t *out_position)
+static int rig_snapshot_open(void *context, const char *node, uint64_t id, bool retell,
+                             uint64_t *out_position)
 {
     struct rig *rig = context;
     (void)node;
     (void)id;
+    (void)retell;
     *out_position = rig->node.down_tip;
     return 0;
 }

@@ -431,7 +431,7 @@ static size_t build_samples(struct codec *c, struct sample *s)
                         .members = epochs, .member_count = 2, .incarnation = 3,
                         .configuration = 4, .known = known, .known_count = 1, .joins = true,
                         .level = 1,
-                        .software = "1.0"});
+                        .software = "1.0", .epoch = 5});
     SAMPLE(peer_status, {.replica = 2, .software = "0.1", .term = 3, .leader = 1, .last = 9,
                          .commit = 8, .applied = 7, .space = 1, .standing = STANDING_BEHIND,
                          .percent = 40});

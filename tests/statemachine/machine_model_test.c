@@ -348,7 +348,8 @@ static void edges_read(struct world *w)
             edge_end_snapshot(w, edge);
         } else if (!edge->snapshot_open && chance(w, 8) == 0) {
             const int status =
-                delivery_snapshot_open(&edge->snapshot, w->f.store, edge->name, w->entry_count);
+                delivery_snapshot_open(&edge->snapshot, w->f.store, edge->name, w->entry_count,
+                                       false);
             edge->snapshot_open = status == STATUS_OK;
         }
         if (node_of(w, edge->name).uid[0] == '\0') {

@@ -102,7 +102,7 @@ int reader_step(struct fixture *f, struct reader *reader, size_t max_bytes)
     assert_true(answer > 0);
     if (answer == DELIVERY_SNAPSHOT) {
         struct delivery_snapshot snapshot;
-        assert_int_equal(delivery_snapshot_open(&snapshot, f->store, reader->node, 9), STATUS_OK);
+        assert_int_equal(delivery_snapshot_open(&snapshot, f->store, reader->node, 9, false), STATUS_OK);
         reader_take_snapshot(f, reader, &snapshot, max_bytes);
         return answer;
     }

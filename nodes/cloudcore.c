@@ -29,6 +29,7 @@
 #include "nodes/cloud/api.h"
 #include "nodes/cloud/api_readonly.h"
 #include "nodes/cloud/api_server.h"
+#include "nodes/cloud/backup_door.h"
 #include "nodes/cloud/cluster_door.h"
 #include "nodes/cloud/core.h"
 #include "nodes/cloud/hub.h"
@@ -136,7 +137,7 @@ static const struct config_key keys[] = {
      "longer "
      "than that is given the state of another one"},
     {"transfer.rate", CONFIG_SIZE, AT(transfer_rate), "64MiB", 1 << 20, INT64_MAX, NULL,
-     "bytes in a second of such a state"},
+     "bytes in a second of such a state, and of a backup"},
     {"disk.reserve", CONFIG_SIZE, AT(reserve_bytes), "64MiB", 1 << 20, INT64_MAX, NULL,
      "free space below which larger writes are refused, below a quarter of it all; as much again "
      "is held in "
@@ -195,6 +196,7 @@ struct cloudcore {
     struct hub *hub;
     struct api_server *api_server;
     struct join_door join_door;
+    struct backup_door backup;
     struct control control;
 
     uv_timer_t core_timer;   /* the next moment the core wants to run */
@@ -497,7 +499,8 @@ static size_t on_report_node(void *owner, const char *node, char *buffer, size_t
 static bool on_serve(void *owner, struct http_exchange *exchange)
 {
     struct cloudcore *c = owner;
-    return cluster_door_serve(c->core, exchange) || join_door_serve(&c->join_door, exchange);
+    return backup_door_serve(&c->backup, exchange) || cluster_door_serve(c->core, exchange) ||
+           join_door_serve(&c->join_door, exchange);
 }
 
 static void on_job(void *context, enum disk_lane lane, uint64_t us)
@@ -1063,6 +1066,10 @@ static int listen_all(struct cloudcore *c)
                  &c->hub, reason) != 0) {
         return program_refuse(&program, "hub.listen: %s", reason);
     }
+    c->backup = (struct backup_door){.loop = &c->loop,
+                                     .core = c->core,
+                                     .software = KELP_VERSION,
+                                     .rate_bytes = c->settings.transfer_rate};
     if (api_server_open(&c->loop, c->api_context, s->api_listen.host, s->api_listen.port, c->api,
                         &api_events, c, &c->api_server, reason) != 0) {
         return program_refuse(&program, "api.listen: %s", reason);

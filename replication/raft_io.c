@@ -264,15 +264,25 @@ static int io_truncate(struct raft_io *raft_io, raft_index index)
 
 /* -- term and vote ---------------------------------------------------------------------------- */
 
+int raft_io_meta_put(struct log *log, uint64_t term, uint64_t vote)
+{
+    uint8_t meta[META_BYTES];
+    put_le64(meta, term);
+    put_le64(meta + 8, vote);
+    return log_meta_put(log, bytes_of(meta, sizeof meta));
+}
+
+uint64_t replica_meta_term(struct bytes meta)
+{
+    return meta.size == META_BYTES ? get_le64(meta.data) : 0;
+}
+
 static int meta_store(struct replica_io *io, uint64_t term, uint64_t vote)
 {
     if (io->ended) {
         return RAFT_SHUTDOWN;
     }
-    uint8_t meta[META_BYTES];
-    put_le64(meta, term);
-    put_le64(meta + 8, vote);
-    const int status = log_meta_put(io->log, bytes_of(meta, sizeof meta));
+    const int status = raft_io_meta_put(io->log, term, vote);
     if (status == 0) {
         io->term = term;
         io->vote = vote;

@@ -107,6 +107,9 @@ void raft_io_open(struct replica_io *io, const struct raft_io_options *options);
 /* Read term and vote, before libraft is started. Answers 0; STATUS_CORRUPT. */
 int raft_io_prepare(struct replica_io *io);
 
+/* Write term and vote. Answers as log_meta_put. */
+int raft_io_meta_put(struct log *log, uint64_t term, uint64_t vote);
+
 /* Time passes, for io->time and for libraft's timers. */
 void raft_io_tick(struct replica_io *io, uint64_t now_ms);
 /* A message came. Answers as replica_receive. */

@@ -321,6 +321,37 @@ uint32_t replica_members_agreed(struct replica *replica, struct replica_member *
  *   answers    0; STATUS_CORRUPT: not such a file; STATUS_FOREIGN: of a newer format
  */
 int replica_snapshot_index(struct bytes file, uint64_t *out_index);
+/* The term in the log's meta bytes; 0: there is none. */
+uint64_t replica_meta_term(struct bytes meta);
+
+/* The members in the configuration that a log ends with, agreed on or not, for tools.
+ *
+ *   log        open, and no replica is over it
+ *   out        addresses are lent by `out`
+ *   answers    0, out->count 0: there is none; STATUS_CORRUPT, STATUS_FOREIGN; the failure of the disk
+ */
+struct replica_stored {
+    struct replica_member members[LIMIT_REPLICAS];
+    char addresses[LIMIT_REPLICAS][LIMIT_NAME_BYTES + 1];
+    uint32_t count;
+};
+int replica_members_stored(struct log *log, struct replica_stored *out);
+
+/* What a log begins with that is to go on behind a state: of a backup, or of a replica that goes on alone. */
+struct replica_beginning {
+    uint64_t id;         /* the only member */
+    const char *address; /* 1 .. LIMIT_NAME_BYTES bytes */
+    uint64_t index;      /* the state's; the first entry gets the next one */
+    uint64_t term;       /* not below any of the replicas that may still be met */
+    uint64_t epoch;      /* of the state */
+};
+/* Make a new log such a beginning: its snapshot, term and vote, durable when this returns. The caller resets the
+ * log to index + 1 afterwards; a crash before that is made good when a replica opens it.
+ *
+ *   log       open, nothing was ever appended
+ *   answers   0; the failure of the disk
+ */
+int replica_begin(struct log *log, const struct replica_beginning *beginning);
 
 /* How often the guard had to act, and what was dropped: for metrics and for the simulation. */
 struct replica_counters {

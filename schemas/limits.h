@@ -145,6 +145,8 @@ static_assert(LIMIT_COMMAND_BYTES >= 2 * LIMIT_RECORD_BYTES, "a command carries 
  * store keeps old rows for it. Whoever asks again goes on with a newer one. */
 #define LIMIT_TRANSFER_IDLE_MS 30000u
 #define LIMIT_TRANSFER_LIFE_MS (60u * 60u * 1000u)
+/* Backups that one replica makes at once: each holds a snapshot of the store, and so many rows in memory. */
+#define LIMIT_BACKUPS 2u
 /* An answer that has not come by then is asked for again. */
 #define LIMIT_TRANSFER_ANSWER_MS 2000u
 

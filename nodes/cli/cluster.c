@@ -26,6 +26,11 @@ static const struct {
     {"replace", cluster_replace, "ID",
      "take back one that lost its data directory: remove, add, promote"},
     {"transfer", cluster_transfer, "[ID]", "let another voter lead"},
+    {"backup", cluster_backup, "FILE",
+     "write the state of the cloud into a file, or check such a file"},
+    {"restore", cluster_restore, "FILE DIR",
+     "make the data directory of a new group from a backup"},
+    {"recover", cluster_recover, "DIR", "go on with one survivor when the quorum is gone for good"},
 };
 
 static void help_print(FILE *stream)

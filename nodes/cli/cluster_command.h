@@ -60,6 +60,9 @@ int cluster_demote(int argc, char **argv);
 int cluster_remove(int argc, char **argv);
 int cluster_transfer(int argc, char **argv);
 int cluster_replace(int argc, char **argv);
-int cluster_join(int argc, char **argv); /* cluster_join.c */
+int cluster_join(int argc, char **argv);    /* cluster_join.c */
+int cluster_backup(int argc, char **argv);  /* cluster_backup.c */
+int cluster_restore(int argc, char **argv); /* cluster_restore.c */
+int cluster_recover(int argc, char **argv); /* cluster_recover.c */
 
 #endif

@@ -17,8 +17,9 @@
 #include "nodes/program.h"
 #include "schemas/check.h"
 
-#define ANSWER_BYTES     (1024u * 1024u)
-#define ADDRESS_BYTES    320u
+#define STREAM_IDLE_MS 60000u
+#define ANSWER_BYTES   (1024u * 1024u)
+#define ADDRESS_BYTES  320u
 
 struct remote {
     uv_loop_t loop;
@@ -306,7 +307,12 @@ struct question {
     bool ended;
     bool large;
     int status;
-    char *reason; /* REMOTE_REASON_BYTES */
+    char *reason;                                        /* REMOTE_REASON_BYTES */
+    void (*on_piece)(void *context, struct bytes piece); /* NULL: the body is gathered */
+    void *context;
+    struct http_call *call;
+    uv_timer_t idle; /* of a stream: it has been silent for too long */
+    bool silent;
 };
 
 static void question_on_head(struct http_call *call, const struct http_response *response,
@@ -320,6 +326,11 @@ static void question_on_body(struct http_call *call, struct bytes bytes, void *o
 {
     struct question *question = owner;
     (void)call;
+    if (question->on_piece != NULL && question->code == 200) {
+        question->on_piece(question->context, bytes);
+        uv_timer_again(&question->idle);
+        return;
+    }
     if (question->size + bytes.size > ANSWER_BYTES) {
         question->large = true;
         return;
@@ -346,6 +357,39 @@ static const struct http_call_events question_events = {
     .on_end = question_on_end,
 };
 
+/* Ask, and wait for the end. */
+static int remote_ask(struct remote *remote, const struct http_call_request *request,
+                      struct question *question, struct remote_answer *out, char *reason)
+{
+    char why[REMOTE_REASON_BYTES];
+    question->reason = reason;
+    *out = (struct remote_answer){.body = NULL};
+    int status =
+        http_call_start(remote->client, request, &question_events, question, &question->call);
+    while (status == 0 && !question->ended) {
+        uv_run(&remote->loop, UV_RUN_ONCE);
+    }
+    status = status != 0 ? status : question->status;
+    if (status == 0 && question->large) {
+        status = STATUS_TOO_LARGE;
+    }
+    if (status != 0) {
+        snprintf(why, sizeof why, "%s", question->ended ? reason : status_text(status));
+        snprintf(reason, REMOTE_REASON_BYTES, "%.150s does not answer: %.300s", remote->server,
+                 why);
+        free(question->body);
+        return status == STATUS_TIMEOUT ? REMOTE_EXIT_TIMEOUT : REMOTE_EXIT_UNREACHABLE;
+    }
+    if (question->body == NULL) {
+        question->body = calloc(1, 1);
+        CHECK(question->body != NULL);
+    }
+    question->body[question->size] = '\0';
+    *out = (struct remote_answer){
+        .code = question->code, .body = question->body, .size = question->size};
+    return 0;
+}
+
 int remote_call(struct remote *remote, const char *method, const char *target, struct bytes body,
                 uint32_t patience_ms, struct remote_answer *out, char *reason)
 {
@@ -359,31 +403,36 @@ int remote_call(struct remote *remote, const char *method, const char *target, s
         .body = body,
         .deadline_ms = patience_ms,
     };
-    struct question question = {.reason = reason};
-    char why[REMOTE_REASON_BYTES];
-    int status = http_call_start(remote->client, &request, &question_events, &question, NULL);
-    while (status == 0 && !question.ended) {
-        uv_run(&remote->loop, UV_RUN_ONCE);
+    struct question question = {.on_piece = NULL};
+    return remote_ask(remote, &request, &question, out, reason);
+}
+
+static void question_on_idle(uv_timer_t *timer)
+{
+    struct question *question = CONTAINER_OF(timer, struct question, idle);
+    if (!question->silent && !question->ended) {
+        question->silent = true;
+        http_call_cancel(question->call);
     }
-    status = status != 0 ? status : question.status;
-    if (status == 0 && question.large) {
-        status = STATUS_TOO_LARGE;
+}
+
+int remote_stream(struct remote *remote, const char *target,
+                  void (*on_piece)(void *context, struct bytes piece), void *context,
+                  struct remote_answer *out, char *reason)
+{
+    const struct http_call_request request = {.method = "GET", .target = target};
+    struct question question = {.on_piece = on_piece, .context = context};
+    CHECK(uv_timer_init(&remote->loop, &question.idle) == 0);
+    CHECK(uv_timer_start(&question.idle, question_on_idle, STREAM_IDLE_MS, STREAM_IDLE_MS) == 0);
+    int status = remote_ask(remote, &request, &question, out, reason);
+    if (question.silent) {
+        snprintf(reason, REMOTE_REASON_BYTES, "%.150s has sent nothing for %u seconds",
+                 remote->server, STREAM_IDLE_MS / 1000);
+        status = REMOTE_EXIT_TIMEOUT;
     }
-    if (status != 0) {
-        snprintf(why, sizeof why, "%s", question.ended ? reason : status_text(status));
-        snprintf(reason, REMOTE_REASON_BYTES, "%.150s does not answer: %.300s", remote->server,
-                 why);
-        free(question.body);
-        return status == STATUS_TIMEOUT ? REMOTE_EXIT_TIMEOUT : REMOTE_EXIT_UNREACHABLE;
-    }
-    if (question.body == NULL) {
-        question.body = calloc(1, 1);
-        CHECK(question.body != NULL);
-    }
-    question.body[question.size] = '\0';
-    *out =
-        (struct remote_answer){.code = question.code, .body = question.body, .size = question.size};
-    return 0;
+    uv_close((uv_handle_t *)&question.idle, NULL);
+    uv_run(&remote->loop, UV_RUN_NOWAIT); /* the handle is on our stack */
+    return status;
 }
 
 uint64_t remote_mono_ms(void)

@@ -168,8 +168,7 @@ static void serve_change(struct cloud_core *core, struct http_exchange *exchange
 
 /* -- the door ------------------------------------------------------------------------------------------ */
 
-/* Answers whether the client may; it has heard why not. */
-static bool client_allowed(struct http_exchange *exchange)
+bool cluster_door_allowed(struct http_exchange *exchange)
 {
     const struct link_peer *peer = http_exchange_peer(exchange);
     for (uint32_t i = 0; i < peer->groups_count; i++) {
@@ -189,7 +188,7 @@ bool cluster_door_serve(struct cloud_core *core, struct http_exchange *exchange)
         strcmp(request->segments[1], "v1") != 0 || strcmp(request->segments[2], "cluster") != 0) {
         return false;
     }
-    if (!client_allowed(exchange)) {
+    if (!cluster_door_allowed(exchange)) {
         return true;
     }
     if (request->segments_count == 3 && strcmp(request->method, "GET") == 0) {

@@ -4,6 +4,7 @@
  *   GET  /kelp/v1/cluster              who is in it and how each is, as JSON: cluster_door_document
  *   POST /kelp/v1/cluster/OPERATION    add, promote, demote, remove, transfer; whichever replica is asked.
  *                                      Body: {"replica": 4, "address": "10.0.0.4:10010", "timeoutMs": 5000}
+ *   GET  /kelp/v1/cluster/backup       backup_door.h
  *
  * A change is answered {"outcome": "...", "message": "a sentence"}:
  *
@@ -23,6 +24,9 @@
  *   core      borrowed until the exchange is answered
  *   returns   whether it was; the exchange is answered now or later then */
 bool cluster_door_serve(struct cloud_core *core, struct http_exchange *exchange);
+
+/* Whether the client is of group system:masters; else it has been answered. */
+bool cluster_door_allowed(struct http_exchange *exchange);
 
 /* Write the document of GET, at most `size` bytes, not terminated; answers how many, 0: it does not fit. */
 size_t cluster_door_document(struct cloud_core *core, char *buffer, size_t size);

@@ -67,8 +67,9 @@ int core_roster_open(struct cloud_core *core)
         return status;
     }
     if (log_index_next(core->log) > 1) {
-        core->roster.active =
-            true; /* of a release before there were rosters: it has its vote still */
+        /* Made by `kelp cluster restore` or recover, for a group of this one; or of a release before there
+         * were rosters: it has its vote still. */
+        core->roster.active = true;
     }
     return core_roster_store(core);
 }

@@ -24,6 +24,7 @@ SILENCE_SECONDS = 6    # after which a watch is opened anew
 REGISTERS = 5
 GENERATION = 500       # operations on one set of registers
 COUNTERS = 2
+PODS_ALIVE = 60        # of both edges; each takes 110
 BROKEN = (OSError, http.client.HTTPException, ssl.SSLError, ValueError)
 
 
@@ -237,7 +238,6 @@ class Edges(Caller):
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.alive = []
-        self.wait = 0.0
 
     def step(self):
         if self.numbers.get("keepers") == 0:
@@ -245,16 +245,16 @@ class Edges(Caller):
             return
         replica = self.chance.randint(1, 3)
         what = self.chance.random()
-        if what < 0.5:
+        if what < 0.4:
             self.change_map(replica)
-        elif what < 0.9 and len(self.alive) < 24:
+        elif what < 0.85 and len(self.alive) < PODS_ALIVE:
             self.create(replica, "p-%d" % self.numbers.next("pod"), *self.chance.choice(
-                (("Never", 0, 700), ("Never", 3, 1500), ("OnFailure", 0, 2500), ("OnFailure", 1, 3000),
-                 ("Always", 0, 4000), ("Always", 2, 1000))))
+                (("Never", 0, 100), ("Never", 0, 700), ("Never", 3, 1500), ("OnFailure", 0, 2500),
+                 ("OnFailure", 1, 3000), ("Always", 0, 4000), ("Always", 2, 1000))))
         elif self.alive:
             name = self.alive.pop(self.chance.randrange(len(self.alive)))
             self.write("pod-delete", replica, "DELETE", "%s/%s?gracePeriodSeconds=1" % (PODS, name), key=name)
-        self.leaving.wait(self.chance.uniform(0.2, 0.8))  # pacing: these are a few, slow clients
+        self.leaving.wait(self.chance.uniform(0.05, 0.35))  # pacing: an edge starts a few pods a second
 
     def begin(self):
         """A pod at each edge that stays, with a config map that changes."""

@@ -917,6 +917,13 @@ static int open_state(struct cloudcore *c)
         return program_refuse(&program, "%s/state.current cannot be read: %s", data,
                               status_text(placed));
     }
+    snprintf(path, sizeof path, "%s/log.next", data);
+    if (state_lacks_log(data, &c->place) && access(path, F_OK) == 0) {
+        return program_refuse(&program,
+                              "%s: an attempt to recover was interrupted\n  finish it: kelp cluster recover "
+                              "%s --keep %" PRIi64 " --yes",
+                              data, data, c->settings.replica);
+    }
     if (state_lacks_log(data, &c->place)) {
         return program_refuse(
             &program,

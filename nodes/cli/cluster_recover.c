@@ -3,14 +3,16 @@
  * The quorum is gone for good, and N goes on alone with what it has:
  *
  *   1. what is there is read and told; without --yes that is all
- *   2. every entry of the log is applied to the state, also those that may never have been agreed on
- *   3. DIR/log.next: a log of a group of one voter, that begins where the new timeline does
- *   4. DIR/log becomes DIR/log.EPOCH: history, for `kelp log`. From here on no cloudcore starts on DIR
+ *   2. DIR/log.next: a log of a group of one voter, that begins where the new timeline will
+ *   3. DIR/log becomes DIR/log.EPOCH: history, for `kelp log`. From here on no cloudcore starts on DIR, and there
+ *      is no way back
+ *   4. every entry of that log is applied to the state, also those that may never have been agreed on
  *   5. machine_rebirth: another timeline of the same cluster (statemachine/rebirth.h)
  *   6. DIR/log.next becomes DIR/log
  *
  * What can fail: damage, which is told and nothing is changed; the disk. The same command again goes on where a
- * crash left it: log.next without log means 5.
+ * crash left it: log.next without log means 4. Not before 3 may the state be touched: until then the others may
+ * come back after all, and agree on other entries.
  */
 #include "nodes/cli/cluster_command.h"
 
@@ -33,7 +35,7 @@
 #define PATH_BYTES 1100u
 /* Terms jump too: no vote and no entry of the lost timeline is as new. */
 #define TERM_JUMP (UINT64_C(1) << 20)
-/* What step 5 needs, beside the log that is not in use yet. */
+/* What steps 4 and 5 need, beside the log that is not in use yet. */
 #define PLAN_FILE  "recovery"
 #define PLAN_BYTES 24u
 
@@ -42,7 +44,8 @@ struct recover {
     uint64_t keep;
     bool yes;
     char log[PATH_BYTES];
-    char next[PATH_BYTES]; /* log.next */
+    char next[PATH_BYTES];    /* log.next */
+    char history[PATH_BYTES]; /* log.EPOCH */
     struct state_place place;
     struct offline_log offline;
     struct store *store;
@@ -52,6 +55,7 @@ struct recover {
     uint64_t term;
     uint64_t last;    /* index of the log */
     uint64_t applied; /* of the state, as it was found */
+    uint64_t end;     /* of the state, once the log is applied */
     struct machine_rebirth rebirth;
 };
 
@@ -170,9 +174,10 @@ static void tell_plan(const struct recover *recover)
         "    Each begins with an empty one: `kelp cluster add N ADDRESS --wait`, then promote.\n");
 }
 
-/* -- 2: the whole log ------------------------------------------------------------------------------------------ */
+/* -- 2: where the new timeline begins ------------------------------------------------------------------------------ */
 
-static int log_apply(struct recover *recover)
+/* Read the whole log behind the state: where the state will be once it is applied. */
+static int log_measure(struct recover *recover)
 {
     struct log_cursor cursor;
     struct log_frame frame;
@@ -184,7 +189,89 @@ static int log_apply(struct recover *recover)
                 recover->directory);
         return VIEW_EXIT_DAMAGED;
     }
+    recover->end = recover->applied;
     log_cursor_open(&cursor, &recover->offline.log, recover->applied + 1);
+    int status = log_cursor_next(&cursor, &frame);
+    while (status == LOG_CURSOR_FRAME) {
+        recover->end = frame.type == LOG_TYPE_COMMAND ? frame.index : recover->end;
+        status = log_cursor_next(&cursor, &frame);
+    }
+    log_cursor_close(&cursor);
+    return status == LOG_CURSOR_END
+               ? OPTIONS_EXIT_OK
+               : failed(recover, "the log cannot be read", status > 0 ? STATUS_CORRUPT : status);
+}
+
+static int next_make(struct recover *recover)
+{
+    const uint64_t epoch = recover->machine.meta.epoch;
+    const int64_t now_ms = offline_now_ms();
+    recover->rebirth.epoch = now_ms > (int64_t)epoch ? (uint64_t)now_ms : epoch + 1;
+    tag_random(&recover->rebirth.chance, sizeof recover->rebirth.chance);
+    snprintf(recover->history, sizeof recover->history, "%.1070s.%" PRIu64, recover->log,
+             recover->rebirth.epoch);
+    const struct replica_beginning beginning = {
+        .id = recover->keep,
+        .address = recover->address,
+        .index = machine_rebirth_index(recover->end, &recover->rebirth),
+        .term = recover->term + TERM_JUMP,
+        .epoch = recover->rebirth.epoch,
+    };
+    if (beginning.index == 0) {
+        return failed(recover, "its numbers are used up", STATUS_UNSUPPORTED);
+    }
+    uint8_t plan[PLAN_BYTES];
+    put_le64(plan, recover->rebirth.epoch);
+    put_le64(plan + 8, recover->rebirth.chance);
+    put_le64(plan + 16, recover->end);
+    const struct bytes piece = bytes_of(plan, sizeof plan);
+    struct offline_log next;
+    int status = offline_remove(recover->next); /* of an attempt that was interrupted */
+    if (status == 0) {
+        status = offline_log_open(&next, recover->next, recover->keep);
+    }
+    if (status == 0) {
+        status = offline_log_begin(&next, &beginning);
+        status = status != 0 ? status : log_file_put(&next.log, PLAN_FILE, &piece, 1);
+        const int closed = offline_log_close(&next);
+        status = status != 0 ? status : closed;
+    }
+    return status == 0 ? OPTIONS_EXIT_OK : failed(recover, "the new log cannot be made", status);
+}
+
+/* The plan of an interrupted attempt, from log.next. */
+static int plan_read(struct recover *recover)
+{
+    struct offline_log next;
+    uint8_t *plan = NULL;
+    size_t size = 0;
+    int status = offline_log_open(&next, recover->next, recover->keep);
+    if (status == 0) {
+        status = log_file_get(&next.log, PLAN_FILE, &plan, &size);
+        (void)offline_log_close(&next);
+    }
+    if (status == 0 && size != PLAN_BYTES) {
+        status = STATUS_CORRUPT;
+    }
+    if (status == 0) {
+        recover->rebirth.epoch = get_le64(plan);
+        recover->rebirth.chance = get_le64(plan + 8);
+        recover->end = get_le64(plan + 16);
+        snprintf(recover->history, sizeof recover->history, "%.1070s.%" PRIu64, recover->log,
+                 recover->rebirth.epoch);
+    }
+    free(plan);
+    return status == 0 ? OPTIONS_EXIT_OK
+                       : failed(recover, "log.next of an attempt before cannot be read", status);
+}
+
+/* -- 4: the whole log -------------------------------------------------------------------------------------------- */
+
+static int log_apply(struct recover *recover)
+{
+    struct log_cursor cursor;
+    struct log_frame frame;
+    log_cursor_open(&cursor, &recover->offline.log, machine_index(&recover->machine) + 1);
     int status = log_cursor_next(&cursor, &frame);
     while (status == LOG_CURSOR_FRAME) {
         const struct machine_applied *applied;
@@ -202,156 +289,61 @@ static int log_apply(struct recover *recover)
         }
     }
     log_cursor_close(&cursor);
-    if (status == LOG_CURSOR_END) {
-        status = store_flush(recover->store);
-    }
-    if (status == STATUS_UNSUPPORTED) {
-        fprintf(stderr,
-                COMMAND ": the log has records of a newer release: take a kelp of that release\n");
-        return VIEW_EXIT_REFUSED;
-    }
-    return status == 0
-               ? OPTIONS_EXIT_OK
-               : failed(recover, "the log cannot be applied", status > 0 ? STATUS_CORRUPT : status);
+    return status == LOG_CURSOR_END ? 0 : status > 0 ? STATUS_CORRUPT : status;
 }
 
-/* -- 3 to 6: the other timeline ---------------------------------------------------------------------------------- */
-
-static int next_make(struct recover *recover)
+static int history_apply(struct recover *recover)
 {
-    const uint64_t epoch = recover->machine.meta.epoch;
-    const int64_t now_ms = offline_now_ms();
-    recover->rebirth.epoch = now_ms > (int64_t)epoch ? (uint64_t)now_ms : epoch + 1;
-    tag_random(&recover->rebirth.chance, sizeof recover->rebirth.chance);
-    const struct replica_beginning beginning = {
-        .id = recover->keep,
-        .address = recover->address,
-        .index = machine_rebirth_index(machine_index(&recover->machine), &recover->rebirth),
-        .term = recover->term + TERM_JUMP,
-        .epoch = recover->rebirth.epoch,
-    };
-    if (beginning.index == 0) {
-        return failed(recover, "its numbers are used up", STATUS_UNSUPPORTED);
+    int status = offline_log_open(&recover->offline, recover->history, recover->keep);
+    if (status != 0) {
+        return status;
     }
-    uint8_t plan[PLAN_BYTES];
-    put_le64(plan, recover->rebirth.epoch);
-    put_le64(plan + 8, recover->rebirth.chance);
-    put_le64(plan + 16, machine_index(&recover->machine));
-    const struct bytes piece = bytes_of(plan, sizeof plan);
-    struct offline_log next;
-    int status = offline_remove(recover->next); /* of an attempt that was interrupted */
-    if (status == 0) {
-        status = offline_log_open(&next, recover->next, recover->keep);
-    }
-    if (status == 0) {
-        status = offline_log_begin(&next, &beginning);
-        status = status != 0 ? status : log_file_put(&next.log, PLAN_FILE, &piece, 1);
-        const int closed = offline_log_close(&next);
-        status = status != 0 ? status : closed;
-    }
-    return status == 0 ? OPTIONS_EXIT_OK : failed(recover, "the new log cannot be made", status);
+    status = log_apply(recover);
+    const int closed = offline_log_close(&recover->offline);
+    status = status != 0 ? status : closed;
+    return status == 0 && machine_index(&recover->machine) != recover->end ? STATUS_CORRUPT
+                                                                           : status;
 }
 
-/* The plan of an interrupted attempt, from log.next. */
-static int plan_read(struct recover *recover, uint64_t *out_from)
-{
-    struct offline_log next;
-    uint8_t *plan = NULL;
-    size_t size = 0;
-    int status = offline_log_open(&next, recover->next, recover->keep);
-    if (status == 0) {
-        status = log_file_get(&next.log, PLAN_FILE, &plan, &size);
-        (void)offline_log_close(&next);
-    }
-    if (status == 0 && size != PLAN_BYTES) {
-        status = STATUS_CORRUPT;
-    }
-    if (status == 0) {
-        recover->rebirth.epoch = get_le64(plan);
-        recover->rebirth.chance = get_le64(plan + 8);
-        *out_from = get_le64(plan + 16);
-    }
-    free(plan);
-    return status == 0 ? OPTIONS_EXIT_OK
-                       : failed(recover, "log.next of an attempt before cannot be read", status);
-}
+/* -- 4 to 6: the other timeline ------------------------------------------------------------------------------------- */
 
-static int rebirth_do(struct recover *recover)
+static int finish(struct recover *recover)
 {
     int status = 0;
     if (recover->machine.meta.epoch < recover->rebirth.epoch) {
-        status = machine_rebirth(&recover->machine, &recover->rebirth);
+        status = history_apply(recover);
+        status = status != 0 ? status : machine_rebirth(&recover->machine, &recover->rebirth);
     }
     if (status == 0) {
         status = store_flush(recover->store);
     }
     if (status != 0) {
         fprintf(stderr,
-                COMMAND
-                ": run the same command again when that is mended; no cloudcore starts on %s "
-                "before\n",
+                COMMAND ": run the same command again when that is mended%s; no cloudcore starts "
+                        "on %s before\n",
+                status == STATUS_UNSUPPORTED ? ", with a kelp of the release that wrote the log"
+                                             : "",
                 recover->directory);
-        return failed(recover, "the state cannot be written", status);
+        return failed(recover, "the state cannot be brought to the end of the log", status);
     }
     status = offline_rename(recover->next, recover->log, recover->directory);
     return status == 0 ? OPTIONS_EXIT_OK : failed(recover, "log.next cannot become log", status);
 }
 
-static void tell_done(const struct recover *recover, const char *history)
+static void tell_done(const struct recover *recover)
 {
     printf("\nrecovered  cloudcore %" PRIu64 " is the whole group now, epoch %" PRIu64 "\n"
-           "index      goes on at %" PRIu64 ", resource version %" PRIu64 "\n",
+           "index      goes on at %" PRIu64 ", resource version %" PRIu64 "\n"
+           "history    %s: `kelp log` reads it; remove it when nobody will ask\n"
+           "Next: start cloudcore %" PRIu64 ", then add the others with empty data directories.\n",
            recover->keep, recover->rebirth.epoch, machine_index(&recover->machine),
-           recover->machine.meta.version);
-    if (history[0] != '\0') {
-        printf("history    %s: `kelp log` reads it; remove it when nobody will ask\n", history);
-    }
-    printf("Next: start cloudcore %" PRIu64 ", then add the others with empty data directories.\n",
-           recover->keep);
+           recover->machine.meta.version, recover->history, recover->keep);
 }
 
-static int resume(struct recover *recover)
+/* Steps 1 and 2, over the open log. */
+static int prepare(struct recover *recover)
 {
-    uint64_t from;
-    int exit_code = plan_read(recover, &from);
-    if (exit_code == OPTIONS_EXIT_OK) {
-        exit_code = state_look(recover);
-    }
-    if (exit_code != OPTIONS_EXIT_OK) {
-        return exit_code;
-    }
-    printf("%s: an attempt to recover was interrupted; it is finished now\n", recover->directory);
-    if (recover->machine.meta.epoch < recover->rebirth.epoch && recover->applied != from) {
-        return failed(recover, "the state is not the one that was there then", STATUS_CORRUPT);
-    }
-    exit_code = rebirth_do(recover);
-    if (exit_code == OPTIONS_EXIT_OK) {
-        tell_done(recover, "");
-    }
-    return exit_code;
-}
-
-static int run(struct recover *recover)
-{
-    const bool interrupted = access(recover->log, F_OK) != 0 && access(recover->next, F_OK) == 0;
-    if (interrupted && recover->yes) {
-        return resume(recover);
-    }
-    if (interrupted) {
-        fprintf(stderr, COMMAND ": %s: an attempt to recover was interrupted: --yes finishes it\n",
-                recover->directory);
-        return VIEW_EXIT_REFUSED;
-    }
-    if (access(recover->log, F_OK) != 0) {
-        fprintf(stderr, COMMAND ": %s is no data directory of a cloudcore: there is no log in it\n",
-                recover->directory);
-        return OPTIONS_EXIT_USAGE;
-    }
-    int exit_code = log_look(recover);
-    if (exit_code != OPTIONS_EXIT_OK) {
-        return exit_code;
-    }
-    exit_code = group_look(recover);
+    int exit_code = group_look(recover);
     exit_code = exit_code != OPTIONS_EXIT_OK ? exit_code : state_look(recover);
     if (exit_code == OPTIONS_EXIT_OK) {
         tell_plan(recover);
@@ -361,24 +353,47 @@ static int run(struct recover *recover)
                recover->directory, recover->keep);
         exit_code = VIEW_EXIT_REFUSED;
     }
-    exit_code = exit_code != OPTIONS_EXIT_OK ? exit_code : log_apply(recover);
-    exit_code = exit_code != OPTIONS_EXIT_OK ? exit_code : next_make(recover);
-    const int closed = offline_log_close(&recover->offline);
-    if (exit_code == OPTIONS_EXIT_OK && closed != 0) {
-        exit_code = failed(recover, "the log cannot be closed", closed);
+    exit_code = exit_code != OPTIONS_EXIT_OK ? exit_code : log_measure(recover);
+    return exit_code != OPTIONS_EXIT_OK ? exit_code : next_make(recover);
+}
+
+static int run(struct recover *recover)
+{
+    const bool interrupted = access(recover->log, F_OK) != 0 && access(recover->next, F_OK) == 0;
+    if (interrupted && !recover->yes) {
+        fprintf(stderr, COMMAND ": %s: an attempt to recover was interrupted: --yes finishes it\n",
+                recover->directory);
+        return VIEW_EXIT_REFUSED;
     }
-    if (exit_code != OPTIONS_EXIT_OK) {
-        return exit_code;
+    if (!interrupted && access(recover->log, F_OK) != 0) {
+        fprintf(stderr, COMMAND ": %s is no data directory of a cloudcore: there is no log in it\n",
+                recover->directory);
+        return OPTIONS_EXIT_USAGE;
     }
-    char history[PATH_BYTES + 32];
-    snprintf(history, sizeof history, "%s.%" PRIu64, recover->log, recover->rebirth.epoch);
-    const int status = offline_rename(recover->log, history, recover->directory);
-    if (status != 0) {
-        return failed(recover, "log cannot be put aside", status);
+    int exit_code;
+    if (interrupted) {
+        printf("%s: an attempt to recover was interrupted; it is finished now\n",
+               recover->directory);
+        exit_code = plan_read(recover);
+        exit_code = exit_code != OPTIONS_EXIT_OK ? exit_code : state_look(recover);
+    } else {
+        exit_code = log_look(recover);
+        if (exit_code == OPTIONS_EXIT_OK) {
+            exit_code = prepare(recover);
+            const int closed = offline_log_close(&recover->offline);
+            if (exit_code == OPTIONS_EXIT_OK && closed != 0) {
+                exit_code = failed(recover, "the log cannot be closed", closed);
+            }
+        }
+        if (exit_code == OPTIONS_EXIT_OK) {
+            const int status = offline_rename(recover->log, recover->history, recover->directory);
+            exit_code =
+                status == 0 ? OPTIONS_EXIT_OK : failed(recover, "log cannot be put aside", status);
+        }
     }
-    exit_code = rebirth_do(recover);
+    exit_code = exit_code != OPTIONS_EXIT_OK ? exit_code : finish(recover);
     if (exit_code == OPTIONS_EXIT_OK) {
-        tell_done(recover, history);
+        tell_done(recover);
     }
     return exit_code;
 }

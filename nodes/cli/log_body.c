@@ -430,6 +430,9 @@ static void body_snapshot(const struct snapshot *snapshot, struct out *out)
     field_hex(&fields, "id", snapshot->id);
     field_u64(&fields, "records", snapshot->record_count);
     field_tag(&fields, "digest", snapshot->digest);
+    if (snapshot->retell) {
+        field_bool(&fields, "retell", true);
+    }
     fields_end(&fields);
 }
 

@@ -124,8 +124,19 @@ mv "$dir/cloudcore-1/data" "$home/old-1"
 rm -rf "$dir/cloudcore-2/data"
 check "recovery is not done without --yes" exits 5 cluster recover "$dir/cloudcore-3/data" --keep 3
 check "nor of another number" exits 5 cluster recover "$dir/cloudcore-3/data" --keep 2 --yes
+cp -a "$dir/cloudcore-3/data" "$home/half"
 check "with it, it is" says "whole group" cluster recover "$dir/cloudcore-3/data" --keep 3 --yes
 check "the log of before is kept" says object_put kelp log stat "$dir"/cloudcore-3/data/log.*
+# The same, interrupted behind the point of no return: the log is put aside, the state is not rewritten yet.
+history=$(basename "$dir"/cloudcore-3/data/log.*)
+mv "$home/half/log" "$home/half/$history"
+cp -a "$dir/cloudcore-3/data/log" "$home/half/log.next"
+sed "s|^data: .*|data: $home/half|" "$dir/cloudcore-3/cloudcore.yaml" >"$home/half.yaml"
+check "no cloudcore starts on a recovery that was interrupted" says "kelp cluster recover $home/half --keep 3 --yes" \
+    timeout 20 "$bin/nodes/cloudcore" --config "$home/half.yaml"
+check "the same command finishes it" says "whole group" cluster recover "$home/half" --keep 3 --yes
+holds() { cluster backup --data "$1" "$home/holds" | grep -o 'digest .*'; }
+check "with the same rows" test -n "$(holds "$home/half")" -a "$(holds "$home/half")" = "$(holds "$dir/cloudcore-3/data")"
 quick revive cloudcore-3 >/dev/null
 check "the survivor goes on alone" within 20 on 3 get configmap last
 check "and is written to" within 10 on 3 create configmap alone

@@ -123,8 +123,10 @@ static int on_read(void *context, const char *node, uint64_t stream, uint64_t af
     return codec_batch_build(cloud.codec, &batch, out) == 0 ? FEED_READ_BATCH : STATUS_TOO_LARGE;
 }
 
-static int on_snapshot_open(void *context, const char *node, uint64_t id, uint64_t *out_position)
+static int on_snapshot_open(void *context, const char *node, uint64_t id, bool retell,
+                            uint64_t *out_position)
 {
+    (void)retell;
     (void)context;
     (void)node;
     (void)id;

@@ -73,10 +73,11 @@ static void core_on_applied(struct cloud_core *core, const struct machine_applie
     }
 }
 
-/* Apply one entry. false: the store is full, or we have ended; the entry is still to be applied. */
+/* Apply one entry. false: the store is full, we have ended, or the group is at a level that this release does
+ * not know (cloud_core_run ends us for that); the entry is still to be applied. */
 static bool core_apply(struct cloud_core *core, uint64_t index, struct bytes command)
 {
-    if (core->ended) {
+    if (core->ended || machine_level(&core->machine) > core->config.level) {
         return false;
     }
     const struct machine_applied *applied = NULL;

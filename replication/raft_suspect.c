@@ -14,12 +14,16 @@ static uint32_t suspect_turn(const struct raft *raft, raft_id leader)
     return turn;
 }
 
-/* When a time-out of this length has to begin, so that it ends `wait` from now. */
+/* When a time-out of this length has to begin, so that it ends `wait` from now; a shorter one begins now: libraft
+ * takes a beginning that is still to come for one that was long ago. */
 static raft_time suspect_begin(struct raft *raft, uint32_t wait)
 {
-    const raft_time due = raft->io->time(raft->io) + wait;
+    const raft_time now = raft->io->time(raft->io);
     const unsigned whole = raft->follower_state.randomized_election_timeout;
-    return due > whole ? due - whole : 0;
+    if (wait > whole) {
+        return now;
+    }
+    return now + wait > whole ? now + wait - whole : 0;
 }
 
 /* source: libraft 0.15 src/convert.c, convertClearFollower, and src/election.c, electionTimerExpired:

@@ -624,6 +624,7 @@ static void device_wish_apply(struct edge_machine *machine, struct device *devic
         const struct device_property *property = &device->wish->properties[i];
         const size_t size = strlen(property->name);
         if (size == 0 || size > LIMIT_TWIN_KEY_BYTES || property->revision == 0 ||
+            strlen(property->type) > LIMIT_TWIN_KEY_BYTES ||
             strlen(property->desired) > LIMIT_TWIN_VALUE_BYTES) {
             machine->applied->refused_count++;
         } else if (device_property_apply(machine, device, property, &out[*out_count])) {

@@ -183,7 +183,8 @@ int edge_mqtt_message_apply(struct edge_machine *machine, struct bytes bytes,
     struct mqtt_message message;
     if (strlen(record->key) > LIMIT_KEY_BYTES ||
         codec_mqtt_message_read(machine->codec, record->body, &message) != STATUS_OK ||
-        message.payload.size > LIMIT_MESSAGE_BYTES) {
+        message.payload.size > LIMIT_MESSAGE_BYTES ||
+        bytes.size > LIMIT_FACT_BYTES) { /* the cloud would refuse it, and nobody would hear */
         edge_refuse(machine, EDGE_REFUSED_MALFORMED);
         return STATUS_OK;
     }

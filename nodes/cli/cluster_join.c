@@ -81,6 +81,22 @@ static bool absent(const char *path)
     return access(path, F_OK) != 0 && errno == ENOENT;
 }
 
+/* A file of the authority that is there stays as it is: an edge of this machine may live by it.
+ *   pem       IDENTITY_CERTIFICATE_BYTES to work in
+ *   answers   0: it has the certificate that the token speaks of; -ENOENT: it is not there; other negatives:
+ *             it has others, or cannot be read */
+static int authority_held(const struct joining *join, char *pem)
+{
+    static char held[LIMIT_PEM_BYTES];
+    FILE *file = fopen(join->authority, "re");
+    if (file == NULL) {
+        return -errno;
+    }
+    const size_t size = fread(held, 1, sizeof held, file);
+    fclose(file);
+    return identity_pin(bytes_of(held, size), join->pin, pem, NULL);
+}
+
 /* The certificate that the token speaks of, into the file of the authority. */
 static int join_authority(struct joining *join)
 {
@@ -88,18 +104,25 @@ static int join_authority(struct joining *join)
     struct remote *remote = NULL;
     struct remote_answer answer;
     char reason[REMOTE_REASON_BYTES];
-    int code = remote_open_files(join->server, &nothing, LINK_DIAL_ANY, &remote, reason);
-    if (code != 0) {
-        return join_fail(code, reason, "");
-    }
-    code =
-        remote_call(remote, "GET", "/kelp/v1/authority", bytes_of(NULL, 0), 20000, &answer, reason);
-    remote_close(remote);
-    if (code != 0) {
-        return join_fail(code, reason, "");
-    }
     char *pem = malloc(IDENTITY_CERTIFICATE_BYTES);
     CHECK(pem != NULL);
+    const int held = authority_held(join, pem);
+    if (held != -ENOENT) {
+        free(pem);
+        return held == 0 ? 0
+                         : join_fail(OPTIONS_EXIT_USAGE, join->authority,
+                                     "it is there, and is not of the authority that the token speaks of: name "
+                                     "another directory with --pki");
+    }
+    int code = remote_open_files(join->server, &nothing, LINK_DIAL_ANY, &remote, reason);
+    if (code == 0) {
+        code = remote_call(remote, "GET", "/kelp/v1/authority", bytes_of(NULL, 0), 20000, &answer, reason);
+        remote_close(remote);
+    }
+    if (code != 0) {
+        free(pem);
+        return join_fail(code, reason, "");
+    }
     const int found = answer.code == 200
                           ? identity_pin(bytes_of(answer.body, answer.size), join->pin, pem, NULL)
                           : STATUS_MALFORMED;

@@ -56,6 +56,12 @@ void api_close(struct api *api)
     free(api);
 }
 
+void api_bound_answers(struct api *api, size_t (*answer_bytes)(void *owner), void *owner)
+{
+    api->answer_bytes = answer_bytes;
+    api->answer_owner = owner;
+}
+
 uint32_t api_watch_count(const struct api *api)
 {
     return api->watch_count;

@@ -88,6 +88,13 @@ bool api_changed(struct api *api);
 /* Time has passed. */
 void api_tick(struct api *api);
 
+/* Have lists answered 429 that have not begun to be read while clients have not taken LIMIT_API_ANSWERS_BYTES:
+ * many may be let in at once, and each becomes up to LIMIT_API_LIST_BYTES.
+ *
+ *   answer_bytes  what they have not taken, asked with owner before a list begins; NULL, as at first: nobody
+ *                 is asked any more */
+void api_bound_answers(struct api *api, size_t (*answer_bytes)(void *owner), void *owner);
+
 /* Watches open, and their unsent bytes; lists that are being read or wait for it: for metrics and tests. */
 uint32_t api_watch_count(const struct api *api);
 size_t api_watch_bytes(const struct api *api);

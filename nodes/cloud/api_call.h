@@ -88,6 +88,8 @@ struct api {
     struct api_call *list_last;
     uint32_t list_count;
     uint32_t lists_begun; /* of them those that hold a view */
+    size_t (*answer_bytes)(void *owner); /* see api_bound_answers */
+    void *answer_owner;
     uint64_t told; /* watches that are up to date have seen changes up to this version */
     bool leaving;  /* about to stop: no new watches */
     bool stopping;

@@ -315,6 +315,13 @@ static bool list_begin(struct api_call *call)
     return true;
 }
 
+/* Clients have not taken what they were answered: another list would only come on top. */
+static bool list_answers_wait(const struct api *api)
+{
+    return api->answer_bytes != NULL &&
+           api->answer_bytes(api->answer_owner) >= LIMIT_API_ANSWERS_BYTES;
+}
+
 /* Read on for one step. false: it was answered, the call is gone. */
 static bool list_step(struct api_call *call)
 {
@@ -322,6 +329,12 @@ static bool list_step(struct api_call *call)
     struct api_error error = {0};
     if (call->gone) {
         api_error_set(&error, 503, "the client has gone");
+        list_fail(call, &error);
+        return false;
+    }
+    if (list->view == NULL && list_answers_wait(call->api)) {
+        api_error_set(&error, 429, "too many list requests, please try again later");
+        error.retry_after_s = 1;
         list_fail(call, &error);
         return false;
     }

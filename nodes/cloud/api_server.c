@@ -253,9 +253,16 @@ static void server_on_refused(struct http_server *http, const char *address, int
                         reason);
 }
 
+static size_t server_answer_bytes(void *owner)
+{
+    const struct api_server *server = owner;
+    return http_server_report(server->server).answer_bytes;
+}
+
 static void server_on_close(void *owner)
 {
     struct api_server *server = owner;
+    api_bound_answers(server->api, NULL, NULL);
     const struct api_server_events *events = server->events;
     void *back = server->owner;
     free(server);
@@ -288,6 +295,7 @@ int api_server_open(uv_loop_t *loop, struct link_context *context, const char *h
         free(server);
         return status;
     }
+    api_bound_answers(api, server_answer_bytes, server);
     *out = server;
     return 0;
 }

@@ -541,6 +541,32 @@ static void test_lists_take_turns(void **state)
     answer_release(&lists[0]);
 }
 
+static size_t answer_bytes_of(void *owner)
+{
+    return *(const size_t *)owner;
+}
+
+/* Claim: a list that was let in but has not begun is sent away while clients have not taken what they were
+ * answered; single objects are not, and lists are read again when they have. */
+static void test_lists_end_before_memory_does(void **state)
+{
+    struct rig *rig = *state;
+    expect(rig, 201, "POST", CMS, "{\"metadata\":{\"name\":\"c\"}}");
+    size_t waiting = LIMIT_API_ANSWERS_BYTES;
+    api_bound_answers(rig->api, answer_bytes_of, &waiting);
+    struct answer list;
+    rig_start(rig, &list, "GET", CMS "?resourceVersion=0", bytes_of(NULL, 0));
+    assert_false(list.ended);
+    (void)api_changed(rig->api);
+    assert_int_equal(list.status, 429);
+    assert_non_null(strstr(list.headers.data, "Retry-After: 1"));
+    answer_release(&list);
+    json_decref(rig_expect(rig, 200, "GET", CMS "/c", ""));
+    waiting--;
+    json_decref(rig_expect(rig, 200, "GET", CMS, ""));
+    api_bound_answers(rig->api, NULL, NULL);
+}
+
 /* Claim: an unreachable node is NotReady with the reason, whatever it said last; a node that never spoke is
  * not ready either. */
 static void test_node_join(void **state)
@@ -637,6 +663,7 @@ int main(void)
         TEST(test_conflicts),      TEST(test_nothing_changes), TEST(test_create_rules),
         TEST(test_envelope),       TEST(test_delete),          TEST(test_delete_collection),
         TEST(test_namespace_ends), TEST(test_pages),           TEST(test_lists_take_turns),
+        TEST(test_lists_end_before_memory_does),
         TEST(test_node_join),      TEST(test_no_leader),       TEST(test_discovery),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -139,6 +139,14 @@ static int state_look(struct recover *recover)
     if (status != 0) {
         return failed(recover, "the state cannot be read", status);
     }
+    if (machine_level(&recover->machine) > MACHINE_LEVEL) {
+        fprintf(stderr,
+                COMMAND
+                ": %s: features of a newer release are in force in the state: use the kelp of that "
+                "release\n",
+                path);
+        return VIEW_EXIT_REFUSED;
+    }
     recover->applied = machine_index(&recover->machine);
     return OPTIONS_EXIT_OK;
 }
@@ -275,7 +283,9 @@ static int log_apply(struct recover *recover)
     int status = log_cursor_next(&cursor, &frame);
     while (status == LOG_CURSOR_FRAME) {
         const struct machine_applied *applied;
-        if (frame.type == LOG_TYPE_COMMAND) {
+        if (machine_level(&recover->machine) > MACHINE_LEVEL) {
+            status = STATUS_UNSUPPORTED; /* what follows obeys rules of a newer release */
+        } else if (frame.type == LOG_TYPE_COMMAND) {
             status = machine_apply(&recover->machine, frame.index, frame.payload, &applied);
             while (status == STATUS_FULL) {
                 status = store_flush(recover->store);

@@ -109,14 +109,17 @@ static int join_authority(struct joining *join)
     const int held = authority_held(join, pem);
     if (held != -ENOENT) {
         free(pem);
-        return held == 0 ? 0
-                         : join_fail(OPTIONS_EXIT_USAGE, join->authority,
-                                     "it is there, and is not of the authority that the token speaks of: name "
-                                     "another directory with --pki");
+        return held == 0
+                   ? 0
+                   : join_fail(
+                         OPTIONS_EXIT_USAGE, join->authority,
+                         "it is there, and is not of the authority that the token speaks of: name "
+                         "another directory with --pki");
     }
     int code = remote_open_files(join->server, &nothing, LINK_DIAL_ANY, &remote, reason);
     if (code == 0) {
-        code = remote_call(remote, "GET", "/kelp/v1/authority", bytes_of(NULL, 0), 20000, &answer, reason);
+        code = remote_call(remote, "GET", "/kelp/v1/authority", bytes_of(NULL, 0), 20000, &answer,
+                           reason);
         remote_close(remote);
     }
     if (code != 0) {

@@ -63,8 +63,8 @@ check "verify names the damage" exits 4 kelp log verify "$k/cloudcore-3/data/log
 check "a cloudcore does not start on it" says "kelp log salvage" try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml"
 cp "$home/segment" "$segment"
 mv "$k/cloudcore-3/data/log" "$home/log-away"
-check "a state without its log" says "forget whom it voted for" try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml"
-check "nor does a second start make one" says "forget whom it voted for" try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml"
+check "a state without its log" says "forgotten whom it voted for" try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml"
+check "nor does a second start make one" says "forgotten whom it voted for" try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml"
 check "and no log is there" [ ! -e "$k/cloudcore-3/data/log" ]
 rm -rf "$k/cloudcore-3/data/log"
 mv "$home/log-away" "$k/cloudcore-3/data/log"

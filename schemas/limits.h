@@ -255,6 +255,8 @@ static_assert(LIMIT_PEER_QUEUE_BYTES >= 8 * LIMIT_RAFT_BYTES, "a follower gets m
  * memory would be full first, are refused at three quarters. */
 #define LIMIT_HTTP_BODIES_BYTES       (64u * 1024u * 1024u)
 #define LIMIT_HTTP_LARGE_BODIES_BYTES (LIMIT_HTTP_BODIES_BYTES / 4u * 3u)
+/* Beyond so many, those of clients without a certificate: who may be anybody cannot fill the room of the others. */
+#define LIMIT_HTTP_STRANGERS_BYTES    (LIMIT_HTTP_BODIES_BYTES / 4u)
 #define LIMIT_HTTP_SMALL_BYTES        (16u * 1024u)
 /* A whole answer given at once; larger ones are streamed. */
 #define LIMIT_HTTP_ANSWER_BYTES    (64u * 1024u * 1024u)

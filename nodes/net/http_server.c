@@ -326,15 +326,17 @@ static void http_connection_begin_exchange(struct http_connection *connection)
     server->events->on_request(server, exchange, server->owner);
 }
 
-/* Is there memory for what has arrived of a body? Small ones still find some when large ones do not. */
+/* Is there memory for what has arrived of a body? Small ones still find some when large ones do not, and
+ * strangers find none long before. */
 static bool http_connection_fits(struct http_connection *connection)
 {
     http_connection_count(connection);
     const size_t all = connection->server->report.body_bytes;
+    const bool large = connection->request_bytes > LIMIT_HTTP_SMALL_BYTES;
     return connection->request_bytes == 0 ||
-           all <= (connection->request_bytes > LIMIT_HTTP_SMALL_BYTES
-                       ? LIMIT_HTTP_LARGE_BODIES_BYTES
-                       : LIMIT_HTTP_BODIES_BYTES);
+           all <= (!connection->peer.verified ? LIMIT_HTTP_STRANGERS_BYTES
+                   : large                    ? LIMIT_HTTP_LARGE_BODIES_BYTES
+                                              : LIMIT_HTTP_BODIES_BYTES);
 }
 
 /* Parse what has arrived, request by request, until there is no more or one is being answered. */
@@ -358,7 +360,7 @@ static void http_connection_feed(struct http_connection *connection)
                                      &used);
         connection->input_used += used;
         if (parse != HTTP_PARSE_REFUSED && !http_connection_fits(connection)) {
-            http_connection_refuse(connection, 429, "too many requests with large bodies");
+            http_connection_refuse(connection, 429, "too many requests with bodies are arriving");
             break;
         }
         switch (parse) {

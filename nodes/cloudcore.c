@@ -123,8 +123,8 @@ static const struct config_key keys[] = {
     {"raft.election", CONFIG_DURATION, AT(election_ms), "500ms", 100, 60000, NULL,
      "silence of the leader after which another one is sought, after 1 to 2 times as long; one whose process "
      "ended is not waited for"},
-    {"raft.heartbeat", CONFIG_DURATION, AT(raft_heartbeat_ms), "50ms", 10, 10000, NULL,
-     "how often the leader says that it is alive"},
+    {"raft.heartbeat", CONFIG_DURATION, AT(raft_heartbeat_ms), "50ms", 40, 10000, NULL,
+     "how often the leader says that it is alive; below raft.election"},
     {"log.history", CONFIG_SIZE, AT(history_bytes), "1GiB", 0, INT64_MAX, NULL,
      "log kept for whoever asks why, beyond what is needed, while there is room"},
     {"log.historyAge", CONFIG_DURATION, AT(history_ms), "0", 0, INT64_MAX, NULL,
@@ -836,6 +836,10 @@ static int read_group(struct cloudcore *c)
         self = self || member->replica == (uint64_t)c->settings.replica;
     }
     c->member_count = (uint32_t)c->settings.group.count;
+    if (c->settings.raft_heartbeat_ms >= c->settings.election_ms) {
+        return program_refuse(&program, "raft.heartbeat: %" PRIu64 " ms is not below raft.election, %" PRIu64 " ms",
+                              c->settings.raft_heartbeat_ms, c->settings.election_ms);
+    }
     if (c->settings.join && c->member_count < 2) {
         return program_refuse(&program, "join: group lists nobody to join: add the cloudcores that are there");
     }

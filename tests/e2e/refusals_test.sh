@@ -24,6 +24,7 @@ printf 'replica: one\n' >"$home/b.yaml"
 check "a wrong type" says "b.yaml:1" try $cloudcore --config "$home/b.yaml"
 check "a file that is not there" says "none.yaml" try $cloudcore --config "$home/none.yaml"
 check "a group without this replica" says "is not listed" try $cloudcore $(base) --set group=1=127.0.0.1:1
+check "a heartbeat that is too slow" says "below raft.election" try $cloudcore $(base) --set raft.heartbeat=1s
 check "an unknown flag" exits 2 try $edgecore --frobnicate
 
 # certificates

@@ -246,7 +246,9 @@ static void tell(const struct restore *restore)
            " on this directory. Then, for each of the others: an empty data directory,\n"
            "`join: true`, start it, and `kelp cluster add N ADDRESS --wait && kelp cluster promote "
            "N --wait`.\n"
-           "No old data directory may come back: it is of another epoch, and is refused.\n",
+           "No old data directory may come back: it is of another epoch, and is refused.\n"
+           "Cloudcores of before that still run END as soon as they meet this one, a majority that "
+           "works, too: try a\nbackup out where they cannot be reached.\n",
            restore->directory, restore->head.cluster, date, restore->head.index, restore->index,
            restore->head.version, restore->version, restore->head.epoch, restore->rebirth.epoch,
            date, restore->replica);
@@ -280,7 +282,9 @@ int cluster_restore(int argc, char **argv)
             "events do not.\n"
             "The cluster keeps its name and certificates, and begins a new epoch: watches list "
             "anew, every edge\n"
-            "gets a snapshot, and cloudcores with data directories of before are refused.\n\n"
+            "gets a snapshot, and cloudcores with data directories of before are refused.\n"
+            "Those that still run end as soon as they meet the restored one, a majority that works, "
+            "too: try a backup\nout where they cannot be reached.\n\n"
             "Exit codes: 0 done, 1 a failure of the disk, 2 usage, 4 FILE is damaged or no backup, "
             "5 DIR is in use.",
         .flags = flags,

@@ -76,6 +76,22 @@ static int file_write(const char *path, mode_t mode, const char *text)
     return 0;
 }
 
+/* Directories down to what `path` names, or to what holds it, open to the user of cloudcore.
+ *   answers   0; OPTIONS_EXIT_NOTHING: it was said why */
+static int directories_make(const char *path, bool whole)
+{
+    char made[PATH_BYTES];
+    snprintf(made, sizeof made, "%s%s", path, whole ? "/" : "");
+    for (char *slash = strchr(made + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(made, 0755) != 0 && errno != EEXIST) {
+            return join_fail(OPTIONS_EXIT_NOTHING, made, strerror(errno));
+        }
+        *slash = '/';
+    }
+    return 0;
+}
+
 static bool absent(const char *path)
 {
     return access(path, F_OK) != 0 && errno == ENOENT;
@@ -223,11 +239,23 @@ static int join_configure(const struct joining *join, const json_t *answer)
     return code;
 }
 
+/* A path as the configuration needs it: cloudcore may start in another directory. */
+static const char *path_whole(const char *path, char *out)
+{
+    char here[PATH_BYTES / 2];
+    if (path[0] == '/' || getcwd(here, sizeof here) == NULL) {
+        return path;
+    }
+    snprintf(out, PATH_BYTES, "%s/%.2000s", here, path);
+    return out;
+}
+
 /* What is wrong with what was typed, or already there; NULL: nothing. */
 static const char *join_check(struct joining *join)
 {
     static char host[256];
     static char path[PATH_BYTES];
+    static char wrong[PATH_BYTES];
     uint16_t port = 0;
     const size_t pin_at = strlen("kelp-") + SECRET_TEXT + 1;
     if (join->token == NULL || join->server == NULL || join->address == NULL ||
@@ -255,8 +283,10 @@ static const char *join_check(struct joining *join)
         return "the data directory has a log: a new replica begins with an empty one";
     }
     if (!absent(join->config)) {
-        return "the configuration file is there already: move it away, or name another with "
-               "--config";
+        snprintf(wrong, sizeof wrong,
+                 "%.3000s is there already: move it away, or name another with --config",
+                 join->config);
+        return wrong;
     }
     return NULL;
 }
@@ -298,7 +328,10 @@ int cluster_join(int argc, char **argv)
     if (!cluster_parse(&command, argc, argv, &words, &code)) {
         return code;
     }
-    join.data = words.count == 1 ? words.items[0] : join.data;
+    char data[PATH_BYTES];
+    char pki[PATH_BYTES];
+    join.data = path_whole(words.count == 1 ? words.items[0] : join.data, data);
+    join.pki = path_whole(join.pki, pki);
     const char *wrong = join_check(&join);
     if (wrong != NULL) {
         fprintf(stderr, "%s: %s\n", command_name, wrong);
@@ -311,6 +344,11 @@ int cluster_join(int argc, char **argv)
     snprintf(join.key, sizeof join.key, "%.3000s/%s.key", join.pki, name);
     snprintf(join.certificate, sizeof join.certificate, "%.3000s/%s.crt", join.pki, name);
     snprintf(join.authority, sizeof join.authority, "%.3000s/ca.crt", join.pki);
+    code = directories_make(join.pki, true);
+    code = code != 0 ? code : directories_make(join.config, false);
+    if (code != 0) {
+        return code;
+    }
     if (identity_key_create(join.pki, name, public_key, reason) != 0) {
         return join_fail(OPTIONS_EXIT_NOTHING, reason, "");
     }
@@ -321,10 +359,13 @@ int cluster_join(int argc, char **argv)
         code != 0 ? code : file_write(join.certificate, 0644, cluster_text(answer, "certificate"));
     code = code != 0 ? code : join_configure(&join, answer);
     if (code == 0) {
-        printf("%s\nmade %s, %s and %s\nstart it:       systemctl enable --now cloudcore, or "
-               "cloudcore --config %s\n"
-               "give it a vote: kelp cluster promote %" PRIi64 " --wait\n",
-               cluster_text(answer, "message"), join.config, join.certificate, join.key,
+        printf("%s\nmade %s, %s and %s\n", cluster_text(answer, "message"), join.config,
+               join.certificate, join.key);
+        if (geteuid() == 0) {
+            printf("give its user the key: chown kelp: %s\n", join.key);
+        }
+        printf("start it:              systemctl enable --now cloudcore, or cloudcore --config %s\n"
+               "give it a vote:        kelp cluster promote %" PRIi64 " --wait\n",
                join.config, join.replica);
     }
     json_decref(answer);

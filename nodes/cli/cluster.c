@@ -19,7 +19,8 @@ static const struct {
     {"status", cluster_status, "[DIR]", "who is in the group, and how each is"},
     {"add", cluster_add, "ID ADDRESS",
      "add a replica as a standby: it gets everything, and has no vote"},
-    {"join", cluster_join, "[DIR]", "make this machine a replica, with a token of kelp token create"},
+    {"join", cluster_join, "[DIR]",
+     "make this machine a replica, with a token of kelp token create"},
     {"promote", cluster_promote, "ID", "make a standby that has caught up a voter"},
     {"demote", cluster_demote, "ID", "make a voter a standby"},
     {"remove", cluster_remove, "ID", "take a replica, dead or alive, out of the group"},
@@ -220,12 +221,15 @@ int cluster_change(struct remote *remote, const char *command, const char *opera
         const bool later = status == OPTIONS_EXIT_NOTHING;
         const bool over = remote_mono_ms() + 500 >= end_ms;
         if (status == OPTIONS_EXIT_OK || !again || over || (later && !wait)) {
+            const bool said = !progress.open && strcmp(progress.told, message) == 0;
             cluster_progress_end(&progress);
             if (status == OPTIONS_EXIT_OK) {
                 printf("%s\n", message);
                 return OPTIONS_EXIT_OK;
             }
-            fprintf(stderr, "%s: %s\n", command, message);
+            if (!said) {
+                fprintf(stderr, "%s: %s\n", command, message);
+            }
             if (later && !wait) {
                 fprintf(stderr, "  --wait waits for it\n");
                 return REMOTE_EXIT_REFUSED;

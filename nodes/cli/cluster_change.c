@@ -30,9 +30,12 @@ struct change {
 static bool change_begin(struct change *change, int argc, char **argv, int *out_exit)
 {
     struct cluster_where where = {0};
+    char timeout_help[64];
+    snprintf(timeout_help, sizeof timeout_help, "how long to try, in all (%" PRIi64 ")",
+             change->patience_s);
     const struct options_flag flags[] = {
         CLUSTER_WHERE_FLAGS(where),
-        {"timeout", 0, OPTIONS_NUMBER, &change->patience_s, "SECONDS", "how long to try, in all"},
+        {"timeout", 0, OPTIONS_NUMBER, &change->patience_s, "SECONDS", timeout_help},
         {"wait", 'w', OPTIONS_FLAG, &change->wait, NULL, change->wait_help},
     };
     const struct options_command command = {
@@ -199,11 +202,11 @@ int cluster_remove(int argc, char **argv)
         .words = "ID",
         .words_min = 1,
         .words_max = 1,
-        .about = "Take a replica out of the group, dead or alive; one that runs says so and leaves "
-                 "(exit code "
-                 "5). A\nleader hands over first. Refused when the voters that stay could agree on "
-                 "nothing: of "
-                 "three, of which\none is dead, only that one may go.",
+        .about =
+            "Take a replica out of the group, dead or alive. Its cloudcore, if it runs, says "
+            "so and ends with exit\ncode 5. A leader hands over first. Refused when the voters "
+            "that stay could agree on nothing: of three,\nof which one is dead, only that one "
+            "may go.",
         .patience_s = WAIT_SECONDS,
     };
     return change_simple(&change, "remove", argc, argv);

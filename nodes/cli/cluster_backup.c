@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "nodes/cli/log_view.h"
@@ -88,6 +89,12 @@ static int file_begin(struct backup *backup)
     if (snprintf(backup->making, sizeof backup->making, "%s.tmp", backup->path) >=
         (int)sizeof backup->making) {
         fprintf(stderr, COMMAND ": the name of the file is too long\n");
+        return OPTIONS_EXIT_USAGE;
+    }
+    struct stat about;
+    if (stat(backup->path, &about) == 0 && !S_ISREG(about.st_mode)) {
+        fprintf(stderr, COMMAND ": %s: it is there, and no file that can be replaced\n",
+                backup->path);
         return OPTIONS_EXIT_USAGE;
     }
     (void)unlink(backup->making); /* of an attempt that was interrupted: perhaps of another mode */

@@ -151,6 +151,26 @@ static void table_print(const json_t *document)
     out_deinit(&out);
 }
 
+/* A replica that takes no part knows no leader, though the others may have one. */
+static void leader_tell(const json_t *document)
+{
+    if (cluster_number(document, "leader") != 0) {
+        return;
+    }
+    const uint64_t asked = cluster_number(document, "asked");
+    const json_t *member = cluster_member(document, asked);
+    const char *state = member == NULL ? "" : cluster_text(member, "state");
+    if (strcmp(state, "waiting") == 0 || strcmp(state, "lost") == 0) {
+        fprintf(
+            stderr,
+            "replica %" PRIu64
+            " was asked, which takes no part: who leads, and with what role, another one knows\n",
+            asked);
+    } else {
+        fprintf(stderr, "there is no leader: nothing can be written\n");
+    }
+}
+
 /* From the control socket of a cloudcore on this machine. */
 static int status_local(const char *directory, json_t **out)
 {
@@ -196,11 +216,10 @@ int cluster_status(int argc, char **argv)
             "Show the group of cloudcores, as the one that is asked sees it: over HTTPS, or with "
             "the "
             "data directory\n(or control socket) of one on this machine.\n\n"
-            "LAG is what a replica has not applied of what was agreed on. STATE is ok, "
-            "unreachable, "
-            "behind,\nwaiting (new, the others must know it first), lost (it comes with another "
-            "data "
-            "directory), short\n(of disk space).\n\n"
+            "LAG is what a replica has not applied of what was agreed on. STATE is ok, unreachable "
+            "(not heard of for\n3.5 s: one that dies is ok for that long), behind, waiting (new, "
+            "the others must know it first), lost\n(it comes with another data directory), short "
+            "(of disk space).\n\n"
             "Exit codes: 0 there is a leader and all are ok, 1 not so, 2 usage, 3 unreachable, 5 "
             "refused, 124\ntime is over.",
         .flags = flags,
@@ -242,9 +261,7 @@ int cluster_status(int argc, char **argv)
         free(text);
     } else {
         table_print(document);
-        if (cluster_number(document, "leader") == 0) {
-            fprintf(stderr, "there is no leader: nothing can be written\n");
-        }
+        leader_tell(document);
     }
     const bool healthy = json_is_true(json_object_get(document, "healthy"));
     json_decref(document);

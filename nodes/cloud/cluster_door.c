@@ -25,7 +25,8 @@ static const char *space_name(uint8_t space)
                                             : "none";
 }
 
-static json_t *member_document(const struct member *member, uint64_t leader, uint64_t now_ms)
+static json_t *member_document(const struct member *member, uint64_t leader, uint64_t commit,
+                               uint64_t now_ms)
 {
     const enum member_state state = members_state(member, now_ms);
     const struct peer_status *status = &member->status;
@@ -38,10 +39,14 @@ static json_t *member_document(const struct member *member, uint64_t leader, uin
     if (member->heard_ms == 0) {
         return object;
     }
+    /* what it lacked when it was heard says nothing about one that is gone */
+    const uint64_t lag = state != MEMBER_UNREACHABLE ? member->lag
+                         : commit > status->applied  ? commit - status->applied
+                                                     : 0;
     json_t *more = json_pack(
         "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I}", "term", (json_int_t)status->term,
         "last", (json_int_t)status->last, "commit", (json_int_t)status->commit, "applied",
-        (json_int_t)status->applied, "lag", (json_int_t)member->lag, "sessions",
+        (json_int_t)status->applied, "lag", (json_int_t)lag, "sessions",
         (json_int_t)status->sessions, "diskFreeBytes", (json_int_t)status->disk_free_bytes, "space",
         space_name(status->space), "logBytes", (json_int_t)status->log_bytes, "startedMs",
         (json_int_t)status->started_ms, "heardMs", (json_int_t)member->heard_wall_ms);
@@ -73,7 +78,8 @@ size_t cluster_door_document(struct cloud_core *core, char *buffer, size_t size)
         }
         healthy = healthy && members_state(member, now_ms) == MEMBER_OK;
         term = member->status.term > term ? member->status.term : term;
-        CHECK(json_array_append_new(list, member_document(member, report.leader, now_ms)) == 0);
+        CHECK(json_array_append_new(list, member_document(member, report.leader,
+                                                          members_commit(members), now_ms)) == 0);
     }
     json_t *document =
         json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:o}", "cluster", report.cluster, "asked",

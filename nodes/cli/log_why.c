@@ -858,6 +858,8 @@ static int journey_run(struct ask *ask, struct journey *journey)
                 : journey->view->inspect.damage_status != 0 ? ", up to the damage"
                 : view_is_edge(journey->view, journey->state)
                     ? ": this node was not told of it; ask the directory of a cloudcore"
+                : journey->view->inspect.index_first > 1
+                    ? ": a wish that is older is not kept any more"
                     : "");
         key_hint(journey->key);
         out_deinit(&message);

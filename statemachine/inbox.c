@@ -2,19 +2,20 @@
  *
  * Rows of INBOX:
  *
- *   node                        -> u64 newest number, u64 rows kept
+ *   node                        -> u64 newest number, u64 rows kept, u64 bytes of their records
  *   node \0 number be64         -> u64 kind, Record bytes
  */
 #include "statemachine/inbox.h"
 
 #include "statemachine/apply.h"
 
-#define INBOX_COUNTS_BYTES 16u
+#define INBOX_COUNTS_BYTES 24u
 #define INBOX_HEADER_BYTES 8u
 
 struct inbox_counts {
     uint64_t last;
     uint64_t kept;
+    uint64_t bytes;
 };
 
 static struct row_key inbox_key(struct bytes node, uint64_t number)
@@ -31,6 +32,7 @@ static bool inbox_counts_decode(struct bytes value, struct inbox_counts *out)
     }
     out->last = get_le64(value.data);
     out->kept = get_le64(value.data + 8);
+    out->bytes = get_le64(value.data + 16);
     return out->kept <= out->last;
 }
 
@@ -98,12 +100,18 @@ struct machine_result inbox_apply(struct machine *machine, const char *node,
     struct inbox_counts counts = inbox_counts_get(machine, name);
     counts.last++;
     counts.kept++;
-    while (counts.kept > (uint64_t)machine->settings[SETTING_INBOX_ROWS_MAX]) {
+    counts.bytes += arrival->bytes.size;
+    while (counts.kept > 1 &&
+           (counts.kept > (uint64_t)machine->settings[SETTING_INBOX_ROWS_MAX] ||
+            counts.bytes > (uint64_t)machine->settings[SETTING_INBOX_BYTES_MAX])) {
         const struct row_key oldest = inbox_key(name, counts.last - counts.kept + 1);
-        if (!row_find(machine, TABLE_INBOX, row_key_bytes(&oldest))) {
+        struct bytes value;
+        if (!row_get(machine, TABLE_INBOX, row_key_bytes(&oldest), &value) ||
+            value.size < INBOX_HEADER_BYTES || value.size - INBOX_HEADER_BYTES > counts.bytes) {
             machine->failed = machine->failed != STATUS_OK ? machine->failed : STATUS_CORRUPT;
             break;
         }
+        counts.bytes -= value.size - INBOX_HEADER_BYTES;
         store_remove(machine->store, TABLE_INBOX, row_key_bytes(&oldest));
         counts.kept--;
     }
@@ -111,6 +119,7 @@ struct machine_result inbox_apply(struct machine *machine, const char *node,
     uint8_t numbers[INBOX_COUNTS_BYTES];
     put_le64(numbers, counts.last);
     put_le64(numbers + 8, counts.kept);
+    put_le64(numbers + 16, counts.bytes);
     store_put(machine->store, TABLE_INBOX, name, bytes_of(numbers, sizeof numbers));
     const struct row_key key = inbox_key(name, counts.last);
     uint8_t *value = row_scratch(machine, INBOX_HEADER_BYTES + arrival->bytes.size);

@@ -1,8 +1,8 @@
 /* What edges said to the cloud that is no state of any object: every value of a device that keeps them all,
  * and what clients of an edge's broker sent. Events: each arrives once, in the order of its edge.
  *
- * Numbered per node from 1, without gaps, kept until there are more than `inbox_rows_max` of a node; then the
- * oldest go, so a reader that lost some sees it by the numbers. Read by whoever carries them on (rules), from
+ * Numbered per node from 1, without gaps, kept until there are more than `inbox_rows_max` of a node, or more
+ * bytes than `inbox_bytes_max`; then the oldest go, so a reader that lost some sees it by the numbers. Read by whoever carries them on (rules), from
  * any thread with a snapshot.
  */
 #ifndef KELP_STATEMACHINE_INBOX_H

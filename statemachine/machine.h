@@ -132,16 +132,17 @@ static inline bool outcome_accepted(enum outcome outcome)
 /* Limits that apply obeys. A SETTING record changes one; names and ranges are in setting.c. */
 enum setting_id {
     SETTING_CHANGE_HISTORY_BYTES, /* "change_history_bytes": beyond it the oldest changes go */
-    SETTING_DOWN_ROWS_MAX,  /* "down_rows_max": of one node; beyond it the node gets a snapshot */
-    SETTING_EVENT_ROWS_MAX, /* "event_rows_max": of one node; beyond it the oldest go */
-    SETTING_EVENT_AGE_MS,   /* "event_age_ms": older ones go */
-    SETTING_ORIGIN_WINDOW,  /* "origin_window": commands whose results are kept, per process */
-    SETTING_NODES_MAX,      /* "nodes_max" */
-    SETTING_NODE_PODS_MAX,  /* "node_pods_max": bound to one node name */
-    SETTING_OBJECTS_MAX,    /* "objects_max" */
-    SETTING_REFERENCES_MAX, /* "references_max": of one object */
-    SETTING_INBOX_ROWS_MAX, /* "inbox_rows_max": of one node; beyond it the oldest go */
-    SETTING_LEVEL,          /* "level": of features in force, see MACHINE_LEVEL; never lowered */
+    SETTING_DOWN_ROWS_MAX,   /* "down_rows_max": of one node; beyond it the node gets a snapshot */
+    SETTING_EVENT_ROWS_MAX,  /* "event_rows_max": of one node; beyond it the oldest go */
+    SETTING_EVENT_AGE_MS,    /* "event_age_ms": older ones go */
+    SETTING_ORIGIN_WINDOW,   /* "origin_window": commands whose results are kept, per process */
+    SETTING_NODES_MAX,       /* "nodes_max" */
+    SETTING_NODE_PODS_MAX,   /* "node_pods_max": bound to one node name */
+    SETTING_OBJECTS_MAX,     /* "objects_max" */
+    SETTING_REFERENCES_MAX,  /* "references_max": of one object */
+    SETTING_INBOX_ROWS_MAX,  /* "inbox_rows_max": of one node; beyond it the oldest go */
+    SETTING_INBOX_BYTES_MAX, /* "inbox_bytes_max": the same */
+    SETTING_LEVEL,           /* "level": of features in force, see MACHINE_LEVEL; never lowered */
     SETTINGS,
 };
 struct setting_rule {

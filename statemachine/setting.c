@@ -16,6 +16,7 @@ const struct setting_rule setting_rules[SETTINGS] = {
     [SETTING_OBJECTS_MAX] = {"objects_max", 1000000, 1, INT64_C(1) << 32},
     [SETTING_REFERENCES_MAX] = {"references_max", 256, 1, 4096},
     [SETTING_INBOX_ROWS_MAX] = {"inbox_rows_max", 4096, 1, 1 << 24},
+    [SETTING_INBOX_BYTES_MAX] = {"inbox_bytes_max", 4 << 20, 1, INT64_C(16) << 30},
     [SETTING_LEVEL] = {"level", 1, 1, UINT16_MAX},
 };
 

@@ -251,11 +251,12 @@ static void greeting_forgive(struct cloud_core *core, uint64_t replica)
     }
 }
 
-/* Ours: in the configuration; in the file, as long as there is none; or in one that we do not have yet. */
+/* Ours: in the configuration; in the file, as long as there is none; or in one that we do not have yet. A
+ * leader has all that were agreed, so what somebody says of a newer one is not believed there. */
 static bool core_ours(const struct cloud_core *core, const struct member *member)
 {
     return member->configured || (member->listed && !core->settled) ||
-           member->claims > core->agreed_index;
+           (member->claims > core->agreed_index && !core->leads);
 }
 
 void core_meet(struct cloud_core *core, struct member *member)

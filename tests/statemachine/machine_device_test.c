@@ -158,6 +158,13 @@ static void test_values_and_messages_arrive_once(void **state)
         assert_int_equal(row.kind, number % 2 == 0 ? RECORD_DEVICE_VALUE : RECORD_MQTT_MESSAGE);
     }
     assert_int_equal(inbox_next(fixture_live(f), "edge", row.number, &row), INBOX_NONE);
+    expect(f, ACCEPTED, record_setting(f, "inbox_bytes_max", 1)); /* the newest is always kept */
+    const struct bytes more = RECORD(RECORD_MQTT_MESSAGE, "x/user/y", mqtt_message,
+                                     {.topic = "x/user/y", .payload = bytes_text("more")});
+    expect(f, ACCEPTED, record_up(f, "edge", epoch, 5, 8, &more, 1));
+    assert_int_equal(inbox_count(fixture_live(f), "edge", &last, &kept), STATUS_OK);
+    assert_int_equal(last, 8);
+    assert_int_equal(kept, 1);
     expect(f, ACCEPTED, record_remove(f, "/nodes//edge", 0, ""));
     assert_int_equal(inbox_count(fixture_live(f), "edge", &last, &kept), STATUS_OK);
     assert_int_equal(last, 0);

@@ -226,6 +226,14 @@ int cluster_transfer(int argc, char **argv)
     return change_simple(&change, "transfer", argc, argv);
 }
 
+/* It comes with another data directory than the group knows, and has state in that. Were it removed, it would
+ * leave, since it knows the group, and nobody would be there to be added. */
+static bool holds_foreign(const json_t *member)
+{
+    return member != NULL && strcmp(cluster_text(member, "state"), "lost") == 0 &&
+           cluster_number(member, "applied") > 0;
+}
+
 int cluster_replace(int argc, char **argv)
 {
     struct change change = {
@@ -248,6 +256,17 @@ int cluster_replace(int argc, char **argv)
     json_t *document = NULL;
     code = cluster_ask(change.remote, change.name, 10000, &document);
     const json_t *member = code == 0 ? cluster_member(document, change.replica) : NULL;
+    /* What is known of it may be of the process before. It says once a second how it is. */
+    const uint64_t heard_ms = cluster_number(member, "heardMs");
+    for (int i = 0; i < 5 && member != NULL && cluster_number(member, "heardMs") == heard_ms &&
+                    strcmp(cluster_text(member, "state"), "unreachable") != 0;
+         i++) {
+        remote_pause(1000);
+        json_decref(document);
+        document = NULL;
+        code = cluster_ask(change.remote, change.name, 10000, &document);
+        member = code == 0 ? cluster_member(document, change.replica) : NULL;
+    }
     char address[LIMIT_NAME_BYTES + 1] = "";
     snprintf(address, sizeof address, "%s",
              change.arguments.count > 1 ? change.arguments.items[1]
@@ -263,6 +282,13 @@ int cluster_replace(int argc, char **argv)
                 "%s: replica %" PRIu64
                 " does not run: start its cloudcore with an empty data directory first, "
                 "or remove it\n",
+                change.name, change.replica);
+        code = REMOTE_EXIT_REFUSED;
+    } else if (code == 0 && holds_foreign(member)) {
+        fprintf(stderr,
+                "%s: replica %" PRIu64
+                " runs with a data directory that is not the one the group knows, and not empty: "
+                "stop it,\n  bring the right one back, or empty it, start it, and run this again\n",
                 change.name, change.replica);
         code = REMOTE_EXIT_REFUSED;
     } else if (code == 0 && member != NULL && lost) {

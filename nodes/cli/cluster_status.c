@@ -68,6 +68,10 @@ static void state_text(const json_t *member, char *out, size_t size)
         snprintf(out, size, "behind by %" PRIu64 " entries", cluster_number(member, "lag"));
     } else if (strcmp(state, "waiting") == 0) {
         snprintf(out, size, "waiting, takes no part yet");
+    } else if (strcmp(state, "lost") == 0 && cluster_number(member, "applied") > 0) {
+        snprintf(out, size,
+                 "lost its data and has other: empty it, then kelp cluster replace %" PRIu64,
+                 cluster_number(member, "replica"));
     } else if (strcmp(state, "lost") == 0) {
         snprintf(out, size, "lost its data: kelp cluster replace %" PRIu64,
                  cluster_number(member, "replica"));

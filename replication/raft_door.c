@@ -422,13 +422,13 @@ void replica_tick(struct replica *replica, uint64_t now_ms)
     replica_leave(replica);
 }
 
-bool replica_suspect(struct replica *replica, uint64_t id)
+bool replica_suspect(struct replica *replica, uint64_t id, bool patient)
 {
     if (replica->ended || id == 0) {
         return false;
     }
     replica_enter(replica);
-    const bool followed = raft_suspect(&replica->raft, id) != 0;
+    const bool followed = raft_suspect(&replica->raft, id, patient) != 0;
     replica_leave(replica);
     return followed;
 }

@@ -29,7 +29,7 @@ static raft_time suspect_begin(struct raft *raft, uint32_t wait)
 /* source: libraft 0.15 src/convert.c, convertClearFollower, and src/election.c, electionTimerExpired:
  * the leader is forgotten as there, and the time-out is one that began long ago, so that whatever
  * resets it (the leader is heard again, a vote is given) sets it to its full length. */
-uint32_t raft_suspect(struct raft *raft, raft_id leader)
+uint32_t raft_suspect(struct raft *raft, raft_id leader, bool patient)
 {
     CHECK(leader != 0);
     if (raft->state != RAFT_FOLLOWER || raft->follower_state.current_leader.id != leader ||
@@ -40,6 +40,10 @@ uint32_t raft_suspect(struct raft *raft, raft_id leader)
     raft_free(raft->follower_state.current_leader.address);
     raft->follower_state.current_leader.address = NULL;
     raft->follower_state.current_leader.id = 0;
+    if (patient) {
+        raft->election_timer_start = raft->io->time(raft->io);
+        return raft->follower_state.randomized_election_timeout;
+    }
     const uint32_t wait = RAFT_SUSPECT_MS + suspect_turn(raft, leader) * RAFT_SUSPECT_TURN_MS;
     const raft_time begun = suspect_begin(raft, wait);
     if (begun < raft->election_timer_start) {

@@ -22,9 +22,10 @@
 /* Forget `leader` and hasten the election. Nothing happens unless this member follows it.
  *
  *   raft       not entered at the moment
+ *   patient    only forget it, and agree to others at once: this member asks after a whole time-out
  *   returns    milliseconds until this member asks; 0: nothing happened
  */
-uint32_t raft_suspect(struct raft *raft, raft_id leader);
+uint32_t raft_suspect(struct raft *raft, raft_id leader, bool patient);
 
 /* This member has just agreed that another one seek votes: it does not ask itself for one turn, or the two
  * would share the votes. */

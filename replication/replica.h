@@ -210,9 +210,11 @@ void replica_tick(struct replica *replica, uint64_t now_ms);
 /* The process of a member has ended (its links were closed from there): if it led, another leader is
  * sought at once. A wrong suspicion is taken back by the leader's next message.
  *
+ *   patient    the others are better leaders, such as while much is to be applied here: they are agreed to at
+ *              once, and this replica asks only if none of them has been elected after a whole time-out
  *   returns    whether this replica followed it
  */
-bool replica_suspect(struct replica *replica, uint64_t id);
+bool replica_suspect(struct replica *replica, uint64_t id, bool patient);
 
 /* A message of another replica arrived.
  *

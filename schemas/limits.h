@@ -115,6 +115,9 @@ static_assert(LIMIT_FORWARD_SESSION_BYTES >= LIMIT_RECORD_BYTES + LIMIT_FEED_APP
 /* Agreed upon and not yet applied, kept by a replica whose store is slow: above it the replica takes no
  * more from its leader. What is in flight then comes on top, and at start the tail of the log. */
 #define LIMIT_APPLY_WAITING_BYTES (64u * 1024u * 1024u)
+/* Agreed upon and not yet applied by a replica that still hurries to lead when the leader ends: some
+ * 20 ms of applying. With more it lets the others ask first. */
+#define LIMIT_SUSPECT_WAITING_BYTES (256u * 1024u)
 /* A command that is still taken while disk space is low: deletions, acknowledgements, verdicts. */
 #define LIMIT_RESERVED_COMMAND_BYTES 4096u
 /* Entries in one AppendEntries message (libraft sends a laggard its whole tail at once). */

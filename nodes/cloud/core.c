@@ -195,8 +195,7 @@ static void core_tell_done(struct cloud_core *core)
         if (core->done_head == NULL) {
             core->done_tail = NULL;
         }
-        (void)forward_applied(core->forward,
-                              core->config.replica << 32 | core->config.boot_count,
+        (void)forward_applied(core->forward, core->config.replica << 32 | core->config.boot_count,
                               done->sequence, done->results, done->count);
         free(done);
     }
@@ -407,9 +406,10 @@ static int core_open_replica(struct cloud_core *core)
     return replica_open(core->log, &config, &hooks, &peers, &core->replica);
 }
 
-int cloud_core_open(const struct cloud_core_config *config, const struct cloud_core_objects *objects,
-                    const struct cloud_core_ops *ops, struct store *store, struct log *log,
-                    struct cloud_core_time now, struct cloud_core **out, char *reason)
+int cloud_core_open(const struct cloud_core_config *config,
+                    const struct cloud_core_objects *objects, const struct cloud_core_ops *ops,
+                    struct store *store, struct log *log, struct cloud_core_time now,
+                    struct cloud_core **out, char *reason)
 {
     CHECK(config->peer_count >= 1);
     CHECK(config->peer_count <= LIMIT_REPLICAS);
@@ -458,9 +458,9 @@ int cloud_core_open(const struct cloud_core_config *config, const struct cloud_c
             .clock_us = core_forward_clock_us,
             .send_peer = core_forward_send_peer,
         };
-        core->forward = forward_create(&core->forward_door, config->replica,
-                                       config->replica << 32 | config->boot_count,
-                                       core->config.propose_ms);
+        core->forward =
+            forward_create(&core->forward_door, config->replica,
+                           config->replica << 32 | config->boot_count, core->config.propose_ms);
         status = core_roster_open(core);
         if (status != 0) {
             snprintf(reason, 256, "the file roster beside the log cannot be used: %s",
@@ -472,10 +472,11 @@ int cloud_core_open(const struct cloud_core_config *config, const struct cloud_c
                          status_text(status));
             }
         } else {
-            core_log(core, LOGGER_INFO, "replica_waits",
-                     "needed=%u reason=this data directory is new: it takes no part before so many of "
-                     "the other replicas know it",
-                     roster_needed(&core->roster));
+            core_log(
+                core, LOGGER_INFO, "replica_waits",
+                "needed=%u reason=this data directory is new: it takes no part before so many of "
+                "the other replicas know it",
+                roster_needed(&core->roster));
         }
         core->config.peers = NULL; /* the group has it */
     }
@@ -547,7 +548,8 @@ void cloud_core_close(struct cloud_core *core)
     }
     core->closing = true;
     core_sessions_deinit(core);
-    forward_destroy(core->forward); /* what waited for its result is freed through core_on_ functions */
+    forward_destroy(
+        core->forward); /* what waited for its result is freed through core_on_ functions */
     core_leader_deinit(core);
     core_members_deinit(core);
     core_transfer_deinit(core);
@@ -628,9 +630,12 @@ void cloud_core_peer_lost(struct cloud_core *core, uint64_t replica, struct clou
     }
     core->now = now;
     core_other_lost(core, replica);
-    if (core->replica != NULL && replica_suspect(core->replica, replica)) {
-        core_log(core, LOGGER_INFO, "leader_lost", "replica=%llu reason=its links are closed",
-                 (unsigned long long)replica);
+    /* A leader serves nobody before it has applied all: who was just started has a log to replay. */
+    const bool patient = core->entries_bytes > LIMIT_SUSPECT_WAITING_BYTES;
+    if (core->replica != NULL && replica_suspect(core->replica, replica, patient)) {
+        core_log(core, LOGGER_INFO, "leader_lost",
+                 "replica=%llu patient=%d waiting_bytes=%llu reason=its links are closed",
+                 (unsigned long long)replica, patient, (unsigned long long)core->entries_bytes);
     }
 }
 

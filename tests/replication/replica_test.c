@@ -604,11 +604,11 @@ static void test_a_leader_that_ended_is_not_waited_for(void **state)
     f.sim.now_us = 10000 * MS;
     assert_int_equal(boot(&f), 0);
     follow(&f);
-    assert_false(replica_suspect(f.replica, 3));
-    assert_false(replica_suspect(f.replica, 1));
+    assert_false(replica_suspect(f.replica, 3, false));
+    assert_false(replica_suspect(f.replica, 1, false));
     assert_int_equal(replica_leader(f.replica, NULL), 2);
-    assert_true(replica_suspect(f.replica, 2));
-    assert_false(replica_suspect(f.replica, 2));
+    assert_true(replica_suspect(f.replica, 2, false));
+    assert_false(replica_suspect(f.replica, 2, false));
     assert_int_equal(replica_leader(f.replica, NULL), 0);
     assert_int_equal(f.asked.type, 0);
     run_for(&f, 60);
@@ -625,6 +625,25 @@ static void test_a_leader_that_ended_is_not_waited_for(void **state)
     codec_destroy(f.codec);
 }
 
+/* Claim: a member that is not fit to lead yet forgets a leader that has ended, so that it agrees to others, and
+ * asks for votes itself only after a whole time-out: nobody else may be there. */
+static void test_who_has_much_to_apply_lets_others_ask(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    f.sim.now_us = 10000 * MS;
+    assert_int_equal(boot(&f), 0);
+    follow(&f);
+    assert_true(replica_suspect(f.replica, 2, true));
+    assert_int_equal(replica_leader(f.replica, NULL), 0);
+    run_for(&f, 400);
+    assert_int_equal(f.asked.type, 0);
+    run_for(&f, 2000);
+    assert_int_equal(f.asked.type, 3);
+    codec_destroy(f.codec);
+}
+
 /* Claim: whoever agrees that another one seek votes leaves it a turn to do so before it asks itself.
  * Method: suspect the leader; a moment before this member would ask, another one does. */
 static void test_a_turn_is_left_to_who_asked_first(void **state)
@@ -635,7 +654,7 @@ static void test_a_turn_is_left_to_who_asked_first(void **state)
     f.sim.now_us = 10000 * MS;
     assert_int_equal(boot(&f), 0);
     follow(&f);
-    assert_true(replica_suspect(f.replica, 2));
+    assert_true(replica_suspect(f.replica, 2, false));
     const struct raft_wire ask = {.type = 3,
                                   .server_id = 3,
                                   .server_address = "three",
@@ -1061,6 +1080,7 @@ int main(void)
         cmocka_unit_test(test_a_new_leader_does_not_change_the_group_yet),
         cmocka_unit_test(test_one_vote_per_term),
         cmocka_unit_test(test_a_leader_that_ended_is_not_waited_for),
+        cmocka_unit_test(test_who_has_much_to_apply_lets_others_ask),
         cmocka_unit_test(test_a_turn_is_left_to_who_asked_first),
         cmocka_unit_test(test_a_late_tick_is_no_silence),
         cmocka_unit_test(test_checkpoints),

@@ -596,7 +596,8 @@ static void node_tick(void *context)
     replica_tick(node->replica, node_clock(node) / MS);
     /* Rightly or not: what is suspected may be alive, and may be heard again at once. */
     if (trouble && option.suspect > 0 && sim_below(&sim, 10000) < option.suspect) {
-        (void)replica_suspect(node->replica, replica_leader(node->replica, NULL));
+        (void)replica_suspect(node->replica, replica_leader(node->replica, NULL),
+                              replica_term(node->replica) % 4 == 0);
     }
 }
 

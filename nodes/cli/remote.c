@@ -192,7 +192,9 @@ int remote_open_files(const char *server, const struct link_files *files, enum l
     char address[ADDRESS_BYTES];
     const char *rest = strncmp(server, "https://", 8) == 0 ? server + 8 : server;
     const size_t length = strcspn(rest, "/");
-    snprintf(address, sizeof address, "%.*s", (int)length, rest);
+    const size_t kept = length < sizeof address ? length : sizeof address - 1;
+    memcpy(address, rest, kept);
+    address[kept] = '\0';
     const char *colon = strrchr(address, ':');
     const char *bracket = strrchr(address, ']');
     if (length < sizeof address - 8 && (colon == NULL || (bracket != NULL && colon < bracket))) {

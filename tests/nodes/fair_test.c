@@ -286,7 +286,7 @@ static void world_run(struct world *world, uint32_t noisy, bool api)
                                       .wall_ms = world_wall_ms};
     *world = (struct world){.codec = codec_create()};
     world->forward = forward_create(&door, 1, ORIGIN, 60000);
-    for (; world->now_ms < 10000; world->now_ms++) {
+    for (; world->now_ms < 3000; world->now_ms++) {
         for (uint32_t i = 0; i < noisy; i++) {
             while (world_submit(world, FORWARD_LANE_SESSIONS + 100 + i, i == 0 ? 1500000 : 1024,
                                 world_on_noise) == 0) {
@@ -308,7 +308,7 @@ static void world_run(struct world *world, uint32_t noisy, bool api)
 
 /* Claim: beside a session with a long log, ten of them, or a flood of API writes, a record of a quiet session
  * waits for what is under way and for one turn of the others, not for their queues; and the disk is busy.
- * Method: ten virtual seconds with a disk of 100 MB/s, without and with the noise. In one queue with the noise
+ * Method: three virtual seconds with a disk of 100 MB/s, without and with the noise. In one queue with the noise
  * it waited 495 ms. */
 static void test_quiet_beside_noisy(void **state)
 {
@@ -329,12 +329,12 @@ static void test_quiet_beside_noisy(void **state)
                       cases[i].noisy, (int)cases[i].api,
                       (unsigned long long)(world.quiet_sum_ms / world.quiet_count),
                       (unsigned long long)world.quiet_worst_ms,
-                      (unsigned long long)(world.noise_bytes / 10000000), world.flight_max / 1024);
+                      (unsigned long long)(world.noise_bytes / 3000000), world.flight_max / 1024);
         const bool noise = cases[i].noisy > 0 || cases[i].api;
         assert_in_range(world.quiet_worst_ms, 0, noise ? round_ms : 1);
-        assert_in_range(world.quiet_count, 100, 10000);
+        assert_in_range(world.quiet_count, 30, 3000);
         if (noise) {
-            assert_in_range(world.noise_bytes, 800000000, 1000000000);
+            assert_in_range(world.noise_bytes, 240000000, 300000000);
         }
     }
 }

@@ -671,7 +671,7 @@ static void test_a_storm_of_handshakes_is_worked_off(void **state)
     storm_dial();
     support_run(&pair.loop, &storm.all_taken);
     assert_true(storm.heard_at_first > 0);
-    assert_true(storm.heard_at_first <= STORM / 2);
+    assert_true(storm.heard_at_first <= STORM / 10 * 9); /* how many depends on the processors */
     support_run(&pair.loop, &storm.all_closed);
     pair_finish();
 }

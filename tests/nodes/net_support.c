@@ -119,19 +119,24 @@ struct link_context *support_context(enum link_role role, const char *name, cons
     return context;
 }
 
-static void support_on_deadline(uv_timer_t *timer)
+/* Against hanging, not a slow machine. Looked at often: a timer of the test may have made the condition true
+ * before the loop went to wait for what never comes. */
+#define SUPPORT_LOOK_MS 20u
+#define SUPPORT_LOOKS   3000u
+
+static void support_on_look(uv_timer_t *timer)
 {
-    *(bool *)timer->data = true;
+    *(unsigned *)timer->data += 1;
 }
 
 void support_run(uv_loop_t *loop, const bool *done)
 {
-    bool late = false;
+    unsigned looks = 0;
     uv_timer_t timer;
     uv_timer_init(loop, &timer);
-    timer.data = &late;
-    uv_timer_start(&timer, support_on_deadline, 60000, 0); /* against hanging, not a slow machine */
-    while (!*done && !late) {
+    timer.data = &looks;
+    uv_timer_start(&timer, support_on_look, SUPPORT_LOOK_MS, SUPPORT_LOOK_MS);
+    while (!*done && looks < SUPPORT_LOOKS) {
         uv_run(loop, UV_RUN_ONCE);
     }
     uv_close((uv_handle_t *)&timer, NULL);

@@ -70,11 +70,14 @@ join() { # token, replica
 }
 mkdir -p "$dir/cloudcore-4"
 short=$(kelp token create --ttl 1s)
+short_over=$(($(date +%s) + 3))
 token=$(kelp token create --ttl 5m)
 check "the cluster keeps no secret of a token" not says "$(printf %s "$token" | cut -d. -f2)" \
     sh -c "kubectl --cache-dir '$home/cache' get secrets -n kube-system -o yaml | grep -v '^ *hash:' | grep -o ': [A-Za-z0-9+/=]*$' | cut -c3- | base64 -di"
 check "an unknown token is refused" exits 5 join "kelp-00000000${token:13}" 4
 check "a wrong secret is refused" exits 5 join "${token:0:14}00000000000000000000000000000000${token:46}" 4
+check "the authority that is there stays" says "is not of the authority" join "${token%??}zz" 4
+rm -f "$dir/cloudcore-4/pki/ca.crt"
 check "another authority is not talked to" says "somebody is in between" join "${token%??}zz" 4
 check "a number that is taken is refused" exits 5 join "$token" 2
 check "one that is no member is not promoted" exits 5 kelp cluster promote 4
@@ -83,6 +86,7 @@ check "its key is its own" test "$(stat -c %a "$dir/cloudcore-4/pki/cloudcore-4.
 check "nothing is overwritten" exits 2 join "$token" 4
 mv "$dir/cloudcore-4/cloudcore.yaml" "$home/four.yaml"
 check "a token is good once" says "used up" join "$token" 4
+while [ "$(date +%s)" -lt "$short_over" ]; do sleep 0.1; done
 check "and not for longer than it was made for" says "over" join "$short" 4
 mv "$home/four.yaml" "$dir/cloudcore-4/cloudcore.yaml"
 start_four() {

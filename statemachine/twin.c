@@ -8,8 +8,11 @@
  * before it came, if its revision is another than the one known; an equal revision is the same wish again.
  * Nothing is locked, whoever spoke first.
  *
- * source: KubeEdge edge/pkg/devicetwin/dtmanager/{twin,device,membership}.go; README.md of this folder says
- * which of its quirks are kept.
+ * source: KubeEdge edge/pkg/devicetwin/dtmanager/{twin,device,membership}.go. Kept, since mappers may see it: a
+ * value that is said again counts as changed; one bad value voids a whole request; the first expected value of a
+ * twin is not checked; an unknown device's state is answered with silence; `optional` only ends. Otherwise here:
+ * expected values are not locked, null for an absent key ends nothing, the types double and bytes are taken,
+ * what is removed leaves no tombstone, what happens offline is reported.
  */
 #include "statemachine/edge_body.h"
 

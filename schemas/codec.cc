@@ -75,8 +75,11 @@ BUILD(record, {
     const auto key = text(b, v->key);
     const auto origin = text(b, v->origin);
     const auto body = blob(b, v->body);
+    const bool asked = v->user != nullptr && v->user[0] != '\0';
+    const auto user = asked ? text(b, v->user) : decltype(key)(); /* absent costs nothing */
     return finish(
-        c, fb::CreateRecord(b, v->kind, key, origin, v->sequence, v->time_ms, v->trace, body), out);
+        c, fb::CreateRecord(b, v->kind, key, origin, v->sequence, v->time_ms, v->trace, body, user),
+        out);
 })
 
 READ(record, Record, {
@@ -87,6 +90,7 @@ READ(record, Record, {
     v.time_ms = t->time_ms();
     v.trace = t->trace();
     v.body = r.aligned(t->body());
+    v.user = r.text(t->user());
 })
 
 BUILD(command, {

@@ -111,6 +111,9 @@ struct record {
     int64_t time_ms;
     uint64_t trace;
     struct bytes body; /* 8-byte aligned in what read hands out */
+    /* Who asked for it, as the certificate of the request says; NULL and "": nobody, it is of our own
+     * making. For display only. It stays in the log of the cluster: state and edges are given bodies. */
+    const char *user;
 };
 int codec_record_build(struct codec *codec, const struct record *record, struct bytes *out);
 int codec_record_read(struct codec *codec, struct bytes bytes, struct record *out);

@@ -93,6 +93,7 @@ static struct item item_of_frame(const struct log_frame *frame)
         .op = "",
         .key = "",
         .origin = "",
+        .user = "",
         .node = "",
         .size = frame->payload.size,
         .bytes = frame->payload,
@@ -251,6 +252,7 @@ static int walk_record(const struct walk *walk, struct bytes bytes, const struct
     item.kind = record_kind_text(item.record.kind, item.kind_memory);
     item.key = item.record.key;
     item.origin = item.record.origin;
+    item.user = item.record.user;
     item.sequence = sequenced != NULL ? sequenced->sequence : item.record.sequence;
     item.trace = item.record.trace;
     item.time_ms = item.record.time_ms != 0 ? item.record.time_ms : time_ms;
@@ -396,6 +398,7 @@ void item_help(struct out *out)
         "  SIZE    bytes of the record\n"
         "With -o wide also:\n"
         "  ORIGIN  who made it\n"
+        "  USER    who asked for it\n"
         "  SEQ     its place in the stream that shipped it\n"
         "  NODE    the node it concerns\n"
         "  TRACE   follows one request through all logs\n"
@@ -403,7 +406,8 @@ void item_help(struct out *out)
         "Fields of -o json and -o jsonl, one object per record; json is one array of them:\n"
         "  offset, term, size, sequence   numbers\n"
         "  time                           text as in the column, or null\n"
-        "  kind, op, key, origin, node    text, \"\" when there is none\n"
+        "  kind, op, key, origin, user, node\n"
+        "                                 text, \"\" when there is none\n"
         "  trace                          text of 16 hexadecimal digits, \"\" when there is none\n"
         "  body                           an object as its kind has it; null when there is none,\n"
         "                                 or when it cannot be decoded\n"

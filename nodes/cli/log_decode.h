@@ -24,6 +24,7 @@ struct item {
     bool timed;      /* time_ms is its own, or of what holds it */
     uint64_t size;   /* bytes of the record, or of the frame's payload */
     const char *origin;
+    const char *user; /* who asked for it; "" when nobody did, or when it is not told */
     uint64_t sequence; /* inside a batch: its place in the stream; else the record's own */
     uint64_t trace;
     const char *node; /* whose node it concerns; "" when none, or when it cannot be told */

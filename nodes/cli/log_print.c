@@ -15,6 +15,7 @@
 #define WIDTH_KEY    48
 #define WIDTH_SIZE   8
 #define WIDTH_ORIGIN 14
+#define WIDTH_USER   16
 #define WIDTH_SEQ    10
 #define WIDTH_NODE   14
 
@@ -65,8 +66,8 @@ static void table_head(struct out *out, bool wide)
               time, "TIME", WIDTH_KIND, "KIND", WIDTH_OP, "OP", WIDTH_KEY, "KEY", WIDTH_SIZE,
               "SIZE");
     if (wide) {
-        out_print(out, " %-*s %*s %-*s %s", WIDTH_ORIGIN, "ORIGIN", WIDTH_SEQ, "SEQ", WIDTH_NODE,
-                  "NODE", "TRACE");
+        out_print(out, " %-*s %-*s %*s %-*s %s", WIDTH_ORIGIN, "ORIGIN", WIDTH_USER, "USER",
+                  WIDTH_SEQ, "SEQ", WIDTH_NODE, "NODE", "TRACE");
     }
     out_colour(out, COLOUR_NONE);
     out_character(out, '\n');
@@ -122,6 +123,8 @@ static void table_line(struct printer *printer, const struct item *item)
         out_character(out, ' ');
         table_text(out, item->origin, WIDTH_ORIGIN);
         out_character(out, ' ');
+        table_text(out, item->user, WIDTH_USER);
+        out_character(out, ' ');
         out_u64_wide(out, item->sequence, WIDTH_SEQ);
         out_character(out, ' ');
         table_text(out, item->node, WIDTH_NODE);
@@ -166,6 +169,8 @@ static void json_item(struct printer *printer, const struct item *item)
     out_u64(out, item->size);
     out_text(out, ",\"origin\":");
     out_json_text(out, item->origin);
+    out_text(out, ",\"user\":");
+    out_json_text(out, item->user);
     out_text(out, ",\"sequence\":");
     out_u64(out, item->sequence);
     out_text(out, ",\"node\":");
@@ -387,6 +392,7 @@ static int detail_on_item(void *context, const struct item *item)
     detail_text(out, "op", item->op);
     detail_text(out, "key", item->key);
     detail_text(out, "origin", item->origin);
+    detail_text(out, "user", item->user);
     detail_text(out, "node", item->node);
     if (item->sequence != 0) {
         out_print(out, "sequence  %" PRIu64 "\n", item->sequence);

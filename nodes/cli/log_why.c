@@ -54,6 +54,7 @@ struct met {
     uint64_t sequence;
     uint64_t stream;
     char origin[LIMIT_NAME_BYTES + 1];
+    char user[LIMIT_IDENTITY_NAME_BYTES + 1];
     char op[16];
     char uid[LIMIT_NAME_BYTES + 1];
     char node[LIMIT_NAME_BYTES + 1];
@@ -102,6 +103,7 @@ static void met_fill(struct met *met, const struct item *item, const char *uid)
         .stream = item->inside != NULL ? item->inside->stream : 0,
     };
     text_copy(met->origin, sizeof met->origin, item->origin);
+    text_copy(met->user, sizeof met->user, item->user);
     text_copy(met->op, sizeof met->op, item->op);
     text_copy(met->uid, sizeof met->uid, uid);
     text_copy(met->node, sizeof met->node, item->node);
@@ -479,8 +481,9 @@ static bool holder_find(struct journey *journey, char out_name[LIMIT_NAME_BYTES 
 static void cloud_journey(struct journey *journey)
 {
     const struct met *wish = &journey->wish;
-    tell(journey, PROPOSED, STEP_DONE, wish->offset, wish->time_ms, "%s by %.100s", wish->op,
-         wish->origin[0] == '\0' ? "the cloud" : wish->origin);
+    tell(journey, PROPOSED, STEP_DONE, wish->offset, wish->time_ms, "%s by %.100s%s%.64s", wish->op,
+         wish->origin[0] == '\0' ? "the cloud" : wish->origin, wish->user[0] == '\0' ? "" : " for ",
+         wish->user);
     cloud_committed(journey);
     if (journey->steps[COMMITTED].answer != STEP_DONE) {
         return;

@@ -788,6 +788,7 @@ struct api_call *api_request(struct api *api, const struct http_request *request
 
     const uint32_t count_before = api->call_count;
     struct api_call *call = call_create(api, events, client);
+    (void)snprintf(call->user, sizeof call->user, "%s", identity->user);
     if (!prepare(call, request, identity, &error)) {
         call_fail(call, &error);
         return NULL;

@@ -62,6 +62,7 @@ struct api_call {
     struct api_list *list; /* while it is being read */
 
     /* writes */
+    char user[LIMIT_IDENTITY_NAME_BYTES + 1];
     json_t *body; /* as sent: object, patch or DeleteOptions; may be NULL for DELETE */
     enum call_patch patch;
     enum call_validation validation;

@@ -485,7 +485,7 @@ static void envelope_finalizers(struct codec *codec, const json_t *wish, struct 
     out->finalizer_count = count;
 }
 
-int api_object_put(const struct backend *backend, struct codec *codec,
+int api_object_put(const struct backend *backend, struct codec *codec, const char *user,
                    const struct api_resource *resource, const json_t *wish, enum put_mode mode,
                    uint64_t if_version, const char *if_uid, struct bytes *out)
 {
@@ -534,6 +534,7 @@ int api_object_put(const struct backend *backend, struct codec *codec,
                 .origin = backend->name,
                 .time_ms = backend->now_ms(backend->owner),
                 .body = body,
+                .user = user,
             };
             status = codec_record_build(codec, &record, out);
         }
@@ -542,8 +543,8 @@ int api_object_put(const struct backend *backend, struct codec *codec,
     return status;
 }
 
-int api_object_remove(const struct backend *backend, struct codec *codec, const char *key,
-                      uint64_t if_version, const char *if_uid, struct bytes *out)
+int api_object_remove(const struct backend *backend, struct codec *codec, const char *user,
+                      const char *key, uint64_t if_version, const char *if_uid, struct bytes *out)
 {
     const struct object_remove remove = {
         .if_version = if_version, .if_uid = if_uid, .reason = REMOVE_DELETED};
@@ -558,6 +559,7 @@ int api_object_remove(const struct backend *backend, struct codec *codec, const 
         .origin = backend->name,
         .time_ms = backend->now_ms(backend->owner),
         .body = body,
+        .user = user,
     };
     return codec_record_build(codec, &record, out);
 }
@@ -572,7 +574,7 @@ static int build_create(const struct backend *backend, struct codec *codec, enum
     struct api_error error = {0};
     int status = STATUS_MALFORMED;
     if (api_object_create(backend, resource, space, object, &error)) {
-        status = api_object_put(backend, codec, resource, object, PUT_CREATE, 0, "", out);
+        status = api_object_put(backend, codec, NULL, resource, object, PUT_CREATE, 0, "", out);
     }
     api_error_release(&error);
     json_decref(object);
@@ -660,7 +662,7 @@ int api_build_binding(const struct backend *backend, struct codec *codec,
     if (wish != NULL && json_text_at(wish, "spec.nodeName")[0] == '\0' &&
         json_at(wish, "metadata.deletionTimestamp") == NULL && api_name_valid(node, false)) {
         json_put_text(json_child(wish, "spec"), "nodeName", node);
-        status = api_object_put(backend, codec, resource, wish, PUT_UPDATE, pod->wish_version,
+        status = api_object_put(backend, codec, NULL, resource, wish, PUT_UPDATE, pod->wish_version,
                                 json_text_at(wish, "metadata.uid"), out);
     }
     json_decref(wish);

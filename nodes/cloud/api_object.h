@@ -53,13 +53,14 @@ void api_object_validate(const struct api_resource *resource, const json_t *obje
 /* Is this a DNS subdomain (label: without dots, at most 63)? */
 bool api_name_valid(const char *name, bool label);
 
-/* The record that proposes this wish. `out` lent until codec_reset.
+/* The record that proposes this wish, or its removal. `out` lent until codec_reset.
+ *   user     who asked for it; NULL: nobody, the cluster does it itself
  *   answers  0; STATUS_TOO_LARGE: beyond LIMIT_OBJECT_BYTES or what the envelope holds */
-int api_object_put(const struct backend *backend, struct codec *codec,
+int api_object_put(const struct backend *backend, struct codec *codec, const char *user,
                    const struct api_resource *resource, const json_t *wish, enum put_mode mode,
                    uint64_t if_version, const char *if_uid, struct bytes *out);
-int api_object_remove(const struct backend *backend, struct codec *codec, const char *key,
-                      uint64_t if_version, const char *if_uid, struct bytes *out);
+int api_object_remove(const struct backend *backend, struct codec *codec, const char *user,
+                      const char *key, uint64_t if_version, const char *if_uid, struct bytes *out);
 
 /* -- out ------------------------------------------------------------------------------------------- */
 

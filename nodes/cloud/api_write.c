@@ -47,13 +47,12 @@ static bool check_fields(const struct api_call *call, const json_t *object, cons
         (void)schema_check(call->resource, old, &before, &ignored);
         api_error_release(&ignored);
     }
-    const bool news = unknown.size > 0 &&
-                      (before.size == 0 || strcmp(before.data, unknown.data) != 0);
+    const bool news =
+        unknown.size > 0 && (before.size == 0 || strcmp(before.data, unknown.data) != 0);
     if (fine && news && call->validation == VALIDATE_STRICT) {
-        api_error_set(error, 400,
-                      "%s in version \"%s\" cannot be handled as a %s: strict decoding error: %s",
-                      call->resource->kind, call->resource->version, call->resource->kind,
-                      unknown.data);
+        api_error_set(
+            error, 400, "%s in version \"%s\" cannot be handled as a %s: strict decoding error: %s",
+            call->resource->kind, call->resource->version, call->resource->kind, unknown.data);
         fine = false;
     } else if (fine && news && call->validation == VALIDATE_WARN && call->attempts == 0) {
         warn(call, unknown.data);
@@ -137,8 +136,9 @@ static void fail_other(struct api_call *call, enum backend_outcome outcome, uint
 {
     struct api_error error = {0};
     if (outcome == BACKEND_REFUSED_LIMIT) {
-        api_error_set(&error, 403, "%s is forbidden: the cluster holds as many as it may (%" PRIu64
-                                   ")", call->resource->resource, value);
+        api_error_set(&error, 403,
+                      "%s is forbidden: the cluster holds as many as it may (%" PRIu64 ")",
+                      call->resource->resource, value);
     } else if (outcome == BACKEND_REFUSED_NOT_EMPTY) {
         api_error_set(&error, 409, "the namespace still holds %" PRIu64 " objects", value);
     } else {
@@ -220,8 +220,8 @@ static void create_propose(struct api_call *call, const json_t *object)
     set_result(call, api_object_join(backend, call->codec, call->resource, &none, object), false);
     call->success = 201;
     struct bytes record = {0};
-    const int built = api_object_put(backend, call->codec, call->resource, object, PUT_CREATE, 0,
-                                     "", &record);
+    const int built = api_object_put(backend, call->codec, call->user, call->resource, object,
+                                     PUT_CREATE, 0, "", &record);
     propose(call, built, record);
 }
 
@@ -304,7 +304,7 @@ static void update_row(struct api_call *call, const struct backend_row *row)
         } else {
             struct bytes record = {0};
             const int built =
-                api_object_put(backend, call->codec, call->resource, object, PUT_UPDATE,
+                api_object_put(backend, call->codec, call->user, call->resource, object, PUT_UPDATE,
                                row->wish_version, json_text_at(wish, "metadata.uid"), &record);
             propose(call, built, record);
         }
@@ -325,15 +325,16 @@ static void apply_create(struct api_call *call, struct backend_view *view)
         api_error_set(&error, 400, "the name of the object does not match the name on the URL");
         fine = false;
     }
-    fine = fine && api_object_create(call->api->backend, call->resource, call->namespace_, object,
-                                     &error);
+    fine = fine &&
+           api_object_create(call->api->backend, call->resource, call->namespace_, object, &error);
     if (!fine) {
         call_fail(call, &error);
     } else if (call->dry_run) {
         const struct backend_row none = {0};
         call->success = 201;
-        set_result(call, api_object_join(call->api->backend, call->codec, call->resource, &none,
-                                         object), false);
+        set_result(call,
+                   api_object_join(call->api->backend, call->codec, call->resource, &none, object),
+                   false);
         create_dry(call, view);
     } else {
         create_propose(call, object);
@@ -382,14 +383,16 @@ static bool delete_allowed(const struct api_call *call, const json_t *joined,
         strcmp(policy, "Foreground") != 0 && strcmp(policy, "Orphan") != 0) {
         api_error_cause(error, "FieldValueNotSupported", "propagationPolicy",
                         "Unsupported value: \"%.40s\": supported values: \"Background\", "
-                        "\"Foreground\", \"Orphan\"", policy);
+                        "\"Foreground\", \"Orphan\"",
+                        policy);
         api_error_invalid(error, "", "DeleteOptions", "");
         return false;
     }
-    if (r->id == API_NAMESPACE && (strcmp(name, "default") == 0 || strcmp(name, "kube-system") == 0 ||
-                                   strcmp(name, "kube-public") == 0)) {
-        api_error_set(error, 403, "namespaces \"%s\" is forbidden: this namespace may not be deleted",
-                      name);
+    if (r->id == API_NAMESPACE &&
+        (strcmp(name, "default") == 0 || strcmp(name, "kube-system") == 0 ||
+         strcmp(name, "kube-public") == 0)) {
+        api_error_set(error, 403,
+                      "namespaces \"%s\" is forbidden: this namespace may not be deleted", name);
         api_error_about(error, "", "namespaces", name);
         return false;
     }
@@ -409,8 +412,8 @@ static bool pod_bound(const struct api_call *call, struct backend_view *view, co
 }
 
 struct deletion {
-    bool remove;   /* at once; otherwise marked */
-    bool nothing;  /* it is marked already */
+    bool remove;  /* at once; otherwise marked */
+    bool nothing; /* it is marked already */
     int64_t grace_s;
 };
 
@@ -459,8 +462,8 @@ static void delete_row(struct api_call *call, struct backend_view *view, struct 
         if (dry) {
             finish(call);
         } else {
-            const int built =
-                api_object_remove(backend, call->codec, call->key, version, uid, &record);
+            const int built = api_object_remove(backend, call->codec, call->user, call->key,
+                                                version, uid, &record);
             propose(call, built, record);
         }
     } else if (deletion.nothing) {
@@ -471,7 +474,8 @@ static void delete_row(struct api_call *call, struct backend_view *view, struct 
         /* the facts of the row were read into `joined`; the row itself may be gone by now */
         json_t *shown = json_deep_copy(joined);
         json_t *metadata = json_copy(json_object_get(wish, "metadata"));
-        json_put_text(metadata, "resourceVersion", json_text_at(joined, "metadata.resourceVersion"));
+        json_put_text(metadata, "resourceVersion",
+                      json_text_at(joined, "metadata.resourceVersion"));
         CHECK(json_object_set_new(shown, "metadata", metadata) == 0);
         if (call->resource->id == API_NAMESPACE) {
             json_put_text(json_child(shown, "status"), "phase", "Terminating");
@@ -480,8 +484,8 @@ static void delete_row(struct api_call *call, struct backend_view *view, struct 
         if (dry) {
             finish(call);
         } else {
-            const int built = api_object_put(backend, call->codec, call->resource, wish, PUT_UPDATE,
-                                             version, uid, &record);
+            const int built = api_object_put(backend, call->codec, call->user, call->resource, wish,
+                                             PUT_UPDATE, version, uid, &record);
             propose(call, built, record);
         }
     }
@@ -502,8 +506,7 @@ static bool edge_event_named(const struct api_call *call, struct backend_view *v
         return false;
     }
     const uint64_t version = strtoull(dot + 1, NULL, 16);
-    return version > 0 &&
-           backend->view_event(backend->owner, view, version - 1, &event) == 0 &&
+    return version > 0 && backend->view_event(backend->owner, view, version - 1, &event) == 0 &&
            event.version == version;
 }
 
@@ -515,8 +518,9 @@ static void attempt_missing(struct api_call *call, struct backend_view *view)
     } else if (call->verb == CALL_PATCH && call->patch == CALL_PATCH_APPLY && !call->status) {
         apply_create(call, view);
     } else if (edge_event_named(call, view)) {
-        api_error_set(&error, 405, "an event that an edge reported cannot be changed; it ends by "
-                                   "its age");
+        api_error_set(&error, 405,
+                      "an event that an edge reported cannot be changed; it ends by "
+                      "its age");
         call_fail(call, &error);
     } else {
         call_error_missing(call, call->name, &error);
@@ -563,8 +567,8 @@ static void collection_next(struct api_call *call)
     struct api *api = call->api;
     do {
         if (call->name_at == call->name_count) {
-            json_t *status = json_pack("{s:s, s:s, s:{}, s:s}", "kind", "Status", "apiVersion", "v1",
-                                       "metadata", "status", "Success");
+            json_t *status = json_pack("{s:s, s:s, s:{}, s:s}", "kind", "Status", "apiVersion",
+                                       "v1", "metadata", "status", "Success");
             call_answer(call, 200, status);
             return;
         }
@@ -623,7 +627,6 @@ static void collection_start(struct api_call *call)
     collection_next(call);
 }
 
-
 /* -- the way there ------------------------------------------------------------------------------------------ */
 
 static void write_on_fresh(void *context, int status)
@@ -666,8 +669,10 @@ void api_write_start(struct api_call *call)
     if (call->dry_run) {
         const struct backend_row none = {0};
         call->success = 201;
-        set_result(call, api_object_join(call->api->backend, call->codec, call->resource, &none,
-                                         call->body), false);
+        set_result(
+            call,
+            api_object_join(call->api->backend, call->codec, call->resource, &none, call->body),
+            false);
         write_fresh(call);
         return;
     }

@@ -126,8 +126,8 @@ static void finalize(struct namespaces *namespaces, struct codec *codec, const c
     CHECK(json_object_set_new(json_child(wish, "spec"), "finalizers", json_array()) == 0);
     (void)snprintf(namespaces->what, sizeof namespaces->what, "%s", name);
     struct bytes record;
-    if (api_object_put(backend, codec, api_resource_get(API_NAMESPACE), wish, PUT_UPDATE, version,
-                       json_text_at(wish, "metadata.uid"), &record) == 0) {
+    if (api_object_put(backend, codec, NULL, api_resource_get(API_NAMESPACE), wish, PUT_UPDATE,
+                       version, json_text_at(wish, "metadata.uid"), &record) == 0) {
         namespaces->busy = backend->write(backend->owner, record, on_removed, namespaces) == 0;
     }
 }
@@ -150,8 +150,8 @@ static enum content content_of(struct namespaces *namespaces, struct backend_vie
     while (content != CONTENT_LIVE && backend->view_next(backend->owner, view, bytes_text(prefix),
                                                          bytes_text(after), &row) == 0) {
         struct object_put put;
-        const bool marked = codec_object_put_read(codec, row.wish, &put) != 0 ||
-                            put.object.deletion_time_ms != 0;
+        const bool marked =
+            codec_object_put_read(codec, row.wish, &put) != 0 || put.object.deletion_time_ms != 0;
         content = marked ? CONTENT_ENDING : CONTENT_LIVE;
         (void)snprintf(after, sizeof after, "%.*s", (int)row.key.size, (const char *)row.key.data);
         codec_reset(codec);
@@ -197,8 +197,9 @@ void namespaces_step(struct namespaces *namespaces)
     struct codec *codec = codec_create();
     char after[LIMIT_KEY_BYTES] = "";
     struct backend_row row;
-    while (!namespaces->busy && backend->view_next(backend->owner, view, bytes_text("/namespaces//"),
-                                                   bytes_text(after), &row) == 0) {
+    while (!namespaces->busy &&
+           backend->view_next(backend->owner, view, bytes_text("/namespaces//"), bytes_text(after),
+                              &row) == 0) {
         (void)snprintf(after, sizeof after, "%.*s", (int)row.key.size, (const char *)row.key.data);
         struct object_put put;
         if (codec_object_put_read(codec, row.wish, &put) == 0 && put.object.deletion_time_ms != 0) {

@@ -117,7 +117,7 @@ void rig_start(struct rig *rig, struct answer *out, const char *method, const ch
     const char *groups[1] = {rig->group};
     const struct api_identity identity = {
         .verified = rig->group != NULL,
-        .user = rig->group == NULL ? "" : "tester",
+        .user = rig->group == NULL ? "" : rig->user == NULL ? "tester" : rig->user,
         .groups = groups,
         .group_count = rig->group == NULL ? 0 : 1,
     };

@@ -11,6 +11,7 @@ struct rig {
     struct api *api;
     const char *accept;       /* NULL: none is sent */
     const char *content_type; /* NULL: none is sent */
+    const char *user;         /* of the certificate; NULL: tester */
     const char *group;        /* of the certificate; NULL: no certificate */
 };
 

@@ -193,7 +193,7 @@ static void other_writer(void *context)
     json_t *wish = api_object_wish(codec, &row);
     json_put_text(json_child(wish, "data"), "other", "1");
     struct bytes record;
-    assert_int_equal(api_object_put(backend, codec, api_resource_get(API_CONFIGMAP), wish,
+    assert_int_equal(api_object_put(backend, codec, NULL, api_resource_get(API_CONFIGMAP), wish,
                                     PUT_UPDATE, 0, "", &record), 0);
     backend_fake_propose(rig->fake, &record, 1);
     json_decref(wish);
@@ -387,6 +387,22 @@ static void test_delete(void **state)
                 "Invalid");
     expect(rig, 200, "PATCH", CMS "/a", "{\"metadata\":{\"finalizers\":[]}}");
     expect(rig, 404, "GET", CMS "/a", "");
+}
+
+/* Claim: the record of a write names who asked for it, whatever the verb. Whoever is on call reads it there. */
+static void test_user(void **state)
+{
+    struct rig *rig = *state;
+    expect(rig, 201, "POST", CMS, "{\"metadata\":{\"name\":\"a\"}}");
+    assert_string_equal(backend_fake_user(rig->fake), "tester");
+    rig->user = "anna";
+    rig->content_type = "application/merge-patch+json";
+    expect(rig, 200, "PATCH", CMS "/a", "{\"data\":{\"k\":\"v\"}}");
+    assert_string_equal(backend_fake_user(rig->fake), "anna");
+    rig->content_type = NULL;
+    rig->user = "bert";
+    expect(rig, 200, "DELETE", CMS "/a", "");
+    assert_string_equal(backend_fake_user(rig->fake), "bert");
 }
 
 /* Claim: deleting a collection deletes what matches, one by one. */
@@ -665,6 +681,7 @@ int main(void)
         TEST(test_namespace_ends), TEST(test_pages),           TEST(test_lists_take_turns),
         TEST(test_lists_end_before_memory_does),
         TEST(test_node_join),      TEST(test_no_leader),       TEST(test_discovery),
+        TEST(test_user),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

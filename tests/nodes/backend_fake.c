@@ -34,6 +34,7 @@ struct backend_fake {
     uint64_t epochs[8];
     char nodes[8][64];
     uint32_t node_count;
+    char user[LIMIT_IDENTITY_NAME_BYTES + 1];
     void (*before_write)(void *context);
     void *before_context;
 };
@@ -287,6 +288,20 @@ static enum backend_outcome outcome_of(enum outcome outcome)
                                                                     : mapped;
 }
 
+static void user_note(struct backend_fake *fake, struct bytes bytes)
+{
+    struct codec *codec = codec_create();
+    struct record record;
+    CHECK(codec_record_read(codec, bytes, &record) == 0);
+    (void)snprintf(fake->user, sizeof fake->user, "%s", record.user);
+    codec_destroy(codec);
+}
+
+const char *backend_fake_user(const struct backend_fake *fake)
+{
+    return fake->user;
+}
+
 bool backend_fake_run(struct backend_fake *fake)
 {
     const uint32_t count = fake->asked_count; /* what is asked meanwhile waits for the next run */
@@ -306,6 +321,7 @@ bool backend_fake_run(struct backend_fake *fake)
                 fake->before_write = NULL;
                 hook(fake->before_context);
             }
+            user_note(fake, asked.record);
             const struct machine_result result = apply(fake, &asked.record, 1);
             asked.on_written(asked.context, 0, outcome_of(result.outcome), result.value);
         }

@@ -17,6 +17,8 @@ bool backend_fake_run(struct backend_fake *fake);
 
 /* Propose records at once, as one command; CHECKs that each is accepted. */
 void backend_fake_propose(struct backend_fake *fake, const struct bytes *records, uint32_t count);
+/* Who asked for the newest write, as its record says; "" when nobody did, or nothing was written. */
+const char *backend_fake_user(const struct backend_fake *fake);
 /* A fact of a node, through a session and an upward batch; body as built. */
 void backend_fake_report(struct backend_fake *fake, const char *node, uint16_t kind,
                          const char *key, struct bytes body);

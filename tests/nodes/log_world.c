@@ -63,8 +63,13 @@ static struct bytes record_of(uint16_t kind, const char *key, const char *origin
 {
     struct bytes bytes;
     clock_ms += 1000;
-    const struct record record = {
-        .kind = kind, .key = key, .origin = origin, .time_ms = clock_ms, .trace = 0, .body = body};
+    const struct record record = {.kind = kind,
+                                  .key = key,
+                                  .origin = origin,
+                                  .time_ms = clock_ms,
+                                  .trace = 0,
+                                  .body = body,
+                                  .user = kind == RECORD_OBJECT_REMOVE ? "anna" : NULL};
     CHECK(codec_record_build(codec, &record, &bytes) == 0);
     return bytes;
 }

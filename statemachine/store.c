@@ -35,6 +35,7 @@ void store_deinit(struct store *store)
 {
     store_reader_deinit(&store->live);
     tree_release(store->batch);
+    tree_release(store->draft);
     for (unsigned i = 0; i < store->errors.count; i++) {
         free(store->errors.kept[i]);
     }
@@ -115,7 +116,7 @@ static struct bytes store_key_behind(uint8_t *prefix, size_t size)
 void store_begin(struct store *store)
 {
     CHECK(!store->in_batch);
-    CHECK(store->batch == NULL);
+    CHECK_IF(!store->drafting, store->batch == NULL);
     store->in_batch = true;
     store->batch_bytes = 0;
 }
@@ -172,11 +173,12 @@ size_t store_batch_bytes(const struct store *store)
     return store->batch_bytes;
 }
 
-/* The batch is over, either way. */
+/* The batch is over, either way. Of a store that drafts all batches that were committed are kept as one, which
+ * readers go on to see. */
 static void store_batch_end(struct store *store)
 {
     tree_release(store->batch);
-    store->batch = NULL;
+    store->batch = tree_retain(store->draft);
     store->in_batch = false;
     store_reader_reset(&store->live);
 }
@@ -187,10 +189,15 @@ int store_commit(struct store *store, uint64_t position)
     CHECK(atomic_load(&store->live.iterators) == 0);
     CHECK(position >= store_position(store));
 
-    const int status = store->body->write(store, store->batch, position);
-    if (status != STATUS_OK) {
-        CHECK(status < 0);
-        return status;
+    if (store->drafting) {
+        tree_release(store->draft);
+        store->draft = tree_retain(store->batch);
+    } else {
+        const int status = store->body->write(store, store->batch, position);
+        if (status != STATUS_OK) {
+            CHECK(status < 0);
+            return status;
+        }
     }
     atomic_store(&store->position, position);
     store_batch_end(store);
@@ -213,6 +220,7 @@ uint64_t store_position(const struct store *store)
 
 int store_flush(struct store *store)
 {
+    CHECK(!store->drafting);
     const uint64_t position = atomic_load(&store->position);
     const int status = store->body->flush(store, position);
     if (status == STATUS_OK && position > atomic_load(&store->position_flushed)) {
@@ -228,6 +236,7 @@ uint64_t store_flushed_position(const struct store *store)
 
 int store_checkpoint(struct store *store, const char *directory, uint64_t *out_position)
 {
+    CHECK(!store->drafting);
     const uint64_t position = atomic_load(&store->position);
     const int status = store->body->checkpoint(store, directory, position, out_position);
     CHECK_IF(status == STATUS_OK, *out_position >= position);
@@ -243,6 +252,7 @@ struct store_reader *store_live(struct store *store)
 
 struct store_reader *store_snapshot(struct store *store)
 {
+    CHECK(store->draft == NULL);
     struct store_reader *reader = calloc(1, sizeof *reader);
     CHECK(reader != NULL);
     reader->store = store;

@@ -75,7 +75,8 @@ int store_rocks_open(const struct store_options *options, struct store **out);
  * is written, created or locked.
  *
  *   options   as above; the directory must be a store of that machine and format, or of an older one
- *   out       as above. store_begin, store_flush and store_checkpoint are forbidden
+ *   out       as above. Commits stay in memory, on top of what is read, until it is closed: what the state would
+ *             become. They cannot fail. store_flush, store_checkpoint, and store_snapshot after a commit, are forbidden
  *   answers   STATUS_OK; -ENOENT: no such directory, or nothing was ever flushed in it;
  *             STATUS_FOREIGN, -EACCES as above; -EAGAIN: its owner replaced files faster than we
  *             opened them, ask again; STATUS_CORRUPT; -errno

@@ -92,6 +92,8 @@ struct store {
     bool in_batch;
     struct tree *batch;
     size_t batch_bytes;
+    bool drafting;      /* commits reach no body: what it holds cannot be written */
+    struct tree *draft; /* what was committed, all of it */
 
     _Atomic uint64_t position;
     _Atomic uint64_t position_flushed;

@@ -1002,6 +1002,7 @@ int store_rocks_open_read(const struct store_options *options, struct store **ou
 {
     struct store_rocks *self = store_rocks_create(options);
     struct store *store = &self->store;
+    store->drafting = true;
     *out = store;
     char path[PATH_MAX];
     char current[PATH_MAX];

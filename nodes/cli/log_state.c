@@ -91,38 +91,6 @@ void state_ask(struct state *state, const struct view *view)
 
 /* -- folding ------------------------------------------------------------------------------------- */
 
-/* Rows on disk that are copied into memory, at most: compressed there, and some times that here. */
-#define FOLD_DISK_BYTES  (UINT64_C(128) << 20)
-#define FOLD_BATCH_BYTES (1u << 20)
-
-/* Commit what is open. Nobody crashes here: the versions a crash could go back to are let go. */
-static void fold_commit(struct store *store, uint64_t position)
-{
-    CHECK(store_commit(store, position) == STATUS_OK);
-    CHECK(store_flush(store) == STATUS_OK);
-}
-
-static int fold_copy(struct state *state, struct store *to)
-{
-    struct store_reader *reader = store_live(state->store);
-    int status = STATUS_OK;
-    store_begin(to);
-    for (unsigned table = 0; status == STATUS_OK && table < STORE_TABLES; table++) {
-        struct store_iterator *iterator = store_iterate(reader, table, bytes_of(NULL, 0));
-        for (bool row = store_iterator_first(iterator); row; row = store_iterator_next(iterator)) {
-            store_put(to, table, store_iterator_key(iterator), store_iterator_value(iterator));
-            if (store_batch_bytes(to) > FOLD_BATCH_BYTES) {
-                fold_commit(to, state->position);
-                store_begin(to);
-            }
-        }
-        status = store_iterator_status(iterator);
-        store_iterator_close(iterator);
-    }
-    fold_commit(to, state->position);
-    return status;
-}
-
 struct fold {
     struct machine machine;
     uint64_t reached;
@@ -145,36 +113,35 @@ static int fold_on_frame(void *context, const struct log_frame *frame)
 void state_fold(struct state *state, struct view *view)
 {
     const struct inspect *inspect = &view->inspect;
-    struct store *store = NULL;
-    const bool rows = state->machine != STATE_NONE;
+    const bool empty = state->machine == STATE_NONE;
+    CHECK(state->machine != STATE_EDGE);
     if (!state->running || state->applied <= state->position ||
-        inspect->index_first > state->position + 1 || inspect->damage_status != 0 ||
-        (rows && store_usage(state->store).disk_bytes > FOLD_DISK_BYTES)) {
+        inspect->index_first > state->position + 1 || inspect->damage_status != 0) {
         return;
     }
-    CHECK(state->machine != STATE_EDGE);
 
-    struct store_sim *sim = store_sim_create();
-    struct fold fold = {.reached = state->position};
-    CHECK(store_sim_open(sim, MACHINE_NAME, MACHINE_FORMAT, &store) == STATUS_OK);
-    int status = rows ? fold_copy(state, store) : STATUS_OK;
-    if (status == STATUS_OK) {
-        status = machine_open(&fold.machine, store);
-        if (status == STATUS_OK) {
-            (void)view_frames(view, state->position + 1, state->applied, fold_on_frame, &fold);
-            status = fold.status;
-        }
-        machine_close(&fold.machine);
+    struct store_sim *sim = NULL;
+    struct store *store = state->store;
+    if (empty) { /* nothing was ever flushed: all of it is still in the log */
+        sim = store_sim_create();
+        CHECK(store_sim_open(sim, MACHINE_NAME, MACHINE_FORMAT, &store) == STATUS_OK);
     }
-    if (status != STATUS_OK) {
+    struct fold fold = {.reached = state->position};
+    if (machine_open(&fold.machine, store) == STATUS_OK) {
+        (void)view_frames(view, state->position + 1, state->applied, fold_on_frame, &fold);
+    }
+    machine_close(&fold.machine);
+    if (empty && fold.reached == 0) {
         store_close(store);
         store_sim_destroy(sim);
         return;
     }
-    store_close(state->store);
-    state->store = store;
-    state->machine = STATE_CLOUD;
-    state->folded = sim;
+    if (empty) {
+        store_close(state->store);
+        state->store = store;
+        state->machine = STATE_CLOUD;
+        state->folded = sim;
+    }
     state->position = fold.reached;
 }
 

@@ -24,17 +24,17 @@ struct state {
     uint64_t up_last, up_acked; /* of an edge */
     bool link_down;             /* of an edge: it says so */
 
-    struct store_sim *folded; /* what holds `store` after state_fold; else NULL */
+    struct store_sim
+        *folded; /* what holds `store` when state_fold found no rows on disk; else NULL */
 };
 
 /* Open what belongs to a view. Never fails: without a state, `why` says so. */
 void state_open(struct state *state, const struct view *view);
 /* Ask the owner, if it is running and its control socket is where it is by default. Takes a second at most. */
 void state_ask(struct state *state, const struct view *view);
-/* Behind state_ask, never of an edge: copy the rows, if there are any, into memory and fold the log behind
- * them up to what the running cloudcore has applied; `store` and `position` are then of that. Where it
- * cannot be done (nobody runs, the log begins later, too many rows, a record of a newer release), nothing
- * changes. */
+/* Behind state_ask, never of an edge: fold the log, in memory and on top of the rows on disk, up to what
+ * the running cloudcore has applied, or to the record of a newer release before that; `store` and `position` are
+ * then of that. Where nobody runs, or the log begins later, nothing changes. */
 void state_fold(struct state *state, struct view *view);
 void state_close(struct state *state);
 const char *state_machine_text(enum state_machine machine);

@@ -41,6 +41,7 @@
 #include "nodes/control.h"
 #include "nodes/logger.h"
 #include "nodes/monitor.h"
+#include "nodes/net/identity_tls.h"
 #include "nodes/program.h"
 #include "nodes/readonly.h"
 #include "nodes/space.h"
@@ -434,6 +435,18 @@ static void on_peer_lost(void *owner, uint64_t replica)
     cloud_core_peer_lost(c->core, replica, now());
 }
 
+static bool on_peer_key(void *owner, uint64_t replica, const char *key)
+{
+    struct cloudcore *c = owner;
+    return cloud_core_hears_key(c->core, replica, key);
+}
+
+static void on_peer_shut_out(void *owner, uint64_t replica)
+{
+    struct cloudcore *c = owner;
+    cloud_core_shut_out(c->core, replica, now());
+}
+
 static void on_peers_close(void *owner)
 {
     struct cloudcore *c = owner;
@@ -584,6 +597,8 @@ static const struct peers_events peers_events = {
     .on_frame = on_peer_frame,
     .on_connected = on_peer_connected,
     .on_lost = on_peer_lost,
+    .on_key = on_peer_key,
+    .on_shut_out = on_peer_shut_out,
     .on_close = on_peers_close,
 };
 static const struct hub_events hub_events = {
@@ -762,6 +777,7 @@ static void on_second(uv_timer_t *timer)
         api_tick(c->api);
     }
     if (c->leaving == LEAVING_NOT) {
+        peers_review(c->peers);
         namespaces_step(c->namespaces);
     }
 }
@@ -993,7 +1009,9 @@ static int open_core(struct cloudcore *c)
         c->core_peers[i] = (struct cloud_core_peer){c->members[i].replica, c->members[i].address};
     }
     uint64_t seed;
+    char key[IDENTITY_PIN_BYTES] = "";
     tag_random(&seed, sizeof seed);
+    (void)identity_key_of_file(c->settings.certificate, key); /* open_contexts has read it */
     const struct cloud_core_config config = {
         .replica = (uint64_t)c->settings.replica,
         .boot_count = boots,
@@ -1003,6 +1021,7 @@ static int open_core(struct cloudcore *c)
         .joins = c->settings.join,
         .software = KELP_VERSION,
         .level = MACHINE_LEVEL,
+        .key = key,
         .seed = seed,
         .heartbeat_ms = (uint32_t)c->settings.heartbeat_ms,
         .unreachable_ms = (uint32_t)c->settings.unreachable_ms,

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <uv.h>
 
-#define CONTROL_BYTES 8192u
+#define CONTROL_BYTES 16384u
 
 struct control {
     uv_pipe_t pipe;

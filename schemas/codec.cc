@@ -505,6 +505,19 @@ READ(setting, Setting, {
     v.value = t->value();
 })
 
+BUILD(member_key, {
+    const auto key = text(b, v->key);
+    return finish(c, fb::CreateMemberKey(b, v->replica, v->standing, key, v->below), out);
+})
+
+READ(member_key, MemberKey, {
+    v.replica = t->replica();
+    v.standing = t->standing();
+    v.key = r.text(t->key());
+    v.below = t->below();
+    r.good = r.good && v.standing >= MEMBER_KEY_MEMBER && v.standing <= MEMBER_KEY_OUT;
+})
+
 BUILD(gap, { return finish(c, fb::CreateGap(b, v->first, v->last), out); })
 
 READ(gap, Gap, {

@@ -93,6 +93,7 @@ enum record_kind {
     RECORD_CLUSTER_INIT = 60, /* body struct cluster_init */
     RECORD_SETTING = 61,      /* body struct setting */
     RECORD_GAP = 62,          /* body struct gap */
+    RECORD_MEMBER_KEY = 63,   /* body struct member_key; the key is the number of the replica */
 };
 
 /* "object_put" for RECORD_OBJECT_PUT; "kind_77" is printed into `buffer` for one we do not know.
@@ -426,6 +427,18 @@ struct setting {
 };
 int codec_setting_build(struct codec *codec, const struct setting *setting, struct bytes *out);
 int codec_setting_read(struct codec *codec, struct bytes bytes, struct setting *out);
+
+/* MEMBER: a key that a member has. OUT: of one that was removed, heard nowhere any more. IN: what was shut out with
+ * the newest removal is a member's again. */
+enum member_key_standing { MEMBER_KEY_MEMBER = 1, MEMBER_KEY_IN = 2, MEMBER_KEY_OUT = 3 };
+struct member_key {
+    uint64_t replica;
+    uint8_t standing; /* enum member_key_standing, checked by read */
+    const char *key;  /* MEMBER: sha256 of the public key, hexadecimal */
+    uint64_t below;   /* OUT: only keys noted before this log index */
+};
+int codec_member_key_build(struct codec *codec, const struct member_key *key, struct bytes *out);
+int codec_member_key_read(struct codec *codec, struct bytes bytes, struct member_key *out);
 
 struct gap {
     uint64_t first;

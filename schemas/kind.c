@@ -34,6 +34,7 @@ static const struct {
     {RECORD_CLUSTER_INIT, true, "cluster_init"},
     {RECORD_SETTING, false, "setting"},
     {RECORD_GAP, true, "gap"},
+    {RECORD_MEMBER_KEY, true, "member_key"},
 };
 
 #define KIND_COUNT (sizeof kinds / sizeof kinds[0])

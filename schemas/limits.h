@@ -82,6 +82,11 @@ static_assert(LIMIT_MEMBERS > LIMIT_REPLICAS, "a full group still hears of one t
 #define LIMIT_PEER_INLETS        (2u * LIMIT_MEMBERS)
 /* Replicas that join through one cloudcore at a time; one more is answered 429. */
 #define LIMIT_JOINS              4u
+/* Public keys of members and of removed ones that the state remembers, 130 bytes each. A group of seven whose
+ * keys are renewed each year, and which replaces a machine each month, fills it in a dozen years; then those
+ * that have been out for longest are forgotten, and their certificates are taken again if they are good still. */
+#define LIMIT_MEMBER_KEYS        256u
+static_assert(LIMIT_MEMBER_KEYS >= 8 * LIMIT_REPLICAS, "members alone do not fill it");
 /* Changes of the group that one replica waits for: people and their scripts. One more is answered 429. */
 #define LIMIT_MEMBER_ASKS        16u
 /* Records one replica has proposed or wants to, and their bytes; 429 or 503 above. Sixteen times what

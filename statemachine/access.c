@@ -32,6 +32,7 @@ static const struct access_rule access_rules[] = {
     {RECORD_CLUSTER_INIT, ACCESS_COMMAND},
     {RECORD_SETTING, ACCESS_COMMAND},
     {RECORD_GAP, ACCESS_UP},
+    {RECORD_MEMBER_KEY, ACCESS_COMMAND},
 };
 
 static const struct access_rule *access_find(uint16_t kind)

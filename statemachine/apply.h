@@ -245,6 +245,13 @@ bool access_allows(uint16_t kind, enum access_place place);
  * to be compared with what the pod is bound to. */
 bool access_allows_fact(const char *node, uint16_t kind, const char *key);
 
+/* -- keys of cloudcores: member_key.c ------------------------------------------------------------ */
+
+/* MEMBER_KEY: a key is noted, or those of a replica are shut out or let in again.
+ *   answers   ACCEPTED, ACCEPTED_UNCHANGED [how many keys]; REFUSED_MALFORMED; REFUSED_OWNER: the key to be
+ *             noted is out [since this entry] */
+struct machine_result member_key_apply(struct machine *machine, const struct arrival *arrival);
+
 /* -- settings: setting.c ----------------------------------------------------------------------- */
 
 struct machine_result setting_apply(struct machine *machine, const struct arrival *arrival);

@@ -195,6 +195,7 @@ bool edge_kind_known(const struct edge_machine *machine, uint16_t kind)
     case RECORD_STREAM_INIT:
     case RECORD_CLUSTER_INIT:
     case RECORD_SETTING:
+    case RECORD_MEMBER_KEY:
     case RECORD_GAP:
     case RECORD_DEVICE_STATUS:
     case RECORD_DEVICE_VALUE:
@@ -397,6 +398,7 @@ static int edge_fold(struct edge_machine *machine, struct bytes bytes, const str
     case RECORD_UP_BATCH:
     case RECORD_CLUSTER_INIT:
     case RECORD_SETTING:
+    case RECORD_MEMBER_KEY:
     case RECORD_GAP:
     case RECORD_DEVICE_STATUS:
     case RECORD_DEVICE_VALUE:

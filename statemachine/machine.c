@@ -155,6 +155,8 @@ static struct machine_result machine_apply_kind(struct machine *machine,
         return cluster_apply(machine, arrival);
     case RECORD_SETTING:
         return setting_apply(machine, arrival);
+    case RECORD_MEMBER_KEY:
+        return member_key_apply(machine, arrival);
     default:
         return result_of(REFUSED_KIND, 0);
     }

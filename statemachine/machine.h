@@ -22,6 +22,7 @@
  *   delivery.c   who must hear of what: the down logs                   reading: delivery.h
  *   node.c       sessions, epochs, acks, upward batches                 reading: delivery.h
  *   setting.c    limits that are rows
+ *   member_key.c keys of cloudcores, and whose are shut out             reading: member_key.h
  *   rebirth.c    what becomes of all rows in another timeline            reading: rebirth.h
  *   row.c part.c what rows look like; dump.c shows them all
  *
@@ -31,6 +32,7 @@
  *             "setting\0" name              i64
  *             "namespace\0" name            u64, objects in it; absent when none
  *             "epoch"                       u64; absent: MACHINE_EPOCH_FIRST
+ *             "key\0" sha256, or # be64     replica, index, time, whether it is out: member_key.c
  *   WISH      object key                    part header (below), Record bytes of OBJECT_PUT
  *   FACT      object key                    part header, Record bytes of POD_STATUS, NODE_STATUS, DEVICE_STATUS;
  *                                           no Record when only the end of the pod is known
@@ -122,11 +124,12 @@ static inline bool outcome_accepted(enum outcome outcome)
  * old ones do not know, whatever they know themselves. A kind of record, a field that apply obeys, a changed
  * rule: each raises MACHINE_LEVEL by one, says here what came, and asks machine_level() before it is used.
  *
- *   1   all that this header says
+ *   1   all that this header says, but what follows
+ *   2   MEMBER_KEY: keys of removed cloudcores are shut out
  *
  * The tests build the release that does not exist yet with a higher number. */
 #ifndef MACHINE_LEVEL
-#define MACHINE_LEVEL 1u
+#define MACHINE_LEVEL 2u
 #endif
 
 /* Limits that apply obeys. A SETTING record changes one; names and ranges are in setting.c. */

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "schemas/check.h"
+
 #define WAIT_SECONDS    30
 #define REPLACE_SECONDS 600
 #define SECONDS_MAX     86400
@@ -17,6 +19,7 @@ struct change {
     const char *about;
     bool may_wait;
     const char *wait_help;
+    bool may_same_key;
     int64_t patience_s;
 
     /* filled by change_begin */
@@ -24,6 +27,7 @@ struct change {
     struct options_list arguments;
     uint64_t replica; /* of the first word; 0: there is none */
     bool wait;
+    bool same_key;
 };
 
 /* Read the words and connect. false: *out_exit, and what is wrong was said. */
@@ -37,13 +41,19 @@ static bool change_begin(struct change *change, int argc, char **argv, int *out_
         CLUSTER_WHERE_FLAGS(where),
         {"timeout", 0, OPTIONS_NUMBER, &change->patience_s, "SECONDS", timeout_help},
         {"wait", 'w', OPTIONS_FLAG, &change->wait, NULL, change->wait_help},
+        {"same-key", 0, OPTIONS_FLAG, &change->same_key, NULL,
+         "hear again the key that was shut out when this replica was removed last"},
     };
+    const size_t flags_count = sizeof flags / sizeof flags[0];
+    CHECK(!change->may_same_key || change->may_wait);
     const struct options_command command = {
         .name = change->name,
         .arguments = change->words,
         .about = change->about,
         .flags = flags,
-        .flags_count = sizeof flags / sizeof flags[0] - (change->may_wait ? 0 : 1),
+        .flags_count = flags_count - (change->may_same_key ? 0
+                                      : change->may_wait   ? 1
+                                                           : 2),
         .arguments_min = change->words_min,
         .arguments_max = change->words_max,
     };
@@ -126,14 +136,20 @@ int cluster_add(int argc, char **argv)
         .words = "ID ADDRESS",
         .words_min = 2,
         .words_max = 2,
-        .about = "Add a replica to the group, as a standby: it is given everything, has no vote, "
-                 "and does "
-                 "not count for\na majority. ADDRESS is its peer.listen as the others reach it. "
-                 "Its cloudcore "
-                 "is started with an\nempty data directory, `join: true`, and `group` listing "
-                 "itself and the "
-                 "others. When it has caught\nup, kelp cluster promote makes it a voter.",
+        .about =
+            "Add a replica to the group, as a standby: it is given everything, has no vote, "
+            "and does "
+            "not count for\na majority. ADDRESS is its peer.listen as the others reach it. "
+            "Its cloudcore "
+            "is started with an\nempty data directory, `join: true`, and `group` listing "
+            "itself and the "
+            "others. When it has caught\nup, kelp cluster promote makes it a voter.\n\n"
+            "The key of a replica that was removed is heard no more, under whatever number. The "
+            "same "
+            "machine comes\nback with a new key and certificate, or with --same-key if nobody else "
+            "can have the old one.",
         .may_wait = true,
+        .may_same_key = true,
         .wait_help = "until it has caught up",
         .patience_s = WAIT_SECONDS,
     };
@@ -142,8 +158,14 @@ int cluster_add(int argc, char **argv)
         return code;
     }
     const uint64_t end_ms = remote_mono_ms() + (uint64_t)change.patience_s * 1000;
-    code = cluster_change(change.remote, change.name, "add", change.replica,
-                          change.arguments.items[1], false, change.patience_s);
+    if (change.same_key) {
+        code = cluster_change(change.remote, change.name, "admit", change.replica, "", false,
+                              change.patience_s);
+    }
+    if (code == OPTIONS_EXIT_OK) {
+        code = cluster_change(change.remote, change.name, "add", change.replica,
+                              change.arguments.items[1], false, change.patience_s);
+    }
     if (code == OPTIONS_EXIT_OK && change.wait) {
         code = wait_ok(&change, end_ms);
     }
@@ -206,7 +228,10 @@ int cluster_remove(int argc, char **argv)
             "Take a replica out of the group, dead or alive. Its cloudcore, if it runs, says "
             "so and ends with exit\ncode 5. A leader hands over first. Refused when the voters "
             "that stay could agree on nothing: of three,\nof which one is dead, only that one "
-            "may go.",
+            "may go.\n\n"
+            "Its key is heard no more: kelp cluster status shows which are shut out, and kelp "
+            "cluster "
+            "add --same-key\nlets one in again. Done twice it changes nothing.",
         .patience_s = WAIT_SECONDS,
     };
     return change_simple(&change, "remove", argc, argv);
@@ -241,11 +266,13 @@ int cluster_replace(int argc, char **argv)
         .words = "ID [ADDRESS]",
         .words_min = 1,
         .words_max = 2,
-        .about = "Take a replica back whose data directory is gone: it runs with an empty one, and "
-                 "waits. It is "
-                 "removed,\nadded again (at ADDRESS, if it moved), given the state, and made a "
-                 "voter. Done "
-                 "twice it changes\nnothing; interrupted, it goes on when it is run again.",
+        .about =
+            "Take a replica back whose data directory is gone: it runs with an empty one, and "
+            "waits. It is "
+            "removed,\nadded again (at ADDRESS, if it moved), given the state, and made a "
+            "voter. Done "
+            "twice it changes\nnothing; interrupted, it goes on when it is run again. If it comes "
+            "with another key, the one before is\nshut out.",
         .patience_s = REPLACE_SECONDS,
     };
     int code;
@@ -292,7 +319,7 @@ int cluster_replace(int argc, char **argv)
                 change.name, change.replica);
         code = REMOTE_EXIT_REFUSED;
     } else if (code == 0 && member != NULL && lost) {
-        code = cluster_change(change.remote, change.name, "remove", change.replica, "", false,
+        code = cluster_change(change.remote, change.name, "release", change.replica, "", false,
                               change.patience_s);
     } else if (code == 0 && member != NULL) {
         fprintf(stderr,

@@ -19,6 +19,7 @@
 #define CELL_BYTES  160u
 #define ROWS        32u
 #define ASK_SECONDS 5
+#define KEYS_SHOWN  5u /* that are shut out */
 
 /* "3d4h", "12m30s": two units at most. */
 static void age_text(uint64_t ms, char *out, size_t size)
@@ -155,6 +156,33 @@ static void table_print(const json_t *document)
     out_deinit(&out);
 }
 
+/* "shut out: the key of replica 3 (removed 2026-11-28T10:00:00Z)", the newest few. */
+static void keys_print(const json_t *document)
+{
+    const json_t *list = json_object_get(document, "shutOut");
+    const uint64_t count = cluster_number(document, "shutOutCount");
+    for (size_t i = 0; i < json_array_size(list) && i < KEYS_SHOWN; i++) {
+        const json_t *row = json_array_get(list, i);
+        const char *key = cluster_text(row, "key");
+        const time_t since = (time_t)(cluster_number(row, "sinceMs") / 1000);
+        struct tm parts;
+        char when[32] = "";
+        if (gmtime_r(&since, &parts) != NULL) {
+            (void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &parts);
+        }
+        if (key[0] == '\0') {
+            printf("removed %s: replica %" PRIu64 ", of which no key was ever seen\n", when,
+                   cluster_number(row, "replica"));
+        } else {
+            printf("shut out %s: a key of replica %" PRIu64 ", sha256 %.16s...\n", when,
+                   cluster_number(row, "replica"), key);
+        }
+    }
+    if (count > KEYS_SHOWN) {
+        printf("and %" PRIu64 " keys before those: -o json\n", count - KEYS_SHOWN);
+    }
+}
+
 /* A replica that takes no part knows no leader, though the others may have one. */
 static void leader_tell(const json_t *document)
 {
@@ -265,6 +293,7 @@ int cluster_status(int argc, char **argv)
         free(text);
     } else {
         table_print(document);
+        keys_print(document);
         leader_tell(document);
     }
     const bool healthy = json_is_true(json_object_get(document, "healthy"));

@@ -449,6 +449,7 @@ static bool body_small(struct codec *codec, const struct record *record, struct 
         struct cluster_init cluster;
         struct setting setting;
         struct gap gap;
+        struct member_key member_key;
     } body;
     struct fields fields = {.out = out};
     int status = STATUS_MALFORMED;
@@ -510,6 +511,17 @@ static bool body_small(struct codec *codec, const struct record *record, struct 
             field_text(&fields, "name", body.setting.name);
             field_name(&fields, "value");
             out_i64(out, body.setting.value);
+        })
+        break;
+    case RECORD_MEMBER_KEY:
+        BODY(member_key, member_key, {
+            field_u64(&fields, "replica", body.member_key.replica);
+            field_text(&fields, "standing",
+                       body.member_key.standing == MEMBER_KEY_OUT  ? "out"
+                       : body.member_key.standing == MEMBER_KEY_IN ? "in"
+                                                                   : "member");
+            field_text(&fields, "key", body.member_key.key);
+            field_u64(&fields, "below", body.member_key.below);
         })
         break;
     case RECORD_GAP:

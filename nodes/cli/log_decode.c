@@ -227,6 +227,9 @@ static void item_read_kind(struct codec *codec, struct item *item, bool glance)
     case RECORD_GAP:
         item->op = "gap";
         return;
+    case RECORD_MEMBER_KEY:
+        item->op = "set";
+        return;
     default:
         return; /* of a newer release */
     }
@@ -333,7 +336,7 @@ static const uint16_t record_kinds[] = {
     RECORD_NODE_STATUS,  RECORD_EDGE_EVENT,    RECORD_POD_ATTEMPT, RECORD_VERDICT,
     RECORD_SESSION_OPEN, RECORD_DOWN_ACK,      RECORD_UP_BATCH,    RECORD_DOWN_BATCH,
     RECORD_UP_ACK,       RECORD_SNAPSHOT,      RECORD_STREAM_INIT, RECORD_CLUSTER_INIT,
-    RECORD_SETTING,      RECORD_GAP,
+    RECORD_SETTING,      RECORD_GAP,           RECORD_MEMBER_KEY,
 };
 
 bool item_kind_known(const char *kind)

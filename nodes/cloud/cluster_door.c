@@ -10,11 +10,13 @@
 #include "nodes/net/identity_tls.h"
 #include "nodes/program.h"
 #include "schemas/check.h"
+#include "statemachine/member_key.h"
 
 #define DOCUMENT_BYTES  16384u
 #define PATIENCE_MS     10000u
 #define PATIENCE_MS_MAX 60000u
 #define REPLICA_MAX     65535
+#define SHUT_OUT_SHOWN  8u /* keys in the document */
 
 /* -- how the group is ------------------------------------------------------------------------------ */
 
@@ -59,6 +61,43 @@ static json_t *member_document(const struct member *member, uint64_t leader, uin
     return object;
 }
 
+/* The keys that are shut out, the newest first, SHUT_OUT_SHOWN at most. */
+static json_t *keys_document(struct cloud_core *core, uint32_t *out_count)
+{
+    struct member_key_row *rows = malloc(LIMIT_MEMBER_KEYS * sizeof *rows);
+    CHECK(rows != NULL);
+    const uint32_t count = cloud_core_keys(core, rows);
+    json_t *list = json_array();
+    uint64_t before = UINT64_MAX;
+    uint32_t shown = 0;
+    *out_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        *out_count += rows[i].out;
+    }
+    while (shown < SHUT_OUT_SHOWN) {
+        uint64_t newest = 0; /* what went out with one entry is shown together */
+        for (uint32_t i = 0; i < count; i++) {
+            const uint64_t index = rows[i].out ? rows[i].index : 0;
+            newest = index < before && index > newest ? index : newest;
+        }
+        if (newest == 0) {
+            break;
+        }
+        for (uint32_t i = 0; i < count && shown < SHUT_OUT_SHOWN; i++) {
+            if (rows[i].out && rows[i].index == newest) {
+                CHECK(json_array_append_new(list, json_pack("{s:I, s:s, s:I}", "replica",
+                                                            (json_int_t)rows[i].replica, "key",
+                                                            rows[i].key, "sinceMs",
+                                                            (json_int_t)rows[i].time_ms)) == 0);
+                shown++;
+            }
+        }
+        before = newest;
+    }
+    free(rows);
+    return list;
+}
+
 size_t cluster_door_document(struct cloud_core *core, char *buffer, size_t size)
 {
     const struct members *members = cloud_core_members(core);
@@ -81,11 +120,14 @@ size_t cluster_door_document(struct cloud_core *core, char *buffer, size_t size)
         CHECK(json_array_append_new(list, member_document(member, report.leader,
                                                           members_commit(members), now_ms)) == 0);
     }
+    uint32_t keys_count = 0;
+    json_t *keys = keys_document(core, &keys_count);
     json_t *document =
-        json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:o}", "cluster", report.cluster, "asked",
-                  (json_int_t)members->self, "leader", (json_int_t)report.leader, "term",
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:o, s:o, s:I}", "cluster", report.cluster,
+                  "asked", (json_int_t)members->self, "leader", (json_int_t)report.leader, "term",
                   (json_int_t)term, "commit", (json_int_t)members_commit(members), "healthy",
-                  healthy, "timeMs", (json_int_t)program_wall_ms(), "members", list);
+                  healthy, "timeMs", (json_int_t)program_wall_ms(), "members", list, "shutOut",
+                  keys, "shutOutCount", (json_int_t)keys_count);
     CHECK(document != NULL);
     const size_t written = json_dumpb(document, buffer, size, JSON_COMPACT);
     json_decref(document);

@@ -422,6 +422,8 @@ int cloud_core_open(const struct cloud_core_config *config,
     core->ops = *ops;
     core->store = store;
     core->now = now;
+    core->config.key = core->key;
+    (void)snprintf(core->key, sizeof core->key, "%s", config->key == NULL ? "" : config->key);
     core_default(&core->config.level, MACHINE_LEVEL);
     core_default(&core->config.heartbeat_ms, 10000);
     core_default(&core->config.unreachable_ms, 40000);

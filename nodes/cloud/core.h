@@ -59,6 +59,7 @@ struct cloud_core_config {
     bool joins; /* it never founds a group: it waits to be added to the one of the others in `peers` */
     const char *software; /* version of this release, for people; may be NULL */
     uint32_t level;       /* highest feature level that it understands [MACHINE_LEVEL] */
+    const char *key;      /* sha256 of our public key, hexadecimal; may be NULL: it is not told; copied */
     uint64_t seed; /* of raft's election timeouts */
 
     uint32_t heartbeat_ms;   /* told to edges in Welcome [10000] */
@@ -148,6 +149,7 @@ struct cloud_core_time {
 };
 
 struct cloud_core;
+struct member_key_row; /* statemachine/member_key.h */
 
 /* Open over a store and a log that are open and stay the caller's.
  *
@@ -180,6 +182,11 @@ void cloud_core_on_peer(struct cloud_core *core, uint64_t replica, struct bytes 
                         struct cloud_core_time now);
 /* A link to that replica has been made anew. */
 void cloud_core_peer_connected(struct cloud_core *core, uint64_t replica);
+/* Whether the replica with this key may be linked with: not if the key is of one that was removed. To be asked for
+ * each link, and again about once a second. From it the core also learns which keys the members have. */
+bool cloud_core_hears_key(struct cloud_core *core, uint64_t replica, const char *key);
+/* That replica does not hear our key any more. */
+void cloud_core_shut_out(struct cloud_core *core, uint64_t replica, struct cloud_core_time now);
 /* All links with that replica were closed from there: its process has ended, most likely. */
 void cloud_core_peer_lost(struct cloud_core *core, uint64_t replica, struct cloud_core_time now);
 
@@ -241,6 +248,11 @@ typedef void (*cloud_core_on_changed)(void *context, int status, const char *mes
 int cloud_core_change(struct cloud_core *core, enum member_operation operation, uint64_t replica,
                       const char *address, uint32_t patience_ms, cloud_core_on_changed on_changed,
                       void *context);
+
+/* Is this key of a replica that was removed? */
+bool cloud_core_key_out(struct cloud_core *core, const char *key);
+/* Keys of members and of removed ones; at most LIMIT_MEMBER_KEYS. Answers how many. */
+uint32_t cloud_core_keys(struct cloud_core *core, struct member_key_row *out);
 
 /* -- views ------------------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* What the files of the core share: core.c (life, agreement, turns), core_session.c (the world of
  * sessions), core_leader.c (what only the leader does), core_others.c (what the other members can), core_greeting.c (who the other replicas are),
- * core_members.c (how they are, and changes of the group), core_backend.c (the world of the API door), core_transfer.c (a newer state instead of
+ * core_members.c (how they are, and changes of the group), core_keys.c (whose keys are heard), core_backend.c (the world of the API door), core_transfer.c (a newer state instead of
  * ours), core_watch.c (numbers and health for whoever watches). */
 #ifndef KELP_NODES_CLOUD_CORE_INNER_H
 #define KELP_NODES_CLOUD_CORE_INNER_H
@@ -143,6 +143,7 @@ struct cloud_core {
     struct roster roster;
     char address[LIMIT_NAME_BYTES + 1]; /* ours, for the others */
     char software[MEMBERS_SOFTWARE_BYTES];
+    char key[65]; /* config.key */
     uint64_t member_ids[LIMIT_MEMBERS]; /* of group.all: lent to the sink */
     uint64_t members_index; /* replica_members_index, as `group` has it */
     uint64_t agreed_index;  /* the same, of those that are agreed on ... */
@@ -160,6 +161,10 @@ struct cloud_core {
     uint64_t asked_replica;
     uint64_t asked_ms;      /* when that was first, */
     uint64_t asked_last_ms; /* and last */
+    bool key_pending;     /* a record about a key is proposed */
+    bool keys_full_told;
+    uint64_t keys_ms;     /* not before: the leader looks at keys */
+    uint64_t shut_out_ms; /* somebody said first that our key is out, and nobody greeted us since; 0: not so */
     struct core_ask *asks;
     uint64_t ask_request;
 
@@ -254,6 +259,15 @@ void core_leader_moved(struct cloud_core *core);
 uint64_t core_leader_run(struct cloud_core *core);
 /* A session of ours became active, or is over. */
 void core_report(struct cloud_core *core, const struct session *session, bool opened);
+
+/* core_keys.c */
+/* Note the keys of the members, and shut out what they had before. We lead. */
+void core_keys_run(struct cloud_core *core);
+/* What a change means for keys, given its next step; the leader's.
+ *   answers   the step; MEMBER_LISTEN: a record is on its way; MEMBER_REFUSED: there never was such a replica.
+ *             The message is replaced unless it is the step as it was */
+enum member_step core_keys_step(struct cloud_core *core, enum member_operation operation,
+                                uint64_t replica, enum member_step step, char *message);
 
 /* core_others.c */
 void core_other_heard(struct cloud_core *core, uint64_t replica);

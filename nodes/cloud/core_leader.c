@@ -636,6 +636,7 @@ uint64_t core_leader_run(struct cloud_core *core)
         core_found(core);
     }
     core_level_run(core);
+    core_keys_run(core);
     bool more = core_watch(core);
     uint64_t again = core_hand_over(core);
     next = again < next ? again : next;

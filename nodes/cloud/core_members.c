@@ -276,8 +276,11 @@ static int core_change_work(struct cloud_core *core, enum member_operation opera
     }
     core->asked_last_ms = now_ms;
     core_status_tell(core, false);
-    const enum member_step step = members_step(&core->group, operation, replica, address,
-                                               core->asked_ms, now_ms, &to, message);
+    enum member_step step = members_step(&core->group, operation, replica, address, core->asked_ms,
+                                         now_ms, &to, message);
+    if (!core->change_flying) {
+        step = core_keys_step(core, operation, replica, step, message);
+    }
     switch (step) {
     case MEMBER_DONE:
         return core->change_flying ? ANSWER_WORKING : ANSWER_DONE; /* obeyed, not agreed yet */

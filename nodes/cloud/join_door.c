@@ -366,6 +366,15 @@ static const char *join_read(struct join *join)
         json_array_size(json_object_get(join->wanted, "sans")) == 0) {
         return "\"sans\" are not 1 to 8 names or addresses";
     }
+    char key[IDENTITY_PIN_BYTES];
+    if (identity_key_of_pem(json_text_at(join->wanted, "key"), key) != 0) {
+        return "\"key\" is no ECDSA public key in PEM";
+    }
+    if (cloud_core_key_out(join->door->core, key)) {
+        return "this key is of a replica that was removed, and is not heard any more: move the "
+               "file "
+               "cloudcore-ID.key away, and the next kelp cluster join makes another";
+    }
     memcpy(join->id, token, TOKEN_ID_BYTES);
     identity_sha256(bytes_of(token + TOKEN_ID_BYTES + 1, TOKEN_SECRET_BYTES), join->hash);
     join->replica = (uint64_t)replica;

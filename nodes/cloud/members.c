@@ -204,7 +204,8 @@ const char *members_role_text(enum replica_member_role role)
 
 static const char *const operation_names[MEMBER_OPERATIONS] = {
     [MEMBER_ADD] = "add",       [MEMBER_PROMOTE] = "promote",   [MEMBER_DEMOTE] = "demote",
-    [MEMBER_REMOVE] = "remove", [MEMBER_TRANSFER] = "transfer",
+    [MEMBER_REMOVE] = "remove", [MEMBER_TRANSFER] = "transfer", [MEMBER_RELEASE] = "release",
+    [MEMBER_ADMIT] = "admit",
 };
 
 const char *members_operation_text(enum member_operation operation)
@@ -413,9 +414,12 @@ enum member_step members_step(const struct members *members, enum member_operati
     if (operation == MEMBER_ADD) {
         return step_add(members, member, replica, address, message);
     }
-    if (member == NULL || !member->configured) {
-        say(message, "replica %" PRIu64 " is not a member", replica);
-        return operation == MEMBER_REMOVE ? MEMBER_DONE : MEMBER_REFUSED;
+    if (member == NULL || !member->configured || operation == MEMBER_ADMIT) {
+        const bool so =
+            operation == MEMBER_REMOVE || operation == MEMBER_RELEASE || operation == MEMBER_ADMIT;
+        say(message, "replica %" PRIu64 " is %s member", replica,
+            member != NULL && member->configured ? "a" : "not a");
+        return so ? MEMBER_DONE : MEMBER_REFUSED;
     }
     switch (operation) {
     case MEMBER_PROMOTE:
@@ -437,6 +441,7 @@ enum member_step members_step(const struct members *members, enum member_operati
         say(message, "replica %" PRIu64 " becomes a standby", replica);
         return MEMBER_STEP_STANDBY;
     case MEMBER_REMOVE:
+    case MEMBER_RELEASE:
         quorum = member->role != REPLICA_VOTER
                      ? MEMBER_DONE
                      : step_quorum(members, replica, "removing", asked_ms, now_ms, message);
@@ -449,6 +454,7 @@ enum member_step members_step(const struct members *members, enum member_operati
         say(message, "replica %" PRIu64 " is being removed", replica);
         return MEMBER_STEP_REMOVE;
     case MEMBER_ADD:
+    case MEMBER_ADMIT:
     case MEMBER_OPERATIONS:
         break;
     }

@@ -52,6 +52,8 @@ struct member {
     bool stranger; /* not the data directory that was met under this number: it is not heard */
     bool roomy;    /* its disk has room, it said last */
 
+    char key[65]; /* on the newest link with it; "": none was made yet. See core_keys.c */
+
     uint64_t heard_ms;         /* monotonic, of its last word about itself; 0: never */
     int64_t heard_wall_ms;     /* the same; 0: never */
     uint64_t lag;              /* entries that it had not applied then, of those agreed on */
@@ -106,6 +108,8 @@ enum member_operation {
     MEMBER_DEMOTE,  /* a voter becomes a standby */
     MEMBER_REMOVE,
     MEMBER_TRANSFER, /* a voter becomes the leader */
+    MEMBER_RELEASE, /* removed, and its key is not shut out: it comes back with another data directory */
+    MEMBER_ADMIT, /* its key, shut out with it, is let in again (core_keys.c) */
     MEMBER_OPERATIONS,
 };
 /* "add" ...; NULL: there is no such operation */

@@ -14,6 +14,8 @@
 #define HEAD_BYTES  8u
 #define DIAL_MS_MIN 100u
 #define DIAL_MS_MAX 2000u
+/* Links that are told that they are shut out, at once: they take places of others meanwhile. */
+#define SHUT_OUT_MAX 4u
 
 /* One link we dialed: what we send to one replica goes here. */
 struct peer {
@@ -39,6 +41,7 @@ struct inlet {
     uint64_t replica;
     uint8_t head[HEAD_BYTES];
     uint32_t head_size;
+    bool shut_out;  /* it is told so, and nothing of it is looked at */
     uint8_t *frame; /* being received, malloc'd: 8-byte aligned */
     uint32_t frame_size;
     uint32_t frame_filled;
@@ -115,6 +118,21 @@ static void peers_link_ended(struct peers *peers, uint64_t replica)
     peers->events->on_lost(peers->owner, replica);
 }
 
+/* Whether whoever is behind a link is heard; that it is not is said here. */
+static bool peers_hears(const struct peers *peers, uint64_t replica, const struct link *link)
+{
+    const struct link_peer *peer = link_peer(link);
+    if (peers->events->on_key == NULL || peers->events->on_key(peers->owner, replica, peer->key)) {
+        return true;
+    }
+    logger_warn_limited("peer_shut_out",
+                        "replica=%" PRIu64
+                        " address=%s key=%s reason=its key is of a replica that was "
+                        "removed: `kelp cluster add %" PRIu64 " ADDRESS --same-key` takes it back",
+                        replica, peer->address, peer->key, replica);
+    return false;
+}
+
 /* -- sending side --------------------------------------------------------------------------------- */
 
 static void peer_on_timer(uv_timer_t *timer);
@@ -157,6 +175,10 @@ static void peer_on_open(struct link *link, void *owner)
         link_close(link);
         return;
     }
+    if (!peers_hears(peer->peers, found, link)) {
+        link_close(link);
+        return;
+    }
     peer->open = true;
     link_limit_queue(link, LIMIT_PEER_QUEUE_BYTES);
     peer->met = true;
@@ -166,11 +188,19 @@ static void peer_on_open(struct link *link, void *owner)
     peer->peers->events->on_connected(peer->peers->owner, peer->replica);
 }
 
-/* Nothing is said on this direction; a peer that does is not one of ours. */
+/* Nothing is said on this direction but that we are shut out; a peer that does is not one of ours. */
 static void peer_on_bytes(struct link *link, struct bytes bytes, void *owner)
 {
-    (void)bytes;
-    (void)owner;
+    struct peer *peer = owner;
+    const struct peers_events *events = peer->peers->events;
+    if (bytes.size == 8 && get_le64(bytes.data) == PEERS_SHUT_OUT && peer->open) {
+        peer->wait_ms = DIAL_MS_MAX;
+        link_close(link);
+        if (events->on_shut_out != NULL) {
+            events->on_shut_out(peer->peers->owner, peer->replica);
+        }
+        return;
+    }
     link_fail(link, STATUS_MALFORMED, "bytes came on a link that only sends");
 }
 
@@ -251,7 +281,7 @@ bool peers_connected(const struct peers *peers, uint64_t replica)
 static void inlet_on_bytes(struct link *link, struct bytes bytes, void *owner)
 {
     struct inlet *inlet = owner;
-    while (bytes.size > 0) {
+    while (bytes.size > 0 && !inlet->shut_out) {
         if (inlet->frame == NULL) {
             const size_t wanted = HEAD_BYTES - inlet->head_size;
             const size_t taken = bytes.size < wanted ? bytes.size : wanted;
@@ -303,11 +333,14 @@ static void inlet_on_close(struct link *link, int status, const char *reason, vo
         }
     }
     const uint64_t replica = inlet->replica;
+    const bool shut_out = inlet->shut_out;
     free(inlet->frame);
     free(inlet);
     CHECK(peers->inlet_count > 0);
     peers->inlet_count--;
-    peers_link_ended(peers, replica);
+    if (!shut_out) { /* whoever that was, it was not the member of this number */
+        peers_link_ended(peers, replica);
+    }
     peers_handle_closed(peers);
 }
 
@@ -316,12 +349,51 @@ static const struct link_events inlet_events = {
     .on_close = inlet_on_close,
 };
 
+static uint32_t peers_shutting_out(const struct peers *peers)
+{
+    uint32_t count = 0;
+    for (const struct inlet *inlet = peers->inlets; inlet != NULL; inlet = inlet->next) {
+        count += inlet->shut_out;
+    }
+    return count;
+}
+
+/* Say why, and end. What still comes is not looked at. */
+static void inlet_shut_out(struct inlet *inlet)
+{
+    uint8_t word[8];
+    put_le64(word, PEERS_SHUT_OUT);
+    inlet->shut_out = true;
+    if (link_write(inlet->link, bytes_of(word, sizeof word)) == 0) {
+        link_shutdown(inlet->link);
+    } else {
+        link_close(inlet->link);
+    }
+}
+
+void peers_review(struct peers *peers)
+{
+    if (peers->closing || peers->events->on_key == NULL) {
+        return;
+    }
+    for (struct inlet *inlet = peers->inlets; inlet != NULL; inlet = inlet->next) {
+        if (!inlet->shut_out && !peers_hears(peers, inlet->replica, inlet->link)) {
+            inlet_shut_out(inlet);
+        }
+    }
+    for (struct peer *peer = peers->first; peer != NULL; peer = peer->next) {
+        if (peer->open && !peers_hears(peers, peer->replica, peer->link)) {
+            link_close(peer->link);
+        }
+    }
+}
+
 static void peers_on_link(struct link_listener *listener, struct link *link, void *owner)
 {
     (void)listener;
     struct peers *peers = owner;
     const uint64_t replica = peers_replica_of(link_peer(link));
-    const char *wrong = replica == 0              ? "not a cloudcore"
+    const char *wrong = replica == 0             ? "not a cloudcore"
                         : replica == peers->self ? "it has our own number"
                         : peers->inlet_count >= LIMIT_PEER_INLETS
                             ? "too many cloudcores are connected"
@@ -333,9 +405,14 @@ static void peers_on_link(struct link_listener *listener, struct link *link, voi
         link_close(link);
         return;
     }
+    const bool heard = peers_hears(peers, replica, link);
+    if (!heard && peers_shutting_out(peers) >= SHUT_OUT_MAX) {
+        link_close(link);
+        return;
+    }
     /* A newer link of the same replica replaces the older one: the peer has given that up. */
     for (struct inlet *old = peers->inlets; old != NULL; old = old->next) {
-        if (old->replica == replica) {
+        if (heard && old->replica == replica) {
             link_close(old->link);
         }
     }
@@ -347,11 +424,18 @@ static void peers_on_link(struct link_listener *listener, struct link *link, voi
     inlet->next = peers->inlets;
     peers->inlets = inlet;
     peers->inlet_count++;
+    if (!heard) {
+        peers->open_handles++;
+        link_attach(link, &inlet_events, inlet);
+        inlet_shut_out(inlet);
+        return;
+    }
     struct peer *peer = peers_find(peers, replica);
     if (peer != NULL) {
         peer->met = true;
     }
-    if (peer != NULL && peer->link == NULL) { /* it is there again: no need to wait for our next attempt */
+    if (peer != NULL &&
+        peer->link == NULL) { /* it is there again: no need to wait for our next attempt */
         peer->wait_ms = DIAL_MS_MIN;
         uv_timer_start(&peer->timer, peer_on_timer, 0, 0);
     }
@@ -451,9 +535,9 @@ void peers_set(struct peers *peers, const struct peers_address *addresses, uint3
         struct peer *peer = *at;
         bool stays = false;
         for (uint32_t i = 0; i < count; i++) {
-            stays = stays || (addresses[i].replica == peer->replica &&
-                              addresses[i].port == peer->port &&
-                              strcmp(addresses[i].host, peer->host) == 0);
+            stays = stays ||
+                    (addresses[i].replica == peer->replica && addresses[i].port == peer->port &&
+                     strcmp(addresses[i].host, peer->host) == 0);
         }
         if (stays) {
             at = &peer->next;
@@ -463,7 +547,8 @@ void peers_set(struct peers *peers, const struct peers_address *addresses, uint3
         }
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (addresses[i].replica != peers->self && peers_find(peers, addresses[i].replica) == NULL) {
+        if (addresses[i].replica != peers->self &&
+            peers_find(peers, addresses[i].replica) == NULL) {
             peer_begin(peers, &addresses[i]);
         }
     }

@@ -5,7 +5,9 @@
  *
  *   1. dial; the server's certificate must be of our authority and valid for the host
  *   2. both sides learn the other's certificate: CN "cloudcore-<id>", O "kelp:cloudcores"
- *   3. frames follow, each a 8-byte head (u32 size, u32 zero; little-endian) and its bytes
+ *   3. each asks its owner whether that key is heard (on_key). If not, whoever was dialed says one word, PEERS_SHUT_OUT
+ *      in eight bytes, the only bytes that ever go that way, and ends the link
+ *   4. frames follow, each a 8-byte head (u32 size, u32 zero; little-endian) and its bytes
  *
  * What can fail: the link (dialed again with back-off, 100 ms doubling to 2 s, with jitter, and at once
  * when that replica dials us: then it is back); a peer that is no cloudcore or not the one that was
@@ -19,6 +21,9 @@
 
 #include "nodes/net/link_tls.h"
 #include "schemas/bytes.h"
+
+/* "no more\0", little-endian: no head of a frame. */
+#define PEERS_SHUT_OUT UINT64_C(0x0065726f6d206f6e)
 
 struct peers;
 
@@ -35,6 +40,11 @@ struct peers_events {
     void (*on_connected)(void *owner, uint64_t replica);
     /* The links of both directions, or all there were, are gone: its process has ended, most likely. */
     void (*on_lost)(void *owner, uint64_t replica);
+    /* Is the replica with this key heard? `key`: hexadecimal sha256. Asked when a link is made, either way, and by
+     * peers_review. May be NULL: all are. */
+    bool (*on_key)(void *owner, uint64_t replica, const char *key);
+    /* A replica has ended our link, and says that our own key is not heard any more. May be NULL. */
+    void (*on_shut_out)(void *owner, uint64_t replica);
     /* After peers_close: all links are gone and so is the memory. */
     void (*on_close)(void *owner);
 };
@@ -64,6 +74,9 @@ void peers_set(struct peers *peers, const struct peers_address *addresses, uint3
  *   answers    0; STATUS_FULL: LIMIT_PEER_QUEUE_BYTES wait for that replica; -ENOTCONN: no link
  */
 int peers_send(struct peers *peers, uint64_t replica, struct bytes frame);
+
+/* Ask on_key again about all links, and end those that are not heard any more. */
+void peers_review(struct peers *peers);
 
 /* Is our link to this replica up? */
 bool peers_connected(const struct peers *peers, uint64_t replica);

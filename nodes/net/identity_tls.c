@@ -708,6 +708,55 @@ void identity_sha256(struct bytes data, char out[IDENTITY_PIN_BYTES])
     }
 }
 
+void identity_key_sha256(struct bytes key, char out[IDENTITY_PIN_BYTES])
+{
+    uint8_t der[IDENTITY_PUBLIC_BYTES];
+    ecc_key ecc;
+    word32 at = 0;
+    int size = -1;
+    CHECK(wc_ecc_init(&ecc) == 0);
+    if (wc_EccPublicKeyDecode(key.data, &at, &ecc, (word32)key.size) == 0) {
+        size = wc_EccPublicKeyToDer(&ecc, der, (word32)sizeof der, 1);
+    }
+    wc_ecc_free(&ecc);
+    identity_sha256(size > 0 ? bytes_of(der, (size_t)size) : key, out);
+}
+
+int identity_key_of_pem(const char *public_key, char out[IDENTITY_PIN_BYTES])
+{
+    uint8_t der[IDENTITY_PUBLIC_BYTES];
+    ecc_key ecc;
+    word32 at = 0;
+    const size_t size = strlen(public_key);
+    const int der_size =
+        size == 0 || size > IDENTITY_PUBLIC_BYTES
+            ? -1
+            : wc_PubKeyPemToDer((const uint8_t *)public_key, (int)size, der, (int)sizeof der);
+    CHECK(wc_ecc_init(&ecc) == 0);
+    const bool good = der_size > 0 && wc_EccPublicKeyDecode(der, &at, &ecc, (word32)der_size) == 0;
+    wc_ecc_free(&ecc);
+    if (!good) {
+        return STATUS_MALFORMED;
+    }
+    identity_key_sha256(bytes_of(der, (size_t)der_size), out);
+    return 0;
+}
+
+int identity_key_of_file(const char *path, char out[IDENTITY_PIN_BYTES])
+{
+    WOLFSSL_X509 *certificate = wolfSSL_X509_load_certificate_file(path, WOLFSSL_FILETYPE_PEM);
+    uint8_t key[IDENTITY_DER_BYTES];
+    int size = (int)sizeof key;
+    const bool good = certificate != NULL &&
+                      wolfSSL_X509_get_pubkey_buffer(certificate, key, &size) == WOLFSSL_SUCCESS;
+    wolfSSL_X509_free(certificate);
+    if (!good) {
+        return STATUS_MALFORMED;
+    }
+    identity_key_sha256(bytes_of(key, (size_t)size), out);
+    return 0;
+}
+
 int identity_pin(struct bytes pem, const char *pin, char *out_pem, char *out_pin)
 {
     static const char begin[] = "-----BEGIN CERTIFICATE-----";

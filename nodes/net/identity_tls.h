@@ -90,6 +90,17 @@ int identity_issue(const char *authority_directory, const struct identity_reques
 
 void identity_sha256(struct bytes data, char out[IDENTITY_PIN_BYTES]);
 
+/* The name of a public key: sha256 of it as a SubjectPublicKeyInfo in DER, what
+ * `openssl x509 -pubkey -noout | openssl pkey -pubin -outform der | sha256sum` prints.
+ *   key   DER, of ECDSA; of another kind its bytes are hashed as they are */
+void identity_key_sha256(struct bytes key, char out[IDENTITY_PIN_BYTES]);
+/* The same of a public key in PEM.
+ *   answers   0; STATUS_MALFORMED: it is no ECDSA public key */
+int identity_key_of_pem(const char *public_key, char out[IDENTITY_PIN_BYTES]);
+/* The same of the key in the first certificate of a file in PEM.
+ *   answers   0; STATUS_MALFORMED: it holds no certificate */
+int identity_key_of_file(const char *path, char out[IDENTITY_PIN_BYTES]);
+
 /* Of several certificates in PEM, the one whose sha256 (of its DER form) is this.
  *
  *   pin       NULL: the first one

@@ -9,6 +9,7 @@
  */
 #include "nodes/net/link_session.h"
 
+#include "nodes/net/identity_tls.h"
 #include "schemas/check.h"
 
 #include <arpa/inet.h>
@@ -791,6 +792,11 @@ int link_session_peer(struct link_session *session, struct link_peer *out, char 
     if (wolfSSL_X509_digest(certificate, wolfSSL_EVP_sha256(), digest, &digest_size) ==
         WOLFSSL_SUCCESS) {
         link_print_hex(digest, digest_size, out->fingerprint, sizeof out->fingerprint);
+    }
+    uint8_t key[2048]; /* of ECDSA 100, of RSA with 8192 bits half as much as this */
+    int key_size = (int)sizeof key;
+    if (wolfSSL_X509_get_pubkey_buffer(certificate, key, &key_size) == WOLFSSL_SUCCESS) {
+        identity_key_sha256(bytes_of(key, (size_t)key_size), out->key);
     }
     out->verified = status == 0;
     wolfSSL_X509_free(certificate);

@@ -74,6 +74,7 @@ struct link_peer {
     uint32_t groups_count;
     char serial[65];      /* hexadecimal */
     char fingerprint[65]; /* sha256 of the certificate, hexadecimal */
+    char key[65];         /* of its public key: identity_key_sha256; "": it cannot be read */
     char address[64];     /* "10.0.0.7:43210" or "[::1]:43210"; also without certificate */
     char protocol[16];    /* "TLSv1.3" */
 };

@@ -108,10 +108,15 @@ check "a dead one is unreachable" within 8 show $dead 'voter .* unreachable sinc
 check "and not all are well" exits 1 status --server "$(api "$asked")"
 check "it is removed" kelp cluster remove $dead --server "$(api "$asked")"
 check "again is the same" says "not a member" kelp cluster remove $dead --server "$(api "$asked")"
+check "one that never was is not removed" exits 5 kelp cluster remove 9 --server "$(api "$asked")"
+check "and those that are, are named" says "no replica 9: the members are " kelp cluster remove 9 --server "$(api "$asked")"
+check "the key of the dead one is shut out" says "a key of replica $dead, sha256 $(openssl x509 -in "$dir/pki/cloudcore-$dead.crt" -pubkey -noout |
+    openssl pkey -pubin -outform der | sha256sum | cut -c1-16)" status --server "$(api "$asked")"
 check "three are well again" within 5 status --server "$(api "$asked")"
 left() { ! kill -0 "$1" 2>/dev/null; }
 before=$(term)
 check "back with its old data, it leaves with exit code 5" exits 5 timeout 20 "$bin/nodes/cloudcore" --config "$dir/cloudcore-$dead/cloudcore.yaml"
+check "and nobody took a link of it" log_says "$asked" "peer_shut_out replica=$dead"
 check "and disturbed nobody" test "$(term)" = "$before"
 
 # One that lost its data.

@@ -55,6 +55,7 @@ static void record_inside(struct codec *codec, const struct record *record)
         {RECORD_CLUSTER_INIT, FUZZ_CODEC_cluster_init},
         {RECORD_SETTING, FUZZ_CODEC_setting},
         {RECORD_GAP, FUZZ_CODEC_gap},
+        {RECORD_MEMBER_KEY, FUZZ_CODEC_member_key},
         {RECORD_TWIN_UPDATE, FUZZ_CODEC_twin_update},
         {RECORD_DEVICE_STATE, FUZZ_CODEC_device_state},
         {RECORD_OUTBOX_DONE, FUZZ_CODEC_outbox_done},
@@ -153,6 +154,9 @@ NOTHING_INSIDE(publication)
 NOTHING_INSIDE(peer_status)
 NOTHING_INSIDE(member_ask)
 NOTHING_INSIDE(member_answer)
+NOTHING_INSIDE(state_ask)
+NOTHING_INSIDE(state_range)
+NOTHING_INSIDE(member_key)
 
 /* The wire's envelope is no struct of its own. */
 struct frame {
@@ -191,6 +195,8 @@ static void frame_inside(struct codec *codec, const struct frame *frame)
         {WIRE_READ_ASK, FUZZ_CODEC_read_index},
         {WIRE_READ_ANSWER, FUZZ_CODEC_read_index},
         {WIRE_SESSIONS, FUZZ_CODEC_sessions},
+        {WIRE_STATE_ASK, FUZZ_CODEC_state_ask},
+        {WIRE_STATE_RANGE, FUZZ_CODEC_state_range},
         {WIRE_PEER_STATUS, FUZZ_CODEC_peer_status},
         {WIRE_MEMBER_ASK, FUZZ_CODEC_member_ask},
         {WIRE_MEMBER_ANSWER, FUZZ_CODEC_member_answer},

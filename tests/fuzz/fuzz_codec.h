@@ -12,7 +12,8 @@
                         noun(read_index) noun(sessions) noun(frame) noun(twin) noun(twin_update)   \
                             noun(device_state) noun(outbox_done) noun(device_status)               \
                                 noun(device_value) noun(mqtt_message) noun(publication)            \
-                                    noun(peer_status) noun(member_ask) noun(member_answer)
+                                    noun(peer_status) noun(member_ask) noun(member_answer)     \
+                                        noun(state_ask) noun(state_range) noun(member_key)
 
 #define FUZZ_CODEC_NUMBER(noun) FUZZ_CODEC_##noun,
 enum fuzz_codec { FUZZ_CODEC_NOUNS(FUZZ_CODEC_NUMBER) FUZZ_CODEC_COUNT };

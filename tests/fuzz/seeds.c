@@ -170,7 +170,37 @@ static void seeds_codec(void)
                     .epochs = numbers,
                     .closed = texts,
                     .closed_count = 1});
+    SEED(peer_status, {.replica = 2,
+                       .software = "1.0",
+                       .term = 3,
+                       .leader = 1,
+                       .last = 9,
+                       .commit = 8,
+                       .applied = 7,
+                       .standing = STANDING_BEHIND,
+                       .percent = 40});
+    SEED(member_ask, {.request = 1, .operation = 6, .replica = 4, .address = "10.0.0.4:10010"});
+    SEED(member_answer, {.request = 1, .status = 2, .message = "replica 4 is behind"});
+    SEED(member_key, {.replica = 3,
+                      .standing = MEMBER_KEY_MEMBER,
+                      .key = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"});
+    SEED(state_ask, {.request = 1,
+                     .needed = 2,
+                     .format = 1,
+                     .from = bytes_text("a"),
+                     .to = bytes_text("b"),
+                     .has = true,
+                     .digest = {1, 2}});
+    SEED(state_range, {.request = 1,
+                       .position = 2,
+                       .format = 1,
+                       .to = bytes_text("b"),
+                       .digest = {1, 2},
+                       .rows = bytes_text("rows"),
+                       .row_count = 1});
     const uint8_t frame = FUZZ_CODEC_frame;
+    CHECK(codec_frame_build(codec, WIRE_STATE_RANGE, last, &last) == 0);
+    seed_write("frame-state", &frame, 1, last);
     CHECK(codec_frame_build(codec, WIRE_APPEND, batch, &last) == 0);
     seed_write("frame", &frame, 1, last);
     codec_destroy(codec);
@@ -336,6 +366,14 @@ static void seeds_peer(void)
         &(struct raft_message){.type = RAFT_IO_TIMEOUT_NOW,
                                .timeout_now = {.term = 3, .last_log_index = 2, .last_log_term = 2}},
         0);
+
+    /* is it still the leader? and its answer */
+    const struct raft_server sender = {.id = 1, .address = (char[]){"a:1"}};
+    struct bytes ping;
+    CHECK(raft_wire_build_ping(codec, &sender, RAFT_WIRE_PING, 3, 7, &ping) == 0);
+    seed_write("read-ping", (const uint8_t *)"r", 1, ping);
+    CHECK(raft_wire_build_ping(codec, &sender, RAFT_WIRE_PONG, 3, 7, &ping) == 0);
+    seed_write("read-pong", (const uint8_t *)"r", 1, ping);
 
     struct manifest_file files[] = {{.name = "CURRENT", .size_bytes = 16, .crc32c = 1},
                                     {.name = "000007.sst", .size_bytes = 1000, .crc32c = 2}};

@@ -15,6 +15,7 @@
 #include "schemas/check.h"
 #include "statemachine/delivery.h"
 #include "statemachine/edge.h"
+#include "statemachine/member_key.h"
 #include "statemachine/object.h"
 #include "statemachine/store.h"
 #include "tests/sim/disk_sim.h"
@@ -41,6 +42,7 @@ struct cloud {
     uint32_t level; /* of the release that starts next; 0: the one of this build */
     bool refuses;   /* and it will refuse to */
     char name[32];
+    char key[65]; /* of its certificate: cloud_new_key */
     struct cloud_core_peer peers[CLOUDS];
 };
 
@@ -390,6 +392,7 @@ static void cloud_start(struct cloud *cloud)
         .peers = cloud->peers,
         .peer_count = CLOUDS,
         .level = cloud->level,
+        .key = cloud->key,
         .seed = sim_random(&world->sim),
         .heartbeat_ms = 1000,
         .unreachable_ms = 8000,
@@ -1097,6 +1100,11 @@ static bool world_level_is(struct world *world, uint32_t level)
     return true;
 }
 
+static bool world_level_is_ours(struct world *world)
+{
+    return world_level_is(world, MACHINE_LEVEL);
+}
+
 static bool world_level_is_new(struct world *world)
 {
     return world_level_is(world, MACHINE_LEVEL + 1);
@@ -1111,6 +1119,7 @@ static void test_the_level_rises_with_the_last_member(void **state)
     const uint32_t next = MACHINE_LEVEL + 1;
     struct world *world = world_create(60);
     assert_true(world_until(world, world_ready, 20000));
+    assert_true(world_until(world, world_level_is_ours, 5000)); /* from 1, where every group begins */
     world_upgrade(world, 0, next);
     world_run(world, 2000);
     world_upgrade(world, 1, next);
@@ -1118,7 +1127,7 @@ static void test_the_level_rises_with_the_last_member(void **state)
         assert_true(world_until(world, world_ready, 10000));
         struct cloud *leader = world_leader(world);
         assert_int_equal(world_write_config(world, leader, "{\"v\":1}").status, 0);
-        assert_true(world_level_is(world, MACHINE_LEVEL));
+        assert_true(world_until(world, world_level_is_ours, 5000)); /* who was restarted applies again */
         world_upgrade(world, leader->number, leader->level);
     }
 
@@ -1441,6 +1450,99 @@ static void test_who_lost_its_data_does_not_vote(void **state)
     }
 }
 
+static void cloud_new_key(struct cloud *cloud)
+{
+    snprintf(cloud->key, sizeof cloud->key, "%032x%016llx%016x", 0, (unsigned long long)sim_random(&cloud->world->sim),
+             cloud->number);
+}
+
+static bool key_is_out(struct cloud *cloud, const char *key)
+{
+    return cloud_core_key_out(cloud->core, key);
+}
+
+/* All that live have links with each other; the state knows the keys of as many as it should. */
+static bool world_keys_noted(struct world *world)
+{
+    struct member_key_row rows[LIMIT_MEMBER_KEYS];
+    for (uint32_t i = 0; i < CLOUDS * CLOUDS; i++) {
+        struct cloud *one = &world->clouds[i / CLOUDS];
+        const struct cloud *other = &world->clouds[i % CLOUDS];
+        if (one != other && one->life != 0 && other->life != 0) {
+            (void)cloud_core_hears_key(one->core, other->number + 1, other->key);
+        }
+    }
+    struct cloud *leader = world_leader(world);
+    const uint32_t count = leader == NULL ? 0 : cloud_core_keys(leader->core, rows);
+    uint32_t noted = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t n = 0; n < CLOUDS; n++) {
+            noted += !rows[i].out && strcmp(rows[i].key, world->clouds[n].key) == 0;
+        }
+    }
+    return noted == CLOUDS;
+}
+
+/* Claim: once a replica is removed, every other one refuses its key, under any number, until it is let in again; one
+ * that is released and comes back with another key shuts out the one before, and with the same key none. A
+ * number that never was is no member that was removed. */
+static void test_the_key_of_a_removed_replica_is_refused(void **state)
+{
+    (void)state;
+    struct world *world = world_create(71);
+    for (uint32_t i = 0; i < CLOUDS; i++) {
+        cloud_kill(&world->clouds[i]);
+        cloud_new_key(&world->clouds[i]);
+        cloud_start(&world->clouds[i]);
+    }
+    assert_true(world_until(world, world_ready, 20000));
+    assert_true(world_until(world, world_keys_noted, 10000));
+    struct cloud *leader = world_leader(world);
+    struct cloud *goes = &world->clouds[(leader->number + 1) % CLOUDS];
+    struct cloud *stays = &world->clouds[(leader->number + 2) % CLOUDS];
+    const uint64_t number = goes->number + 1;
+    static const char *const addresses[CLOUDS] = {"one:1", "two:1", "three:1"};
+    char before[65];
+
+    assert_int_equal(world_change(world, stays, MEMBER_REMOVE, 9, ""), CLOUD_CORE_CHANGE_REFUSED);
+    assert_int_equal(world_change(world, stays, MEMBER_REMOVE, number, ""), 0);
+    world_run(world, 500);
+    assert_true(key_is_out(leader, goes->key));
+    assert_true(key_is_out(stays, goes->key));
+    assert_false(cloud_core_hears_key(stays->core, number, goes->key));
+    assert_false(cloud_core_hears_key(stays->core, 7, goes->key));
+    assert_true(cloud_core_hears_key(stays->core, leader->number + 1, leader->key));
+    assert_int_equal(world_change(world, stays, MEMBER_REMOVE, number, ""), 0); /* again is the same */
+    assert_int_equal(world_change(world, stays, MEMBER_REMOVE, 9, ""), CLOUD_CORE_CHANGE_REFUSED);
+
+    cloud_kill(goes);
+    cloud_lose_data(goes);
+    assert_int_equal(world_change(world, stays, MEMBER_ADMIT, number, ""), 0);
+    world_run(world, 500);
+    assert_true(cloud_core_hears_key(stays->core, number, goes->key));
+    assert_int_equal(world_change(world, stays, MEMBER_ADD, number, addresses[goes->number]), 0);
+    cloud_start(goes);
+    assert_true(world_until(world, world_keys_noted, 20000));
+
+    for (int same = 1; same >= 0; same--) { /* back with another data directory, as kelp cluster replace does */
+        snprintf(before, sizeof before, "%s", goes->key);
+        cloud_kill(goes);
+        cloud_lose_data(goes);
+        assert_int_equal(world_change(world, stays, MEMBER_RELEASE, number, ""), 0);
+        assert_false(key_is_out(stays, before));
+        if (!same) {
+            cloud_new_key(goes);
+        }
+        assert_int_equal(world_change(world, stays, MEMBER_ADD, number, addresses[goes->number]), 0);
+        cloud_start(goes);
+        assert_true(world_until(world, world_keys_noted, 20000));
+        world_run(world, 3000);
+        assert_int_equal(key_is_out(stays, before), !same);
+        assert_false(key_is_out(stays, goes->key));
+    }
+    world_destroy(world);
+}
+
 /* libraft gives nothing back after a crash of the simulation: its raft_close may free twice. */
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
@@ -1460,6 +1562,7 @@ int main(void)
         cmocka_unit_test(test_the_newer_of_two_sessions_owns_the_node),
         cmocka_unit_test(test_replicas_of_another_cluster_are_not_heard),
         cmocka_unit_test(test_who_lost_its_data_does_not_vote),
+        cmocka_unit_test(test_the_key_of_a_removed_replica_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

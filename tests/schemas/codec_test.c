@@ -315,6 +315,7 @@ READER(batch)
 READER(snapshot)
 READER(stream_init)
 READER(setting)
+READER(member_key)
 READER(gap)
 READER(hello)
 READER(welcome)
@@ -421,6 +422,7 @@ static size_t build_samples(struct codec *c, struct sample *s)
                       .record_count = 2});
     SAMPLE(stream_init, {.node = "n", .cluster = "c", .up_stream = 1});
     SAMPLE(setting, {.name = "s", .value = -1});
+    SAMPLE(member_key, {.replica = 3, .standing = MEMBER_KEY_OUT, .key = "ab", .below = 7});
     SAMPLE(gap, {.first = 1, .last = 2});
     SAMPLE(hello, {.version = 1, .node = "n", .labels = LABELS, .label_count = 2, .software = "v"});
     SAMPLE(welcome, {.version = 1, .cluster = "c", .epoch = 2, .mode = WELCOME_SNAPSHOT});

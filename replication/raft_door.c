@@ -416,8 +416,8 @@ void replica_tick(struct replica *replica, uint64_t now_ms)
     replica->clock_ms += passed_ms < counted_ms ? passed_ms : counted_ms;
 
     replica_enter(replica);
-    replica->fsm.now_ms = replica->clock_ms;
     raft_io_tick(&replica->io, replica->clock_ms);
+    raft_fsm_tick(&replica->fsm, replica->clock_ms, raft_io_room(&replica->io) == 0);
     raft_reads_tick(&replica->reads, replica->clock_ms);
     replica_leave(replica);
 }

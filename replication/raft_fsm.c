@@ -84,6 +84,39 @@ static int fsm_apply(struct raft_fsm *raft_fsm, const struct raft_buffer *comman
     return 0;
 }
 
+static void on_asked(struct raft_barrier *barrier, int status)
+{
+    (void)status;
+    raft_free(barrier);
+}
+
+/* Nobody writes, perhaps because the log is at its limit, which only a snapshot can end. An entry of raft's
+ * own makes every replica look. Tried again after a while, when it was in vain. */
+static void snapshot_ask(struct raft *raft)
+{
+    struct raft_barrier *barrier = raft_memory(sizeof *barrier);
+    if (raft_barrier(raft, barrier, on_asked) != 0) {
+        raft_free(barrier);
+    }
+}
+
+void raft_fsm_tick(struct replica_fsm *fsm, uint64_t now_ms, bool room)
+{
+    struct raft *raft = fsm->raft;
+    fsm->now_ms = now_ms;
+    if (fsm->quiet_index != raft->last_applied) {
+        fsm->quiet_index = raft->last_applied;
+        fsm->quiet_ms = now_ms;
+    }
+    cycle_follow(fsm);
+    if (room && raft->snapshot.threshold == 1 && raft->snapshot.pending.term == 0 &&
+        raft->state == RAFT_LEADER && raft->transfer == NULL && raft->last_applied > 0 &&
+        now_ms - fsm->quiet_ms >= RAFT_FSM_RETRY_MS) {
+        fsm->quiet_ms = now_ms;
+        snapshot_ask(raft);
+    }
+}
+
 bool raft_fsm_full(const struct replica_fsm *fsm)
 {
     return fsm->raft->snapshot.pending.term != 0 && cycle_overdue(fsm);

@@ -52,7 +52,9 @@ struct replica_fsm {
     uint64_t taking_bytes; /* cycle_bytes of the snapshot that is being taken */
     uint64_t taking_index; /* the newest command when it was begun: it must be in it */
     uint64_t now_ms;
-    uint64_t retry_ms; /* not before */
+    uint64_t retry_ms;    /* not before */
+    uint64_t quiet_index; /* of libraft, the newest applied, and since when */
+    uint64_t quiet_ms;
 };
 
 void raft_fsm_init(struct replica_fsm *fsm, struct raft *raft, const struct replica_config *config,
@@ -61,6 +63,9 @@ void raft_fsm_init(struct replica_fsm *fsm, struct raft *raft, const struct repl
 
 /* The log in memory must not grow before the checkpoint under way is made. */
 bool raft_fsm_full(const struct replica_fsm *fsm);
+/* Clock; ask again for a snapshot that is due, since libraft asks only after it has applied something.
+ *   room   whether the log takes an entry, which that may need */
+void raft_fsm_tick(struct replica_fsm *fsm, uint64_t now_ms, bool room);
 /* For raft_io_state: see replica_hooks.behind. Also when raft_fsm_full. */
 bool raft_fsm_behind(void *context);
 /* For raft_io_state: must something be done before this snapshot may take the place of our log? A state

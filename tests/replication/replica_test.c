@@ -42,6 +42,7 @@ struct fixture {
     bool closed;
     uint64_t manifest_index;
     uint32_t starts; /* of checkpoints, when they are refused at first */
+    bool refuse_starts;
     uint32_t sent;
     struct codec *codec;
     struct raft_wire asked; /* the last vote request to replica 2; type 0: none */
@@ -759,6 +760,47 @@ static void test_a_checkpoint_that_is_early_is_asked_for_again(void **state)
     log_forget(&f.log);
 }
 
+static int on_checkpoint_start_quiet(void *context, uint64_t index)
+{
+    struct fixture *f = context;
+    (void)index;
+    f->starts++;
+    return f->refuse_starts ? STATUS_FULL : 0;
+}
+
+/* Claim: a checkpoint that was refused is made even when nobody writes any more, as at the limit of the log,
+ * which only a checkpoint ends.
+ * Method: refused as long as there are proposals, possible afterwards. */
+static void test_a_checkpoint_that_was_refused_needs_no_writer(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 1);
+    f.hooks.checkpoint_start = on_checkpoint_start_quiet;
+    f.hooks.checkpoint_make = on_checkpoint_make;
+    f.hooks.checkpoint_end = on_checkpoint_end;
+    f.config.snapshot_bytes = 20000;
+    f.refuse_starts = true;
+    assert_int_equal(boot(&f), 0);
+    for (uint64_t i = 0; i < 150; i++) {
+        assert_int_equal(propose(&f, i, 64), 0);
+        run_for(&f, 2);
+    }
+    assert_true(f.starts > 0);
+    run_for(&f, 20000);
+    assert_in_range(f.index_last + f.starts, 1, 1000); /* it does not ask at every turn */
+    f.refuse_starts = false;
+    run_for(&f, 5000);
+    struct replica_counters counters;
+    replica_counters(f.replica, &counters);
+    assert_int_equal(counters.snapshots_taken, 1);
+    const uint32_t starts = f.starts;
+    run_for(&f, 20000);
+    assert_int_equal(f.starts, starts); /* and is content then */
+    crash(&f);
+    log_forget(&f.log);
+}
+
 /* As the leader of a term, offer a snapshot whose checkpoint has `applied`. */
 static void offer_snapshot_of(struct fixture *f, uint64_t leader, uint64_t term, uint64_t index,
                               uint64_t epoch, uint64_t applied)
@@ -1085,6 +1127,7 @@ int main(void)
         cmocka_unit_test(test_a_late_tick_is_no_silence),
         cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_a_checkpoint_that_is_early_is_asked_for_again),
+        cmocka_unit_test(test_a_checkpoint_that_was_refused_needs_no_writer),
         cmocka_unit_test(test_a_copied_store_is_enough),
         cmocka_unit_test(test_a_replica_that_is_behind_takes_nothing),
         cmocka_unit_test(test_a_newer_leader_is_fetched_from),

@@ -208,6 +208,24 @@ static_assert(LIMIT_DEVICE_TWINS * (LIMIT_TWIN_KEY_BYTES + 2 * LIMIT_TWIN_VALUE_
 #define LIMIT_EDGE_PUBLICATIONS      16384u
 #define LIMIT_EDGE_PUBLICATION_BYTES (16u * 1024u * 1024u)
 
+/* A topic; what we publish: the longest id and its suffix. */
+#define LIMIT_BUS_TOPIC_BYTES  1024u
+static_assert(LIMIT_BUS_TOPIC_BYTES >= 2 * LIMIT_NAME_BYTES + 64, "every topic of a device fits");
+/* What a client says to a device at once: all its twins, at most, with their names escaped. */
+#define LIMIT_BUS_PAYLOAD_BYTES LIMIT_MESSAGE_BYTES
+static_assert(LIMIT_BUS_PAYLOAD_BYTES >= LIMIT_DEVICE_TWINS * (LIMIT_TWIN_KEY_BYTES + 2 * LIMIT_TWIN_VALUE_BYTES + 256u),
+              "all values of a device may be said at once");
+/* An event id is echoed, so it is kept with what is promised; a UUID has 36. */
+#define LIMIT_BUS_EVENT_ID_BYTES 256u
+/* What was read from brokers and is not applied yet: above, no more is read. What one turn reads may still come
+ * on top of it. */
+#define LIMIT_BUS_WAITING       4096u
+#define LIMIT_BUS_WAITING_BYTES (4u * 1024u * 1024u)
+/* Messages given to the brokers that these have not taken yet. */
+#define LIMIT_BUS_OUTGOING      512u
+/* Devices whose telemetry is being gathered for a moment; others are recorded as they come. */
+#define LIMIT_BUS_WINDOWS       16384u
+
 /* -- connections, HTTP, WebSocket, configuration (nodes/net) ---------------------------------- */
 
 /* Plaintext handed over in one on_bytes: a TLS record carries at most this much. */

@@ -258,6 +258,9 @@ int edge_pod_ended_find(struct edge_machine *machine, const char *uid);
 int edge_device_find(struct edge_machine *machine, const char *key, struct codec *codec,
                      struct device_status *out);
 
+/* Why this value is none of this type of a twin; NULL: it is one. Lent for ever. */
+const char *edge_twin_value_refusal(const char *type, const char *value);
+
 /* The oldest promise behind `after` that the broker has not taken (edge_meta.outbox_last tells whether there is
  * one). It is to be published, in this order, until OUTBOX_DONE is applied.
  *   answers   STATUS_OK; STORE_NONE; negative */

@@ -287,9 +287,9 @@ static int device_report_value(struct edge_machine *machine, const struct device
 
 /* -- values and types --------------------------------------------------------------------------------- */
 
-/* Why this value is none of this type; NULL: it is one. The sentences are KubeEdge's, which mappers may match.
+/* The sentences are KubeEdge's, which mappers may match.
  * source: dtcommon.ValidateValue; types that it does not know but device models have are taken */
-static const char *twin_value_refusal(const char *type, const char *value)
+const char *edge_twin_value_refusal(const char *type, const char *value)
 {
     char *end;
     if (strcmp(type, "int") == 0 || strcmp(type, "integer") == 0) {
@@ -339,9 +339,9 @@ static const char *twin_update_refusal(const struct device *device,
             check_expected = check_expected && twin->has_expected;
         }
         added += known ? 0 : 1;
-        const char *refusal = check_expected ? twin_value_refusal(type, change->expected) : NULL;
+        const char *refusal = check_expected ? edge_twin_value_refusal(type, change->expected) : NULL;
         if (refusal == NULL && change->has_actual) {
-            refusal = twin_value_refusal(type, change->actual);
+            refusal = edge_twin_value_refusal(type, change->actual);
         }
         if (refusal != NULL) {
             return refusal;
@@ -667,7 +667,8 @@ int edge_device_wished(struct edge_machine *machine, const char *key, const stru
         return status;
     }
     if (status == STATUS_OK && strcmp(device.row.uid, object->uid) != 0) {
-        status = device_forget(machine, &device);
+        const struct device other = {.key = key, .row = device.row}; /* what is wished is not of it */
+        status = device_forget(machine, &other);
         if (status < 0) {
             return status;
         }

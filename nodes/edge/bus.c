@@ -1,0 +1,650 @@
+#include "nodes/edge/bus_inner.h"
+
+#include "schemas/check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DEVICE_TOPIC "$hw/events/device/"
+#define NODE_TOPIC   "$hw/events/node/"
+
+/* What of a payload that cannot be read is said back. */
+#define QUOTE_BYTES 512
+
+static_assert(LIMIT_BUS_OUTGOING >= 4, "a promise on both generations of topics fits");
+static_assert(BUS_BROKERS <= 8, "brokers are a mask of 8 bits");
+
+/* -- life ----------------------------------------------------------------------------------------------- */
+
+struct bus *bus_create(const struct bus_config *config, const struct bus_door *door)
+{
+    CHECK(config->broker_count <= BUS_BROKERS);
+    struct bus *bus = calloc(1, sizeof *bus);
+    CHECK(bus != NULL);
+    bus->config = *config;
+    bus->door = *door;
+    bus->codec = codec_create();
+    bus->codec_out = codec_create();
+    bus->sent = edge_machine_meta(door->machine)->outbox_done;
+    bus->taken = bus->sent;
+    bus->done = bus->sent;
+    return bus;
+}
+
+static void queue_push(struct bus_queue *queue, struct bus_item *item)
+{
+    item->next = NULL;
+    *(queue->tail != NULL ? &queue->tail->next : &queue->head) = item;
+    queue->tail = item;
+}
+
+static struct bus_item *queue_pop(struct bus_queue *queue)
+{
+    struct bus_item *item = queue->head;
+    if (item != NULL) {
+        queue->head = item->next;
+        queue->tail = queue->head == NULL ? NULL : queue->tail;
+    }
+    return item;
+}
+
+/* An item that left its queue is forgotten. */
+static void item_free(struct bus *bus, struct bus_item *item)
+{
+    CHECK(bus->queue_count > 0);
+    CHECK(bus->queue_bytes >= item->size);
+    bus->queue_count--;
+    bus->queue_bytes -= item->size;
+    free(item);
+}
+
+void bus_destroy(struct bus *bus)
+{
+    struct bus_item *item;
+    if (bus == NULL) {
+        return;
+    }
+    while ((item = queue_pop(&bus->queue)) != NULL) {
+        item_free(bus, item);
+    }
+    while ((item = queue_pop(&bus->questions)) != NULL) {
+        item_free(bus, item);
+    }
+    bus_gather_deinit(bus);
+    bus_names_forget(bus);
+    bus_text_release(&bus->text);
+    codec_destroy(bus->codec);
+    codec_destroy(bus->codec_out);
+    free(bus);
+}
+
+/* -- what is read, into the queue --------------------------------------------------------------------------- */
+
+static struct bus_item *item_push(struct bus *bus, enum bus_item_type type, const char *key,
+                                  const char *event_id, struct bytes body)
+{
+    const size_t key_size = strlen(key) + 1;
+    const size_t id_size = strlen(event_id) + 1;
+    struct bus_item *item = calloc(1, sizeof *item + body.size + key_size + id_size);
+    CHECK(item != NULL);
+    char *text = (char *)item->memory + body.size;
+    if (body.size > 0) {
+        memcpy(item->memory, body.data, body.size);
+    }
+    item->type = type;
+    item->size = sizeof *item + body.size + key_size + id_size;
+    item->body = bytes_of(item->memory, body.size);
+    item->key = memcpy(text, key, key_size);
+    item->event_id = memcpy(text + key_size, event_id, id_size);
+    queue_push(&bus->queue, item);
+    bus->queue_count++;
+    bus->queue_bytes += item->size;
+    return item;
+}
+
+void bus_record(struct bus *bus, uint16_t kind, const char *key, struct bytes body)
+{
+    item_push(bus, BUS_ITEM_RECORD, key, "", body)->kind = kind;
+    bus->report.recorded++;
+}
+
+/* A refusal that needs no record, on a topic; its turn comes as that of any answer. */
+static void bus_refuse(struct bus *bus, const char *topic, const char *event_id, const char *reason)
+{
+    bus_text_clear(&bus->text);
+    bus_json_error(&bus->text, event_id, bus->now.wall_ms, 400, reason);
+    item_push(bus, BUS_ITEM_ANSWER, topic, "", bus_text_bytes(&bus->text));
+}
+
+static const char *device_topic(struct codec *codec, const char *key, enum device_topics form,
+                                const char *suffix)
+{
+    return codec_print(codec, DEVICE_TOPIC "%s%s", bus_topic_id(key, form), suffix);
+}
+
+/* KubeEdge has no id yet when it refuses, so its answer goes to the topic of no device, without an event id.
+ * Whoever waits at the right one is told, too. */
+static void bus_on_twin_update(struct bus *bus, const char *key, const struct bus_topic *topic,
+                               struct bytes payload)
+{
+    struct twin_update update;
+    const char *refusal = bus_json_twin_update(payload, bus->codec, &update);
+    update.topics = (uint8_t)topic->topics;
+    if (refusal == NULL) {
+        bus_gather_update(bus, key, &update);
+        return;
+    }
+    bus->report.refused++;
+    bus_refuse(bus, DEVICE_TOPIC "/twin/update/result", "", refusal);
+    bus_refuse(bus, device_topic(bus->codec, key, topic->topics, "/twin/update/result"),
+               update.event_id, refusal);
+}
+
+static void bus_on_state(struct bus *bus, const char *key, const struct bus_topic *topic,
+                         struct bytes payload)
+{
+    const char *state = bus_json_state(payload, topic->topics, bus->codec);
+    struct bytes body;
+    if (state == NULL) {
+        bus->report.ignored++;
+        return;
+    }
+    const struct device_state said = {
+        .event_id = "", .topics = (uint8_t)topic->topics, .state = state};
+    const int status = codec_device_state_build(bus->codec, &said, &body);
+    CHECK(status == STATUS_OK);
+    bus_gather_flush(bus, key);
+    bus_record(bus, RECORD_DEVICE_STATE, key, body);
+}
+
+/* A question about a device, or about all (key ""). */
+static void bus_on_get(struct bus *bus, enum bus_item_type type, const char *key,
+                       const struct bus_topic *topic, struct bytes payload)
+{
+    const char *why;
+    const char *event_id = bus_json_event_id(payload, bus->codec, &why);
+    const bool twins = type == BUS_ITEM_TWIN_GET;
+    if (event_id == NULL) {
+        const int quoted = payload.size < QUOTE_BYTES ? (int)payload.size : QUOTE_BYTES;
+        bus->report.refused++;
+        bus_refuse(bus,
+                   twins ? device_topic(bus->codec, key, topic->topics, "/twin/get/result")
+                         : codec_print(bus->codec, NODE_TOPIC "%s/membership/get/result",
+                                       bus->config.node),
+                   "",
+                   codec_print(bus->codec, "Unmarshal %s info %.*s failed , err: %s",
+                               twins ? "twin" : "get membership", quoted,
+                               payload.size > 0 ? (const char *)payload.data : "", why));
+        return;
+    }
+    if (twins) {
+        bus_gather_flush(bus, key);
+    }
+    item_push(bus, type, key, event_id, (struct bytes){0})->topics = topic->topics;
+}
+
+static void bus_on_upload(struct bus *bus, const char *topic, struct bytes payload)
+{
+    const struct mqtt_message message = {.topic = topic, .payload = payload};
+    const size_t topic_size = strlen(topic);
+    struct bytes body;
+    if (topic_size > LIMIT_KEY_BYTES || payload.size + 2 * topic_size + 1024 > LIMIT_FACT_BYTES ||
+        codec_mqtt_message_build(bus->codec, &message, &body) != STATUS_OK) {
+        bus->report.ignored++;
+        return;
+    }
+    bus_record(bus, RECORD_MQTT_MESSAGE, topic, body);
+}
+
+void bus_message(struct bus *bus, const char *topic, struct bytes payload, struct bus_time now)
+{
+    bus->now = now;
+    bus->report.received++;
+    if (bus->queue_count >= 2 * LIMIT_BUS_WAITING ||
+        bus->queue_bytes >= 8 * LIMIT_BUS_WAITING_BYTES) {
+        bus->report.ignored++; /* who is asked not to read reads on */
+        return;
+    }
+    codec_reset(bus->codec);
+    const struct bus_topic parsed = bus_topic_parse(bus->config.node, topic);
+    const char *key = parsed.name.size > 0 ? bus_names_key(bus, &parsed, bus->codec) : "";
+    switch (parsed.kind) {
+    case BUS_TOPIC_TWIN_UPDATE:
+        bus_on_twin_update(bus, key, &parsed, payload);
+        break;
+    case BUS_TOPIC_STATE_UPDATE:
+        bus_on_state(bus, key, &parsed, payload);
+        break;
+    case BUS_TOPIC_TWIN_GET:
+        bus_on_get(bus, BUS_ITEM_TWIN_GET, key, &parsed, payload);
+        break;
+    case BUS_TOPIC_MEMBERSHIP_GET:
+        bus_on_get(bus, BUS_ITEM_MEMBERSHIP_GET, "", &parsed, payload);
+        break;
+    case BUS_TOPIC_UPLOAD:
+        bus_on_upload(bus, topic, payload);
+        break;
+    case BUS_TOPIC_FOREIGN:
+        bus->report.ignored++;
+        break;
+    }
+}
+
+/* -- records ------------------------------------------------------------------------------------------------- */
+
+/* Append one.
+ *   answers  as the door */
+static int bus_append(struct bus *bus, uint16_t kind, const char *key, struct bytes body)
+{
+    const int status = bus->door.append(bus->door.context, kind, key, body);
+    if (status == 0) {
+        bus->sizes[bus->appended % LIMIT_BUS_WAITING] = (uint32_t)body.size;
+        bus->flight_bytes += body.size;
+        bus->appended++;
+    }
+    return status;
+}
+
+void bus_applied(struct bus *bus)
+{
+    CHECK(bus->applied < bus->appended);
+    bus->flight_bytes -= bus->sizes[bus->applied % LIMIT_BUS_WAITING];
+    bus->applied++;
+}
+
+static bool bus_may_append(struct bus *bus)
+{
+    if (bus->now.mono_ms >= bus->retry_ms) {
+        bus->retry_ms = 0;
+    }
+    return bus->retry_ms == 0 && bus->appended - bus->applied < LIMIT_BUS_WAITING;
+}
+
+/* OUTBOX_DONE for all that is taken, one at a time. */
+static void bus_append_done(struct bus *bus)
+{
+    struct bytes body;
+    const struct outbox_done done = {.position = bus->taken};
+    codec_reset(bus->codec);
+    const int status = codec_outbox_done_build(bus->codec, &done, &body);
+    CHECK(status == STATUS_OK);
+    if (bus_append(bus, RECORD_OUTBOX_DONE, "", body) != 0) {
+        bus->retry_ms = bus->now.mono_ms + BUS_RETRY_MS;
+        return;
+    }
+    bus->done = bus->taken;
+    bus->done_at = bus->appended;
+    bus->done_due_ms = 0;
+}
+
+/* What brokers took is recorded with the next record of ours, which costs no sync of its own; or when there is
+ * much of it; or after a while. */
+static void bus_record_done(struct bus *bus, bool with_another)
+{
+    if (bus->config.broker_count == 0) {
+        bus->taken = edge_machine_meta(bus->door.machine)->outbox_last;
+    }
+    if (bus->taken <= bus->done) {
+        return;
+    }
+    if (bus->done_due_ms == 0) {
+        bus->done_due_ms = bus->now.mono_ms + BUS_DONE_MS;
+    }
+    const bool due = with_another || bus->taken - bus->done >= BUS_DONE_COUNT ||
+                     bus->now.mono_ms >= bus->done_due_ms;
+    if (due && bus->applied >= bus->done_at && bus_may_append(bus)) {
+        bus_append_done(bus);
+    }
+}
+
+/* The queue, as far as the log takes it; questions wait for what was appended before them. */
+static void bus_run_queue(struct bus *bus)
+{
+    if (bus->queue.head != NULL) {
+        bus_record_done(bus, true);
+    }
+    while (bus->queue.head != NULL) {
+        struct bus_item *item = bus->queue.head;
+        if (item->type != BUS_ITEM_RECORD) {
+            item->after = bus->appended;
+            queue_push(&bus->questions, queue_pop(&bus->queue));
+            continue;
+        }
+        if (!bus_may_append(bus)) {
+            return;
+        }
+        const int status = bus_append(bus, item->kind, item->key, item->body);
+        if (status != 0 && status != STATUS_TOO_LARGE) {
+            bus->retry_ms = bus->now.mono_ms + BUS_RETRY_MS;
+            return;
+        }
+        bus->report.ignored += status == STATUS_TOO_LARGE ? 1 : 0;
+        item_free(bus, queue_pop(&bus->queue));
+    }
+}
+
+/* -- messages -------------------------------------------------------------------------------------------------- */
+
+static bool bus_has_room(const struct bus *bus, uint64_t count)
+{
+    return bus->connected != 0 && bus->id_next - bus->id_first + count <= LIMIT_BUS_OUTGOING;
+}
+
+/* Give a message to all brokers.
+ *   answers  whether one took it into its hands */
+static bool bus_send(struct bus *bus, uint64_t position, bool last, const char *topic)
+{
+    struct bus_outgoing outgoing = {.position = position, .last = last};
+    for (uint32_t broker = 0; broker < bus->config.broker_count; broker++) {
+        const uint8_t bit = (uint8_t)(1u << broker);
+        if ((bus->connected & bit) != 0 &&
+            bus->door.publish(bus->door.context, broker, bus->id_next, topic,
+                              bus_text_bytes(&bus->text)) == 0) {
+            outgoing.waiting |= bit;
+        }
+    }
+    if (outgoing.waiting == 0) {
+        return false;
+    }
+    bus->outgoing[bus->id_next % LIMIT_BUS_OUTGOING] = outgoing;
+    bus->id_next++;
+    return true;
+}
+
+/* Where a promise is told.
+ *   form     namespaced or plain */
+static const char *publication_topic(const struct bus *bus, const struct publication *publication,
+                                     enum device_topics form)
+{
+    const char *suffix = "";
+    switch ((enum publication_kind)publication->kind) {
+    case PUBLISH_TWIN_RESULT:
+        suffix = "/twin/update/result";
+        break;
+    case PUBLISH_TWIN_DOCUMENT:
+        suffix = "/twin/update/document";
+        break;
+    case PUBLISH_TWIN_DELTA:
+        suffix = "/twin/update/delta";
+        break;
+    case PUBLISH_STATE_RESULT:
+        suffix = "/state/update/result";
+        break;
+    case PUBLISH_DEVICE_ADDED:
+    case PUBLISH_DEVICE_REMOVED:
+        return codec_print(bus->codec_out, NODE_TOPIC "%s/membership/updated", bus->config.node);
+    }
+    return device_topic(bus->codec_out, publication->device, form, suffix);
+}
+
+/* On which generations it is told: who asked is answered on his own; what nobody asked for is told on all that
+ * are spoken, but for a node's topics, which are the same for both, and plain ones that mean another device.
+ *   answers  how many, 0 .. 2 */
+static uint32_t publication_forms(struct bus *bus, const struct publication *publication,
+                                  enum device_topics forms[static 2])
+{
+    const bool asked = publication->topics != DEVICE_TOPICS_BOTH;
+    const enum device_topics topics =
+        asked ? (enum device_topics)publication->topics : bus->config.topics;
+    uint32_t count = 0;
+    if (publication->kind == PUBLISH_DEVICE_ADDED || publication->kind == PUBLISH_DEVICE_REMOVED) {
+        forms[0] = topics == DEVICE_TOPICS_PLAIN ? DEVICE_TOPICS_PLAIN : DEVICE_TOPICS_NAMESPACED;
+        return 1;
+    }
+    if (topics != DEVICE_TOPICS_PLAIN) {
+        forms[count] = DEVICE_TOPICS_NAMESPACED;
+        count++;
+    }
+    if (topics != DEVICE_TOPICS_NAMESPACED && (asked || bus_names_mean(bus, publication->device))) {
+        forms[count] = DEVICE_TOPICS_PLAIN;
+        count++;
+    }
+    return count;
+}
+
+/* What all brokers have that were given it is settled, in order. */
+static void bus_settle(struct bus *bus)
+{
+    while (bus->id_first < bus->id_next) {
+        const struct bus_outgoing *first = &bus->outgoing[bus->id_first % LIMIT_BUS_OUTGOING];
+        if (first->waiting != 0) {
+            break;
+        }
+        if (first->position > bus->taken && first->last) {
+            bus->taken = first->position;
+        }
+        bus->id_first++;
+    }
+}
+
+/* The next promise.
+ *   answers  whether there was one, and it was given to a broker */
+static bool bus_send_promise(struct bus *bus)
+{
+    const struct edge_meta *meta = edge_machine_meta(bus->door.machine);
+    struct publication publication;
+    uint64_t position;
+    if (bus->sent >= meta->outbox_last) {
+        return false;
+    }
+    codec_reset(bus->codec_out);
+    if (edge_outbox_next(bus->door.machine, bus->sent, bus->codec_out, &position, &publication) !=
+        STATUS_OK) {
+        return false; /* the next apply meets what is wrong with the store */
+    }
+    char own_id[BUS_EVENT_ID_BYTES];
+    bus_json_own_event_id(meta->up_stream, position, own_id);
+    enum device_topics forms[2];
+    const uint32_t count = publication_forms(bus, &publication, forms);
+    for (uint32_t i = 0; i < count; i++) {
+        bus_text_clear(&bus->text);
+        bus_json_publication(&bus->text, &publication, own_id, forms[i]);
+        if (!bus_send(bus, position, i + 1 == count,
+                      publication_topic(bus, &publication, forms[i]))) {
+            return false;
+        }
+    }
+    if (count == 0) { /* nobody is to hear it */
+        bus->outgoing[bus->id_next % LIMIT_BUS_OUTGOING] =
+            (struct bus_outgoing){.position = position, .last = true, .taken = true};
+        bus->id_next++;
+        bus_settle(bus);
+    }
+    bus->sent = position;
+    return true;
+}
+
+static const char *answer_twins(struct bus *bus, const struct bus_item *item)
+{
+    struct device_status device;
+    if (edge_device_find(bus->door.machine, item->key, bus->codec_out, &device) == STATUS_OK) {
+        bus_json_twins(&bus->text, item->event_id, bus->now.wall_ms, &device);
+    } else {
+        bus_json_error(&bus->text, item->event_id, bus->now.wall_ms, 404,
+                       codec_print(bus->codec_out, "Device %s not found while getting twin",
+                                   bus_topic_id(item->key, item->topics)));
+    }
+    return device_topic(bus->codec_out, item->key, item->topics, "/twin/get/result");
+}
+
+static const char *answer_members(struct bus *bus, const struct bus_item *item)
+{
+    struct edge_wishes *wishes =
+        edge_wishes_open(bus->door.machine, "devices.kubeedge.io/devices/");
+    const enum device_topics form =
+        bus->config.topics == DEVICE_TOPICS_PLAIN ? DEVICE_TOPICS_PLAIN : DEVICE_TOPICS_NAMESPACED;
+    const char *key;
+    struct object_put put;
+    struct device_status device;
+    bool first = true;
+    bus_json_members_begin(&bus->text, item->event_id, bus->now.wall_ms);
+    while (edge_wishes_next(wishes, bus->codec_out, &key, &put) == STATUS_OK) {
+        if (edge_device_find(bus->door.machine, key, bus->codec_out, &device) == STATUS_OK) {
+            bus_json_member(&bus->text, key,
+                            put.object.device != NULL ? put.object.device->description : "",
+                            &device, form, first);
+            first = false;
+        }
+        codec_reset(bus->codec_out);
+    }
+    edge_wishes_close(wishes);
+    bus_json_members_end(&bus->text);
+    return codec_print(bus->codec_out, NODE_TOPIC "%s/membership/get/result", bus->config.node);
+}
+
+/* The oldest question.
+ *   answers  whether it was answered, or nobody can hear the answer any more */
+static bool bus_answer(struct bus *bus)
+{
+    struct bus_item *item = bus->questions.head;
+    if (item == NULL || item->after > bus->applied) {
+        return false;
+    }
+    if (!item->ready) {
+        item->ready = true;
+        item->told = edge_machine_meta(bus->door.machine)->outbox_last;
+    }
+    if (bus->connected != 0) {
+        if (bus->sent < item->told || !bus_has_room(bus, 1)) {
+            return false;
+        }
+        codec_reset(bus->codec_out);
+        bus_text_clear(&bus->text);
+        const char *topic = item->key;
+        if (item->type == BUS_ITEM_TWIN_GET) {
+            topic = answer_twins(bus, item);
+        } else if (item->type == BUS_ITEM_MEMBERSHIP_GET) {
+            topic = answer_members(bus, item);
+        } else {
+            bus_text_append(&bus->text, item->body);
+        }
+        (void)bus_send(bus, 0, true, topic);
+    }
+    item_free(bus, queue_pop(&bus->questions));
+    return true;
+}
+
+/* -- brokers ----------------------------------------------------------------------------------------------------- */
+
+void bus_taken(struct bus *bus, uint32_t broker, uint64_t id)
+{
+    if (id < bus->id_first || id >= bus->id_next) {
+        return; /* settled without it, or told again since */
+    }
+    struct bus_outgoing *outgoing = &bus->outgoing[id % LIMIT_BUS_OUTGOING];
+    outgoing->waiting &= (uint8_t) ~(1u << broker);
+    if (!outgoing->taken) {
+        outgoing->taken = true;
+        bus->report.published++;
+    }
+    bus_settle(bus);
+}
+
+void bus_broker_up(struct bus *bus, uint32_t broker)
+{
+    CHECK(broker < bus->config.broker_count);
+    bus->connected |= (uint8_t)(1u << broker);
+}
+
+void bus_broker_down(struct bus *bus, uint32_t broker)
+{
+    const uint8_t bit = (uint8_t)(1u << broker);
+    uint64_t lost = UINT64_MAX;
+    bus->connected &= (uint8_t)~bit;
+    for (uint64_t id = bus->id_first; id < bus->id_next; id++) {
+        struct bus_outgoing *outgoing = &bus->outgoing[id % LIMIT_BUS_OUTGOING];
+        const bool waited = (outgoing->waiting & bit) != 0;
+        outgoing->waiting &= (uint8_t)~bit;
+        if (waited && outgoing->waiting == 0 && !outgoing->taken && lost == UINT64_MAX) {
+            lost = id;
+        }
+    }
+    if (lost == UINT64_MAX) {
+        bus_settle(bus);
+        return;
+    }
+    /* Nobody has it, so all that were told since the last one that was settled are told again. */
+    for (uint64_t id = bus->id_first; id < bus->id_next; id++) {
+        const struct bus_outgoing *outgoing = &bus->outgoing[id % LIMIT_BUS_OUTGOING];
+        bus->report.again += outgoing->position > bus->taken && outgoing->last ? 1 : 0;
+    }
+    bus->id_first = bus->id_next;
+    bus->sent = bus->taken;
+}
+
+/* -- turns --------------------------------------------------------------------------------------------------------- */
+
+uint64_t bus_run(struct bus *bus, struct bus_time now)
+{
+    bus->now = now;
+    uint64_t next = bus_gather_run(bus);
+    bus_run_queue(bus);
+    while (bus_answer(bus) || (bus_has_room(bus, 2) && bus_send_promise(bus))) {
+    }
+    bus_record_done(bus, false);
+    if (bus->done_due_ms != 0 && bus->done_due_ms < next) {
+        next = bus->done_due_ms;
+    }
+    if (bus->retry_ms != 0 && bus->retry_ms < next) {
+        next = bus->retry_ms;
+    }
+    return next;
+}
+
+void bus_flush(struct bus *bus, struct bus_time now)
+{
+    bus->now = now;
+    bus_gather_flush_all(bus);
+    bus_run_queue(bus);
+}
+
+/* -- views ------------------------------------------------------------------------------------------------------------ */
+
+bool bus_wants(const struct bus *bus)
+{
+    return bus->queue_count + (bus->appended - bus->applied) < LIMIT_BUS_WAITING &&
+           bus->queue_bytes + bus->flight_bytes < LIMIT_BUS_WAITING_BYTES;
+}
+
+struct bus_report bus_report(const struct bus *bus)
+{
+    const struct edge_meta *meta = edge_machine_meta(bus->door.machine);
+    struct bus_report report = bus->report;
+    for (uint32_t i = 0; i < BUS_BROKERS; i++) {
+        report.brokers[i] = (bus->connected >> i & 1) != 0;
+    }
+    report.waiting = bus->queue_count + (bus->appended - bus->applied);
+    report.outbox = meta->outbox_last - meta->outbox_done;
+    report.outbox_dropped = meta->outbox_dropped;
+    return report;
+}
+
+void bus_metrics(const struct bus *bus, struct metrics_page *page)
+{
+    const struct bus_report r = bus_report(bus);
+    metrics_family(page, METRICS_GAUGE, "kelp_bus_broker_up",
+                   "1 while a broker is connected and has our subscriptions.");
+    for (uint32_t i = 0; i < bus->config.broker_count; i++) {
+        metrics_labelled(page, "broker", i == 0 ? "0" : "1", r.brokers[i]);
+    }
+    metrics_counter(page, "kelp_bus_messages_total", "Messages that clients said.", r.received);
+    metrics_counter(page, "kelp_bus_messages_ignored_total",
+                    "Of them those that nothing was made of.", r.ignored);
+    metrics_counter(page, "kelp_bus_messages_refused_total",
+                    "Of them those that were answered with an error at once.", r.refused);
+    metrics_counter(page, "kelp_bus_updates_gathered_total",
+                    "Updates that shared a record with others.", r.gathered);
+    metrics_counter(page, "kelp_bus_records_total", "Records made of messages.", r.recorded);
+    metrics_gauge(
+        page, "kelp_bus_waiting",
+        "What was read from brokers and is not applied or answered; much: the disk is slow.",
+        r.waiting);
+    metrics_counter(page, "kelp_bus_published_total", "Messages that a broker has taken.",
+                    r.published);
+    metrics_counter(page, "kelp_bus_published_again_total",
+                    "Promises that were told again, as a broker was lost before it had them.",
+                    r.again);
+    metrics_gauge(page, "kelp_bus_outbox", "Promises that no broker has taken yet.", r.outbox);
+    metrics_counter(page, "kelp_bus_outbox_dropped_total",
+                    "Promises given up, as too many waited for a broker.", r.outbox_dropped);
+}

@@ -1,0 +1,114 @@
+/* The edge's end of MQTT, without the broker: what clients say becomes records, what was promised to them
+ * becomes messages. KubeEdge's EventBus and the listening half of its DeviceTwin.
+ *
+ *      message -> parsed -> gathered (telemetry) -> record -> durable, applied
+ *                     \-> question ---------------> answered when all that was said before it is applied,
+ *                                                   and told
+ *      outbox of the state -> message -> every broker that is connected -> taken -> OUTBOX_DONE
+ *
+ * Sans-I/O like the core that embeds it: the program binds it to brokers (bus_mqtt.h). Inputs take note; bus_run
+ * does what is due.
+ *
+ * What is promised. From the moment on at which an update is durable in the log it is not lost, and neither are
+ * its result, document and delta: they are published in the order of the log until a broker has taken them, so
+ * after a crash or a lost connection the last ones may be published again, with the same payload and event id.
+ * (A client library acknowledges a message of QoS 1 before we see it; what was read and is not durable when the
+ * power goes is lost, as in KubeEdge.) Answers to questions are said once.
+ *
+ * Telemetry is gathered: of one device, what is said without an event id and reports actual values only, within
+ * the window after something of it was recorded, becomes one record with the newest value of each property, at
+ * the window's end, and is answered by one result. Whatever has an event id, sets, adds or removes something, or
+ * would be refused, is a record of its own, after what was gathered before it. A device that keeps its values is
+ * not gathered.
+ *
+ * Back-pressure: while more waits for the disk than LIMIT_BUS_WAITING, bus_wants says no, and the program does not
+ * read from the brokers.
+ */
+#ifndef KELP_NODES_EDGE_BUS_H
+#define KELP_NODES_EDGE_BUS_H
+
+#include "nodes/edge/bus_json.h"
+#include "nodes/edge/bus_topic.h"
+#include "nodes/metrics.h"
+#include "statemachine/edge.h"
+
+#define BUS_BROKERS 2u
+
+struct bus_config {
+    const char *node;
+    uint32_t
+        broker_count; /* 0 .. BUS_BROKERS; 0: what is promised is given up, as nobody can hear it */
+    enum device_topics topics; /* the generations that are spoken */
+    uint32_t window_ms;        /* in which telemetry is gathered; 0: it is not */
+};
+
+struct bus_time {
+    uint64_t mono_ms;
+    int64_t wall_ms;
+};
+
+struct bus_door {
+    void *context;
+    struct edge_machine *machine; /* read only */
+    /* Append a record of ours; `key` and `body` are borrowed during the call.
+     * 0: bus_applied follows, in order; STATUS_TOO_LARGE: never; other negative: not now. */
+    int (*append)(void *context, uint16_t kind, const char *key, struct bytes body);
+    /* Hand a message to a broker that is connected; both are borrowed during the call.
+     * 0: bus_taken or bus_broker_down follows, not from inside; negative: bus_broker_down follows. */
+    int (*publish)(void *context, uint32_t broker, uint64_t id, const char *topic,
+                   struct bytes payload);
+};
+
+struct bus_report {
+    bool brokers[BUS_BROKERS]; /* connected and subscribed */
+    uint64_t received;         /* messages of clients */
+    uint64_t
+        ignored; /* of them those that nothing was made of: a topic or a state that means nothing,
+                                  too large, more than there was room for */
+    uint64_t refused;   /* of them those that were answered with an error at the door */
+    uint64_t gathered;  /* updates that became part of a record with others */
+    uint64_t recorded;  /* records made */
+    uint64_t published; /* messages that a broker has taken */
+    uint64_t again;     /* promises that were told before and are told again */
+    uint64_t waiting;   /* records and questions that were read and are not applied or answered */
+    uint64_t outbox;    /* promises that no broker has taken */
+    uint64_t outbox_dropped; /* given up since there were too many */
+};
+
+struct bus;
+
+/* Begin, over a state that is folded up to now.
+ *   door, config   copied; what they point to is borrowed until bus_destroy */
+struct bus *bus_create(const struct bus_config *config, const struct bus_door *door);
+void bus_destroy(struct bus *bus);
+
+/* -- inputs ------------------------------------------------------------------------------------------- */
+
+/* A client said something. Both are borrowed during the call. */
+void bus_message(struct bus *bus, const char *topic, struct bytes payload, struct bus_time now);
+/* The oldest record that was appended and not applied is applied. */
+void bus_applied(struct bus *bus);
+/* A wish changed, or went; NULL: all did. */
+void bus_wish_changed(struct bus *bus, const char *key, bool removed);
+/* A broker is connected and has our subscriptions; or is not any more, and what it was given and has not taken
+ * is lost. */
+void bus_broker_up(struct bus *bus, uint32_t broker);
+void bus_broker_down(struct bus *bus, uint32_t broker);
+/* A broker has taken the message of that id. */
+void bus_taken(struct bus *bus, uint32_t broker, uint64_t id);
+
+/* Do what is due.
+ *   answers  the mono_ms at which to run again at the latest */
+uint64_t bus_run(struct bus *bus, struct bus_time now);
+
+/* What was gathered, into records now: we are about to leave. */
+void bus_flush(struct bus *bus, struct bus_time now);
+
+/* -- views --------------------------------------------------------------------------------------------- */
+
+/* Whether more may be read from the brokers. */
+bool bus_wants(const struct bus *bus);
+struct bus_report bus_report(const struct bus *bus);
+void bus_metrics(const struct bus *bus, struct metrics_page *page);
+
+#endif

@@ -1078,7 +1078,8 @@ static int open_core(struct cloudcore *c)
     c->join_door = (struct join_door){.core = c->core,
                                       .api = c->api,
                                       .authority = c->settings.authority,
-                                      .authority_key = c->settings.authority_key};
+                                      .authority_key = c->settings.authority_key,
+                                      .certificate = c->settings.certificate};
     c->namespaces = namespaces_open(c->api, cloud_core_backend(c->core));
     return 0;
 }

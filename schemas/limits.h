@@ -80,8 +80,14 @@ static_assert(LIMIT_GRPC_CALLS > LIMIT_DRIVER_CALLS, "one listing does not starv
 static_assert(LIMIT_MEMBERS > LIMIT_REPLICAS, "a full group still hears of one that is new");
 /* Links that other cloudcores have dialed here; one that is dialed anew is there twice for a moment. */
 #define LIMIT_PEER_INLETS        (2u * LIMIT_MEMBERS)
-/* Replicas that join through one cloudcore at a time; one more is answered 429. */
+/* Replicas that join through one cloudcore at a time, with a token that this one knows; one more is answered 429.
+ * And those whose token must be asked for elsewhere first, most likely as there is none: whoever guesses takes no
+ * place of those who know. */
 #define LIMIT_JOINS              4u
+#define LIMIT_JOIN_GUESSES       2u
+/* After so long a join goes no step further, and its place is free: two looks at the token and two writes without
+ * a leader. */
+#define LIMIT_JOIN_MS            40000u
 /* Public keys of members and of removed ones that the state remembers, 130 bytes each. A group of seven whose
  * keys are renewed each year, and which replaces a machine each month, fills it in a dozen years; then those
  * that have been out for longest are forgotten, and their certificates are taken again if they are good still. */

@@ -23,6 +23,7 @@
 #define SECRET_BYTES 16u
 #define TTL_MS_MAX   (7 * INT64_C(86400000))
 #define USES_MAX     100
+#define SANS_MAX     8u /* as nodes/cloud/join_names.h has it */
 
 static void random_hex(size_t size, char *out)
 {
@@ -35,7 +36,7 @@ static void random_hex(size_t size, char *out)
 }
 
 static int token_put(struct remote *remote, const char *id, const char *secret, int64_t until_ms,
-                     int64_t uses)
+                     int64_t uses, const char *sans)
 {
     char name[32];
     char expires[24];
@@ -45,9 +46,10 @@ static int token_put(struct remote *remote, const char *id, const char *secret, 
     (void)snprintf(expires, sizeof expires, "%" PRIi64, until_ms);
     (void)snprintf(times, sizeof times, "%" PRIi64, uses);
     identity_sha256(bytes_text(secret), hash);
-    json_t *object = json_pack("{s:s, s:s, s:s, s:{s:s}, s:{s:s, s:s, s:s}}", "apiVersion", "v1",
-                               "kind", "Secret", "type", "kelp.dev/join", "metadata", "name", name,
-                               "stringData", "hash", hash, "expires", expires, "uses", times);
+    json_t *object =
+        json_pack("{s:s, s:s, s:s, s:{s:s}, s:{s:s, s:s, s:s, s:s}}", "apiVersion", "v1", "kind",
+                  "Secret", "type", "kelp.dev/join", "metadata", "name", name, "stringData", "hash",
+                  hash, "expires", expires, "uses", times, "sans", sans);
     char *body = object == NULL ? NULL : json_dumps(object, JSON_COMPACT);
     json_decref(object);
     CHECK(body != NULL);
@@ -78,17 +80,24 @@ static int token_create(int argc, char **argv)
     struct cluster_where where = {0};
     const char *ttl = "1h";
     int64_t uses = 1;
+    struct options_list sans = {.count = 0};
     const struct options_flag flags[] = {
         CLUSTER_WHERE_FLAGS(where),
         {"ttl", 0, OPTIONS_TEXT, &ttl, "DURATION", "how long it is good: 10m, 1h (1h), 7d at most"},
         {"uses", 0, OPTIONS_NUMBER, &uses, "N", "how many replicas may join with it (1)"},
+        {"san", 0, OPTIONS_TEXTS, &sans, "IP|DNS",
+         "also this may be in the certificate, even if another member has it (may be repeated)"},
     };
     const struct options_command command = {
         .name = "kelp token create",
-        .about = "Make a token with which a new cloudcore joins the group: kelp cluster join. It "
-                 "is printed once; "
-                 "the\ncluster keeps a hash, in the secret kube-system/kelp-join-ID: deleting that "
-                 "takes it back.",
+        .about =
+            "Make a token with which a new cloudcore joins the group: kelp cluster join. It "
+            "is printed once; "
+            "the\ncluster keeps a hash, in the secret kube-system/kelp-join-ID: deleting that "
+            "takes it back.\n\n"
+            "Who joins gets a certificate for the host of its --address, unless that is another "
+            "member's, and for\nthis machine (localhost). Other names, and one that the members "
+            "share, need --san here and there.",
         .flags = flags,
         .flags_count = sizeof flags / sizeof flags[0],
     };
@@ -102,6 +111,19 @@ static int token_create(int argc, char **argv)
         uses < 1 || uses > USES_MAX) {
         fprintf(stderr, "kelp token create: --ttl is 1s to 7d, --uses 1 to %d\n", USES_MAX);
         return OPTIONS_EXIT_USAGE;
+    }
+    char names[SANS_MAX * (LIMIT_NAME_BYTES + 1)] = "";
+    for (size_t i = 0; i < sans.count; i++) {
+        const char *san = sans.items[i];
+        if (sans.count > SANS_MAX || strlen(san) > LIMIT_NAME_BYTES || strchr(san, ',') != NULL ||
+            san[0] == '\0') {
+            fprintf(stderr,
+                    "kelp token create: --san is a name or an address, and at most %u are\n",
+                    SANS_MAX);
+            return OPTIONS_EXIT_USAGE;
+        }
+        const size_t at = strlen(names);
+        (void)snprintf(names + at, sizeof names - at, "%s%s", at == 0 ? "" : ",", san);
     }
     struct remote *remote = NULL;
     char reason[REMOTE_REASON_BYTES];
@@ -124,8 +146,9 @@ static int token_create(int argc, char **argv)
         code = OPTIONS_EXIT_USAGE;
     }
     free(certificate);
-    code =
-        code != 0 ? code : token_put(remote, id, secret, program_wall_ms() + (int64_t)ttl_ms, uses);
+    code = code != 0
+               ? code
+               : token_put(remote, id, secret, program_wall_ms() + (int64_t)ttl_ms, uses, names);
     if (code == 0) {
         printf("kelp-%s.%s.%s\n", id, secret, pin);
     }

@@ -237,18 +237,8 @@ static bool greeting_same_cluster(struct cloud_core *core, const struct peer_hel
 
 bool core_greeting_foreign(const struct cloud_core *core, uint64_t replica)
 {
-    return holds(core->foreign, core->foreign_count, replica);
-}
-
-static void greeting_forgive(struct cloud_core *core, uint64_t replica)
-{
-    for (uint32_t i = 0; i < core->foreign_count; i++) {
-        if (core->foreign[i] == replica) {
-            core->foreign_count--;
-            core->foreign[i] = core->foreign[core->foreign_count];
-            return;
-        }
-    }
+    const struct member *member = members_find(&core->group, replica);
+    return member != NULL && member->foreign;
 }
 
 /* Ours: in the configuration; in the file, as long as there is none; or in one that we do not have yet. A
@@ -428,21 +418,17 @@ int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes b
     }
     const bool same = greeting_same_cluster(core, &hello);
     core->shut_out_ms = same ? 0 : core->shut_out_ms; /* somebody dials us still */
-    greeting_forgive(core, replica);
     if (same) {
         core_other_greeted(core, replica, hello.level, hello.software);
     }
-    struct member *member = members_add(&core->group, replica);
+    struct member *member = members_welcome(&core->group, replica);
     if (member == NULL) {
-        return STATUS_OK; /* as many are known as may be, and it is none of them */
+        return STATUS_OK; /* as many are members, or listed, as may be known */
     }
     member->met_ms = core->now.mono_ms == 0 ? 1 : core->now.mono_ms;
     member->roomy = same && hello.space == CLOUD_CORE_SPACE_PLENTY;
     const bool lost = !greeting_named_apart(core, &hello) && greeting_other_timeline(core, &hello);
-    if ((!same || lost) && core->foreign_count < LIMIT_REPLICAS) {
-        core->foreign[core->foreign_count] = replica;
-        core->foreign_count++;
-    }
+    member->foreign = !same || lost;
     if (lost) {
         return STATUS_OK;
     }

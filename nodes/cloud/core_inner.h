@@ -169,8 +169,6 @@ struct cloud_core {
     uint64_t ask_request;
 
     /* greetings */
-    uint64_t foreign[LIMIT_REPLICAS]; /* replicas whose greeting was of another cluster */
-    uint32_t foreign_count;
     struct core_other others[LIMIT_REPLICAS];
     uint32_t other_count;
     bool level_pending; /* a higher feature level is proposed */

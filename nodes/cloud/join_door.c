@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "nodes/cloud/api_json.h"
+#include "nodes/cloud/join_names.h"
 #include "nodes/config.h"
 #include "nodes/logger.h"
 #include "nodes/net/identity_tls.h"
@@ -17,7 +18,13 @@
 #define TOKEN_SECRET_BYTES 32u
 #define ADD_MS             10000u
 #define BACKDATE_S         3600
-#define SANS_MAX           8u
+
+/* What is asked of the API at the moment. */
+enum join_stage {
+    JOIN_LOOKS, /* for the token, in what this replica has */
+    JOIN_ASKS,  /* for it, whoever leads */
+    JOIN_TAKES, /* a use of it */
+};
 
 /* One replica that joins. */
 struct join {
@@ -28,7 +35,9 @@ struct join {
     char hash[IDENTITY_PIN_BYTES]; /* of the secret that was shown */
     uint64_t replica;
     uint32_t attempts;
-    bool taking;    /* a use of the token is being taken, else it is being looked up */
+    uint64_t deadline_ms;
+    uint32_t *place; /* of its door, the count that it is in; NULL: of none yet */
+    enum join_stage stage;
     bool answering; /* from inside of api_request: go on when it has returned */
     uint32_t status;
     json_t *answer;
@@ -50,10 +59,22 @@ static void answer_message(struct http_exchange *exchange, uint32_t code, const 
     answer_json(exchange, code, object == NULL ? json_object() : object);
 }
 
+/* Leave the count it is in for another one, or NULL. */
+static void join_place(struct join *join, uint32_t *place)
+{
+    if (join->place != NULL) {
+        CHECK(*join->place > 0);
+        (*join->place)--;
+    }
+    join->place = place;
+    if (place != NULL) {
+        (*place)++;
+    }
+}
+
 static void join_end(struct join *join)
 {
-    CHECK(join->door->joining > 0);
-    join->door->joining--;
+    join_place(join, NULL);
     json_decref(join->wanted);
     json_decref(join->answer);
     free(join);
@@ -61,6 +82,9 @@ static void join_end(struct join *join)
 
 static void join_refuse(struct join *join, uint32_t code, const char *message)
 {
+    if (code == 429) {
+        http_answer_header(join->exchange, "Retry-After", "1");
+    }
     logger_warn_limited("join_refused", "replica=%" PRIu64 " token=%s code=%" PRIu32 " reason=%s",
                         join->replica, join->id, code, message);
     answer_message(join->exchange, code, message);
@@ -122,8 +146,10 @@ static const struct api_client_events events = {
 };
 
 /* Ask the API for the Secret of the token, as the group itself. */
-static void secret_request(struct join *join, const char *method, struct bytes body)
+static void secret_request(struct join *join, enum join_stage stage, const char *method,
+                           struct bytes body)
 {
+    join->stage = stage;
     static const char *const groups[] = {IDENTITY_MASTER_GROUP};
     const struct api_identity identity = {
         .verified = true, .user = "kelp:join", .groups = groups, .group_count = 1};
@@ -137,6 +163,8 @@ static void secret_request(struct join *join, const char *method, struct bytes b
         .segments_count = 6,
         .headers = {{"Content-Type", "application/json"}},
         .headers_count = 1,
+        .parameters = {{"resourceVersion", "0"}}, /* any version: the one that is here */
+        .parameters_count = stage == JOIN_LOOKS ? 1 : 0,
         .body = body,
     };
     join->answering = true;
@@ -199,7 +227,6 @@ static void token_take(struct join *join, int64_t uses)
     json_t *secret = join->answer;
     const char *version = json_text_at(secret, "metadata.resourceVersion");
     const char *uid = json_text_at(secret, "metadata.uid");
-    join->taking = true;
     json_t *body;
     if (uses > 1) {
         char text[24];
@@ -212,34 +239,72 @@ static void token_take(struct join *join, int64_t uses)
     char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT);
     json_decref(body);
     CHECK(text != NULL);
-    secret_request(join, uses > 1 ? "PUT" : "DELETE", bytes_text(text));
+    secret_request(join, JOIN_TAKES, uses > 1 ? "PUT" : "DELETE", bytes_text(text));
     free(text);
+}
+
+/* Whether what was asked for is this token, with its secret. */
+static bool token_is_right(const struct join *join)
+{
+    char hash[IDENTITY_PIN_BYTES + 4];
+    return join->status == 200 && secret_field(join->answer, "hash", hash, sizeof hash) &&
+           same_hash(hash, join->hash);
+}
+
+/* The names that are asked for, compared with those that the token allows. */
+static bool token_is_for(struct join *join)
+{
+    char allowed[JOIN_NAMES_MAX * (LIMIT_NAME_BYTES + 1)];
+    char host[256];
+    char message[JOIN_NAMES_MESSAGE_BYTES];
+    uint16_t port;
+    size_t i;
+    const json_t *san;
+    CHECK(config_parse_address(json_text_at(join->wanted, "address"), host, &port) == 0);
+    const struct join_names names = {
+        .members = cloud_core_members(join->door->core),
+        .replica = join->replica,
+        .host = host,
+        .allowed = secret_field(join->answer, "sans", allowed, sizeof allowed) ? allowed : "",
+        .certificate = join->door->certificate,
+    };
+    json_array_foreach(json_object_get(join->wanted, "sans"), i, san)
+    {
+        if (!join_names_allow(&names, json_string_value(san), message)) {
+            join_refuse(join, 403, message);
+            return false;
+        }
+    }
+    return true;
 }
 
 static void token_check(struct join *join)
 {
-    char hash[IDENTITY_PIN_BYTES + 4];
     char expires[32];
     char uses[32];
-    if (join->status == 404 ||
-        (join->status == 200 && (!secret_field(join->answer, "hash", hash, sizeof hash) ||
-                                 !secret_field(join->answer, "expires", expires, sizeof expires) ||
-                                 !secret_field(join->answer, "uses", uses, sizeof uses) ||
-                                 !same_hash(hash, join->hash)))) {
-        join_refuse(join, 403, "there is no such token: it was used up, deleted, or never made");
-        return;
-    }
-    if (join->status != 200) {
+    if (join->status != 200 && join->status != 404) {
         join_refuse(join, 503, "the token cannot be looked up now: there is no leader; try again");
         return;
     }
+    if (!token_is_right(join) || !secret_field(join->answer, "expires", expires, sizeof expires) ||
+        !secret_field(join->answer, "uses", uses, sizeof uses)) {
+        join_refuse(join, 403, "there is no such token: it was used up, deleted, or never made");
+        return;
+    }
+    if (join->place != &join->door->joining && join->door->joining >= LIMIT_JOINS) {
+        join_refuse(join, 429, "others are joining: try again");
+        return;
+    }
+    join_place(join, &join->door->joining);
     const int64_t wall_ms = program_wall_ms();
     const int64_t group_ms = cloud_core_time_ms(join->door->core);
     if (strtoll(expires, NULL, 10) <= (wall_ms > group_ms ? wall_ms : group_ms)) {
         join_refuse(join, 403, "the token is over: make another with kelp token create");
         return;
     }
-    token_take(join, strtoll(uses, NULL, 10));
+    if (token_is_for(join)) {
+        token_take(join, strtoll(uses, NULL, 10));
+    }
 }
 
 /* -- the certificate and the group ----------------------------------------------------------------------- */
@@ -277,13 +342,13 @@ static void join_on_added(void *context, int status, const char *message)
 static void join_sign(struct join *join)
 {
     char name[32];
-    const char *sans[SANS_MAX];
+    const char *sans[JOIN_NAMES_MAX];
     size_t count = 0;
     size_t i;
     const json_t *san;
     json_array_foreach(json_object_get(join->wanted, "sans"), i, san)
     {
-        if (count < SANS_MAX && json_is_string(san)) {
+        if (count < JOIN_NAMES_MAX && json_is_string(san)) {
             sans[count] = json_string_value(san);
             count++;
         }
@@ -319,17 +384,31 @@ static void join_sign(struct join *join)
 /* The API has answered. */
 static void join_step(struct join *join)
 {
-    if (!join->taking) {
+    if (program_mono_ms() >= join->deadline_ms) {
+        join_refuse(join, 504, "it took too long, as there is no leader for long: try again");
+        return;
+    }
+    if (join->stage == JOIN_LOOKS && !token_is_right(join)) {
+        if (join->door->guessing >= LIMIT_JOIN_GUESSES) {
+            join_refuse(join, 429,
+                        "this cloudcore does not know the token, and asks for others: try again");
+            return;
+        }
+        join_place(join, &join->door->guessing);
+        secret_request(join, JOIN_ASKS, "GET", bytes_of(NULL, 0));
+        return;
+    }
+    if (join->stage != JOIN_TAKES) {
         token_check(join);
         return;
     }
-    join->taking = false;
     if (join->status == 200) {
         join_sign(join);
     } else if ((join->status == 409 || join->status == 404) &&
                join->attempts < LIMIT_API_WRITE_RETRIES) {
         join->attempts++;
-        secret_request(join, "GET", bytes_of(NULL, 0)); /* somebody else used it just now */
+        secret_request(join, JOIN_ASKS, "GET",
+                       bytes_of(NULL, 0)); /* somebody else used it just now */
     } else {
         join_refuse(join, 503, "the token cannot be used now: try again");
     }
@@ -362,9 +441,17 @@ static const char *join_read(struct join *join)
         config_parse_address(address, host, &port) != 0 || port == 0 || host[0] == '\0') {
         return "\"address\" is not host:port, such as 10.0.0.4:10010";
     }
-    if (json_array_size(json_object_get(join->wanted, "sans")) > SANS_MAX ||
+    if (json_array_size(json_object_get(join->wanted, "sans")) > JOIN_NAMES_MAX ||
         json_array_size(json_object_get(join->wanted, "sans")) == 0) {
         return "\"sans\" are not 1 to 8 names or addresses";
+    }
+    size_t i;
+    const json_t *san;
+    json_array_foreach(json_object_get(join->wanted, "sans"), i, san)
+    {
+        if (!json_is_string(san)) {
+            return "\"sans\" are not 1 to 8 names or addresses";
+        }
     }
     char key[IDENTITY_PIN_BYTES];
     if (identity_key_of_pem(json_text_at(join->wanted, "key"), key) != 0) {
@@ -384,15 +471,10 @@ static const char *join_read(struct join *join)
 static void serve_join(struct join_door *door, struct http_exchange *exchange)
 {
     const struct bytes body = http_exchange_request(exchange)->body;
-    if (door->joining >= LIMIT_JOINS) {
-        http_answer_header(exchange, "Retry-After", "1");
-        answer_message(exchange, 429, "others are joining: try again");
-        return;
-    }
     struct join *join = calloc(1, sizeof *join);
     CHECK(join != NULL);
-    door->joining++;
     join->door = door;
+    join->deadline_ms = program_mono_ms() + LIMIT_JOIN_MS;
     join->exchange = exchange;
     join->wanted = json_loadb((const char *)body.data, body.size, JSON_REJECT_DUPLICATES, NULL);
     const char *wrong =
@@ -417,7 +499,7 @@ static void serve_join(struct join_door *door, struct http_exchange *exchange)
                     "it first");
         return;
     }
-    secret_request(join, "GET", bytes_of(NULL, 0));
+    secret_request(join, JOIN_LOOKS, "GET", bytes_of(NULL, 0));
 }
 
 static void serve_authority(const struct join_door *door, struct http_exchange *exchange)

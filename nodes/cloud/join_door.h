@@ -8,12 +8,12 @@
  *   POST /kelp/v1/join        {"token": "ID.SECRET", "replica": 4, "address": "10.0.0.4:10010",
  *                             "sans": ["10.0.0.4"], "key": public key in PEM}
  *
- * What is done with the second: the token is looked up (a fresh read) and one use of it taken, by a write that
- * fails when another was faster; the key is signed as the certificate of cloudcore-4, which takes tls.authorityKey;
+ * What is done with the second: the token is looked up, here first, then by a fresh read; the names are compared
+ * with what it allows (join_names.h); one use of it is taken, by a write that fails when another was faster; the key is signed as the certificate of cloudcore-4, which takes tls.authorityKey;
  * the replica is added to the group as a standby. Answers, all with a "message":
  *
  *   200  {"certificate": PEM, "members": [{"replica", "address"}], "cluster"}
- *   400 malformed, 403 no such token or it is over, 409 the number is taken, 501 this one does not sign,
+ *   400 malformed, 403 no such token, or it is over, or not for these names, 409 the number is taken, 501 this one does not sign,
  *   429, 503, 504
  *
  * A clock decides when a token ends: the later one of this replica's and of the newest change that the group has
@@ -32,7 +32,9 @@ struct join_door {
     const char *authority; /* file with the certificates */
     const char
         *authority_key; /* file with the key of the first of them; "": this replica does not sign */
-    uint32_t joining;   /* that wait, LIMIT_JOINS at most */
+    const char *certificate; /* file with this replica's own */
+    uint32_t joining;        /* that have a token, LIMIT_JOINS at most */
+    uint32_t guessing;       /* whose token is looked for elsewhere, LIMIT_JOIN_GUESSES at most */
 };
 
 /* Serve a request if it is for this door.

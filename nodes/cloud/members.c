@@ -45,6 +45,28 @@ static void members_drop(struct members *members, uint32_t place)
             (members->count - place) * sizeof members->all[0]);
 }
 
+struct member *members_welcome(struct members *members, uint64_t replica)
+{
+    struct member *member = members_add(members, replica);
+    if (member != NULL) {
+        return member;
+    }
+    const struct member *goes = NULL;
+    for (uint32_t i = 0; i < members->count; i++) {
+        const struct member *guest = &members->all[i];
+        if (!guest->configured && !guest->listed && guest->replica != members->self &&
+            (goes == NULL || (guest->foreign && !goes->foreign) ||
+             (guest->foreign == goes->foreign && guest->met_ms < goes->met_ms))) {
+            goes = guest;
+        }
+    }
+    if (goes == NULL) {
+        return NULL;
+    }
+    members_drop(members, (uint32_t)(goes - members->all));
+    return members_add(members, replica);
+}
+
 /* Take "host:port" or "host:port#epoch". */
 static void member_set_address(struct member *member, const char *address)
 {

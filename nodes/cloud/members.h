@@ -49,6 +49,8 @@ struct member {
     uint64_t incarnation; /* of its data directory, as it said last; 0: it did not say */
     bool founded;         /* it said that its cluster has a name */
     uint64_t claims;      /* index of the configuration that it says has us both; 0: none */
+    bool
+        foreign; /* it greeted as of another cluster, or of another timeline of ours: it is not heard */
     bool stranger; /* not the data directory that was met under this number: it is not heard */
     bool roomy;    /* its disk has room, it said last */
 
@@ -71,6 +73,10 @@ struct members {
 struct member *members_find(const struct members *members, uint64_t replica);
 /* Make known. Answers NULL when LIMIT_MEMBERS are. */
 struct member *members_add(struct members *members, uint64_t replica);
+/* The same for one that greets. When LIMIT_MEMBERS are known, a guest goes for it, who is in neither the
+ * configuration nor the file: one that is foreign, else the one that greeted longest ago. So nobody keeps others
+ * out, however many numbers it greets with. Answers NULL when none is a guest. */
+struct member *members_welcome(struct members *members, uint64_t replica);
 /* Raft's configuration is this one now. When there is no room, others that are in neither it nor the file
  * are forgotten. */
 void members_configure(struct members *members, const struct replica_member *now, uint32_t count);

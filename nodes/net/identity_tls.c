@@ -757,6 +757,20 @@ int identity_key_of_file(const char *path, char out[IDENTITY_PIN_BYTES])
     return 0;
 }
 
+bool identity_file_is_for(const char *path, const char *name)
+{
+    WOLFSSL_X509 *certificate = wolfSSL_X509_load_certificate_file(path, WOLFSSL_FILETYPE_PEM);
+    uint8_t address[16];
+    const bool is_address =
+        inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;
+    const bool is_for = certificate != NULL &&
+                        (is_address ? wolfSSL_X509_check_ip_asc(certificate, name, 0)
+                                    : wolfSSL_X509_check_host(certificate, name, strlen(name), 0,
+                                                              NULL)) == WOLFSSL_SUCCESS;
+    wolfSSL_X509_free(certificate);
+    return is_for;
+}
+
 int identity_pin(struct bytes pem, const char *pin, char *out_pem, char *out_pin)
 {
     static const char begin[] = "-----BEGIN CERTIFICATE-----";

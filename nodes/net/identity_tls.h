@@ -101,6 +101,9 @@ int identity_key_of_pem(const char *public_key, char out[IDENTITY_PIN_BYTES]);
  *   answers   0; STATUS_MALFORMED: it holds no certificate */
 int identity_key_of_file(const char *path, char out[IDENTITY_PIN_BYTES]);
 
+/* Whether the first certificate of a file in PEM is for this DNS name or address; false, too, when there is none. */
+bool identity_file_is_for(const char *path, const char *name);
+
 /* Of several certificates in PEM, the one whose sha256 (of its DER form) is this.
  *
  *   pin       NULL: the first one

@@ -63,10 +63,10 @@ write &
 writer=$!
 
 # A fourth one, by a token.
-join() { # token, replica
+join() { # token, replica, flags
     kelp cluster join --token "$1" --server "127.0.0.1:$((port + 11))" --replica "$2" --address "127.0.0.1:$((port + 34))" \
         --config "$dir/cloudcore-4/cloudcore.yaml" --pki "$dir/cloudcore-4/pki" --api-listen "127.0.0.1:$((port + 14))" \
-        --hub-listen "127.0.0.1:$((port + 24))" "$dir/cloudcore-4/data"
+        --hub-listen "127.0.0.1:$((port + 24))" "${@:3}" "$dir/cloudcore-4/data"
 }
 mkdir -p "$dir/cloudcore-4"
 short=$(kelp token create --ttl 1s)
@@ -80,8 +80,25 @@ check "the authority that is there stays" says "is not of the authority" join "$
 rm -f "$dir/cloudcore-4/pki/ca.crt"
 check "another authority is not talked to" says "somebody is in between" join "${token%??}zz" 4
 check "a number that is taken is refused" exits 5 join "$token" 2
+check "another machine's name is not given away" says "is not what this token is for" join "$token" 4 --san 10.11.12.13
 check "one that is no member is not promoted" exits 5 kelp cluster promote 4
+# Without a leader who guesses a token waits for one, and takes no place of whoever has a token.
+guess() {
+    curl -sk --max-time 30 -o /dev/null -X POST "$(api 1)/kelp/v1/join" -d "{\"token\": \"0123456$1.00000000000000000000000000000000\",
+        \"replica\": 5, \"address\": \"10.0.0.5:1\", \"sans\": [\"10.0.0.5\"], \"key\": $public}"
+}
+"$bin/nodes/kelp" pki server --ca "$dir/pki" --name five --san 10.0.0.5 --out "$home/five" >/dev/null
+public=$(openssl pkey -in "$home/five/five.key" -pubout | sed 's/$/\\n/' | tr -d '\n' | sed 's/.*/"&"/')
+signal() { kill "-$1" $(cat "$dir/run/cloudcore-2.pid" "$dir/run/cloudcore-3.pid"); }
+nobody_leads() { ! curl_api "$(api 1)/readyz" | grep -qx ok; }
+signal STOP
+within 10 nobody_leads
+for i in 1 2 3 4 5 6 7 8; do guess $i & guesses="${guesses:-} $!"; done
+guessed() { curl_api "$(api 1)/kelp/v1/join" -X POST -d '{}' >/dev/null && ss -Htn state established "sport = :$((port + 11))" | wc -l | grep -qv '^[0-2]$'; }
+within 5 guessed
+signal CONT
 check "a fourth joins with a token" says "is a standby" join "$token" 4
+wait $guesses
 check "its key is its own" test "$(stat -c %a "$dir/cloudcore-4/pki/cloudcore-4.key")" = 600
 check "nothing is overwritten" exits 2 join "$token" 4
 mv "$dir/cloudcore-4/cloudcore.yaml" "$home/four.yaml"

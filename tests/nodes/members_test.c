@@ -253,6 +253,34 @@ static void test_guests_make_room(void **state)
     assert_int_equal(members_operation_parse("destroy"), 0);
 }
 
+/* Claim: guests that greet under ever more numbers keep nobody out: one that comes takes the place of a foreign one,
+ * else of the one that greeted longest ago; members and those of the file stay, whatever comes. */
+static void test_no_guest_holds_a_place(void **state)
+{
+    (void)state;
+    struct members members;
+    group_make(&members, 3);
+    members_add(&members, 9)->listed = true;
+    for (uint64_t i = 0; i < 1000; i++) {
+        struct member *guest = members_welcome(&members, 1000 + i);
+        assert_non_null(guest);
+        guest->met_ms = NOW + i;
+        guest->foreign = i == 995;
+    }
+    assert_int_equal(members.count, LIMIT_MEMBERS);
+    assert_true(member_of(&members, 2)->configured);
+    assert_true(member_of(&members, 9)->listed);
+    assert_null(members_find(&members, 1000 + 1000 - LIMIT_MEMBERS));
+    assert_non_null(members_welcome(&members, 5000));
+    assert_null(members_find(&members, 1995)); /* the foreign one, though not the oldest */
+    assert_non_null(members_find(&members, 1994));
+
+    for (uint32_t i = 0; i < members.count; i++) {
+        members.all[i].listed = true;
+    }
+    assert_null(members_welcome(&members, 6000));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +290,7 @@ int main(void)
         cmocka_unit_test(test_a_leader_hands_over_first),
         cmocka_unit_test(test_an_address_carries_an_epoch),
         cmocka_unit_test(test_guests_make_room),
+        cmocka_unit_test(test_no_guest_holds_a_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,7 +27,7 @@
  * are prepared (zeroed) ahead, so while no new one can be made, appends are refused with -ENOSPC,
  * unchanged, those accepted wait, and both go on when space returns.
  *
- * limit_bytes is met in quarters. At half of it history goes. At three quarters log_limited says that
+ * limit_bytes is met in quarters. At half of it history goes, but for what is held. At three quarters log_limited says that
  * nothing but what is flushed too late is in the way: the owner takes in nothing new, and what it has
  * under way, and what it needs to come to a release (a leader's barrier, what a follower lacks), has
  * the last quarter. At all of it the log answers -ENOSPC itself. What was accepted always gets room, and
@@ -177,7 +177,8 @@ struct log {
 
     uint64_t index_next;     /* what the next append receives: all accepted requests are counted */
     uint64_t readable_next;  /* frames below are durable and not truncated */
-    uint64_t released;       /* frames below may go */
+    uint64_t released;       /* frames below may go, */
+    uint64_t held;           /* but none from here on; UINT64_MAX: nothing is held */
     uint32_t truncations;    /* requested and not yet durable */
     uint64_t truncate_floor; /* the lowest index among them */
 
@@ -295,6 +296,11 @@ void log_admit(struct log *log);
  */
 void log_release(struct log *log, uint64_t index);
 
+/* Keep frames from `index` on, released or not, until it is called again: somebody reads them. Frames that
+ * are gone already are no error. UINT64_MAX: hold nothing. A log that is held too long meets its limit:
+ * let go when it is crowded. */
+void log_hold(struct log *log, uint64_t index);
+
 /* Keep this much of what was released from now on; less lets go of the rest in the background. */
 void log_set_history(struct log *log, uint64_t history_bytes);
 
@@ -311,6 +317,8 @@ uint64_t log_disk_bytes(const struct log *log);
 /* Whether the log is so near its limit that the owner should take in nothing new before it released
  * more. False soon after that. */
 bool log_limited(const struct log *log);
+/* Whether it passed five eighths of its limit: history has gone, and what is held is to go next. */
+bool log_crowded(const struct log *log);
 
 /* The owner's heartbeat, about once a second. When nothing was appended since the last one, a mark
  * is written behind the last frame: rot in it is then told from a torn write.

@@ -312,6 +312,7 @@ int log_open(struct log *log, struct disk *disk, const struct log_options *optio
         .history_ms = options->history_ms,
         .limit_bytes = options->limit_bytes == 0 ? UINT64_MAX : options->limit_bytes,
         .early_bytes = options->early_bytes == 0 ? LIMIT_LOG_EARLY_BYTES : options->early_bytes,
+        .held = UINT64_MAX,
         .truncate_floor = UINT64_MAX,
         .drop_check = true,
     };

@@ -110,13 +110,17 @@ static void space_submit(struct log *log, uint32_t steps, void (*callback)(struc
     disk_submit(log->disk, &log->background_job);
 }
 
-/* Whether one more segment would exceed so many quarters of the limits. A spare one is counted
- * already. */
-static bool space_exceeds(const struct log *log, uint32_t quarters)
+/* Whether one more segment would exceed so many eighths of the limits. A spare one is counted already. */
+static bool space_exceeds_eighths(const struct log *log, uint32_t eighths)
 {
     return log_disk_bytes(log) + (log->spare ? 0 : log->segment_bytes) >
-               log->limit_bytes / 4 * quarters ||
-           extents_runs(&log->extents) >= LIMIT_LOG_RUNS / 4 * quarters;
+               log->limit_bytes / 8 * eighths ||
+           extents_runs(&log->extents) >= LIMIT_LOG_RUNS / 8 * eighths;
+}
+
+static bool space_exceeds(const struct log *log, uint32_t quarters)
+{
+    return space_exceeds_eighths(log, 2 * quarters);
 }
 
 static void space_on_prepared(struct disk_job *job)
@@ -289,15 +293,16 @@ static bool space_is_old(const struct log *log)
            log->clock_ms - time_ms > log->history_ms;
 }
 
-/* Bytes that may go: of the front segments that were released. */
+/* Bytes that may go: of the front segments that were released and are not held. */
 static uint64_t space_droppable_bytes(const struct log *log, uint64_t last)
 {
     const struct extents *extents = &log->extents;
+    const uint64_t end = log->released < log->held ? log->released : log->held;
     uint64_t bytes = 0;
     uint32_t run = extents->first;
     for (uint32_t i = 0; i < log->segment_count && log->segments[i].sequence < last; i++) {
         while (run < extents->count && extents->list[run].sequence <= log->segments[i].sequence) {
-            if (extents->list[run].index_next > log->released) {
+            if (extents->list[run].index_next > end) {
                 return bytes;
             }
             run++;
@@ -417,6 +422,16 @@ void log_release(struct log *log, uint64_t index)
     }
 }
 
+void log_hold(struct log *log, uint64_t index)
+{
+    const bool more = index > log->held;
+    log->held = index;
+    if (more) {
+        log->drop_check = true;
+        log_pump(log);
+    }
+}
+
 void log_set_history(struct log *log, uint64_t history_bytes)
 {
     log->history_bytes = history_bytes;
@@ -432,6 +447,11 @@ bool log_over_limit(const struct log *log)
 bool log_limited(const struct log *log)
 {
     return space_exceeds(log, 3);
+}
+
+bool log_crowded(const struct log *log)
+{
+    return space_exceeds_eighths(log, 5);
 }
 
 uint64_t log_disk_bytes(const struct log *log)

@@ -90,7 +90,8 @@ static const struct config_key keys[] = {
     {"data", CONFIG_TEXT, AT(data), "/var/lib/kelp/cloudcore", 1, 900, NULL,
      "directory of the log, the state and the control socket"},
     {"group", CONFIG_LIST, AT(group), NULL, 1, LIMIT_REPLICAS, NULL,
-     "all cloudcores, this one too, each as <replica>=<host>:<port>; the same list on each. It founds "
+     "all cloudcores, this one too, each as <replica>=<host>:<port>; the same list on each. It "
+     "founds "
      "the group, once; later the group itself knows its members, see kelp cluster"},
     {"join", CONFIG_BOOLEAN, AT(join), "false", 0, 0, NULL,
      "this cloudcore founds no group: it waits to be added to the one of the others in `group`"},
@@ -113,7 +114,8 @@ static const struct config_key keys[] = {
     {"tls.key", CONFIG_TEXT, AT(key), "/etc/kelp/pki/cloudcore.key", 1, 4096, NULL,
      "its private key, readable only by this user"},
     {"tls.authorityKey", CONFIG_TEXT, AT(authority_key), "", 0, 4096, NULL,
-     "private key of the first certificate in tls.authority: this cloudcore signs those that join with a "
+     "private key of the first certificate in tls.authority: this cloudcore signs those that join "
+     "with a "
      "token; empty: it signs nothing"},
     {"session.heartbeat", CONFIG_DURATION, AT(heartbeat_ms), "10s", 100, 600000, NULL,
      "how often an idle edge says that it is alive"},
@@ -122,21 +124,23 @@ static const struct config_key keys[] = {
     {"propose.deadline", CONFIG_DURATION, AT(propose_ms), "10s", 500, 120000, NULL,
      "how long a write is retried, over changes of the leader"},
     {"raft.election", CONFIG_DURATION, AT(election_ms), "500ms", 100, 60000, NULL,
-     "silence of the leader after which another one is sought, after 1 to 2 times as long; one whose process "
+     "silence of the leader after which another one is sought, after 1 to 2 times as long; one "
+     "whose process "
      "ended is not waited for"},
     {"raft.heartbeat", CONFIG_DURATION, AT(raft_heartbeat_ms), "50ms", 40, 10000, NULL,
      "how often the leader says that it is alive; below raft.election"},
     {"log.history", CONFIG_SIZE, AT(history_bytes), "1GiB", 0, INT64_MAX, NULL,
-     "log kept for whoever asks why, beyond what is needed, while there is room"},
+     "log kept beyond what is needed, while there is room: for whoever asks why, and for a "
+     "cloudcore that was "
+     "away; one that missed more is given the state of another one"},
     {"log.historyAge", CONFIG_DURATION, AT(history_ms), "0", 0, INT64_MAX, NULL,
      "age from which log that is not needed goes even if log.history has room; 0: any age"},
     {"log.limit", CONFIG_SIZE, AT(limit_bytes), "4GiB", LIMIT_LOG_CLOUD_BYTES_MIN, INT64_MAX, NULL,
-     "size the log never exceeds; history goes at half of it, writes are refused at three "
-     "quarters"},
+     "size the log never exceeds; history goes at half of it, what is kept for a cloudcore that is "
+     "given a "
+     "state at five eighths, writes are refused at three quarters"},
     {"log.snapshot", CONFIG_SIZE, AT(snapshot_bytes), "64MiB", 1 << 20, 1 << 30, NULL,
-     "log between two snapshots; three times as much is in memory. A cloudcore that was away for "
-     "longer "
-     "than that is given the state of another one"},
+     "log between two snapshots; three times as much is in memory"},
     {"transfer.rate", CONFIG_SIZE, AT(transfer_rate), "64MiB", 1 << 20, INT64_MAX, NULL,
      "bytes in a second of such a state, and of a backup"},
     {"disk.reserve", CONFIG_SIZE, AT(reserve_bytes), "64MiB", 1 << 20, INT64_MAX, NULL,
@@ -152,7 +156,7 @@ static const struct config_table table = {keys, sizeof keys / sizeof keys[0]};
 static const struct program program = {
     .name = "cloudcore",
     .about = "One member of Kelp's control plane: the Kubernetes API for people, a durable log "
-                 "for every edge node.",
+             "for every edge node.",
     .table = &table,
 };
 
@@ -213,12 +217,12 @@ struct cloudcore {
     char cluster[64]; /* as the core knows it: the key of tags */
     struct space space;
     struct readonly readonly;
-    uint32_t works; /* in the pool */
+    uint32_t works;            /* in the pool */
     struct replica_work flush; /* the last one */
     int flush_status;          /* of it: the pool's until it is done */
-    bool removed; /* the group goes on without us */
+    bool removed;              /* the group goes on without us */
     enum leaving leaving;
-    bool left; /* the core is idle: the state is flushed, then the log closed */
+    bool left;         /* the core is idle: the state is flushed, then the log closed */
     uint64_t leave_ms; /* when the step of leaving that goes on is no longer waited for */
 };
 
@@ -286,7 +290,8 @@ __attribute__((noreturn)) static void on_fatal(void *context, int status, const 
     char path[STATE_PLACE_BYTES];
     snprintf(path, sizeof path, "%s/log", c->settings.data);
     program_fail(&program, c->settings.data, message,
-                 log_failed != 0 ? path : state_place_current(&c->place), log_failed != 0 ? log_failed : status);
+                 log_failed != 0 ? path : state_place_current(&c->place),
+                 log_failed != 0 ? log_failed : status);
 }
 
 static void on_peers(void *context, const struct cloud_core_peer *peers, uint32_t count)
@@ -299,8 +304,8 @@ static void on_peers(void *context, const struct cloud_core_peer *peers, uint32_
     for (uint32_t i = 0; i < count; i++) {
         struct peers_address *address = &addresses[known];
         if (config_parse_address(peers[i].address, hosts[known], &address->port) != 0) {
-            logger_warn_limited("peer_address_bad", "replica=%" PRIu64 " address=%s", peers[i].replica,
-                                peers[i].address);
+            logger_warn_limited("peer_address_bad", "replica=%" PRIu64 " address=%s",
+                                peers[i].replica, peers[i].address);
             continue;
         }
         address->replica = peers[i].replica;
@@ -497,15 +502,15 @@ static size_t on_report_node(void *owner, const char *node, char *buffer, size_t
     if (node_get(store_live(c->store), node, &row) != 0) {
         return 0;
     }
-    const int written = snprintf(
-        buffer, size,
-        "{\"node\":\"%s\",\"uid\":\"%s\",\"epoch\":%" PRIu64 ",\"replica\":%" PRIu64
-        ",\"downStream\":%" PRIu64 ",\"downTip\":%" PRIu64 ",\"downAcked\":%" PRIu64
-        ",\"downHeld\":%" PRIu64 ",\"upStream\":%" PRIu64 ",\"upPosition\":%" PRIu64
-        ",\"rows\":%" PRIu64 ",\"digest\":\"%016" PRIx64 "%016" PRIx64 "\"}\n",
-        row.name, row.uid, row.epoch, row.replica, row.down_stream, row.down_tip, row.down_acked,
-        row.down_count, row.up_stream, row.up_position, row.held_count, row.digest.high,
-        row.digest.low);
+    const int written =
+        snprintf(buffer, size,
+                 "{\"node\":\"%s\",\"uid\":\"%s\",\"epoch\":%" PRIu64 ",\"replica\":%" PRIu64
+                 ",\"downStream\":%" PRIu64 ",\"downTip\":%" PRIu64 ",\"downAcked\":%" PRIu64
+                 ",\"downHeld\":%" PRIu64 ",\"upStream\":%" PRIu64 ",\"upPosition\":%" PRIu64
+                 ",\"rows\":%" PRIu64 ",\"digest\":\"%016" PRIx64 "%016" PRIx64 "\"}\n",
+                 row.name, row.uid, row.epoch, row.replica, row.down_stream, row.down_tip,
+                 row.down_acked, row.down_count, row.up_stream, row.up_position, row.held_count,
+                 row.digest.high, row.digest.low);
     return written < 0 ? 0 : (size_t)written < size ? (size_t)written : size - 1;
 }
 
@@ -623,7 +628,10 @@ static void on_log_closed(void *context)
         on_fatal(c, log_status(&c->log), "the log cannot be closed");
     }
     logger_info("cloudcore_left", "in=order removed=%d", c->removed);
-    _exit(c->removed ? EXIT_REMOVED : 0); /* no destructors under the feet of the store's threads; and raft_close may free twice */
+    _exit(
+        c->removed
+            ? EXIT_REMOVED
+            : 0); /* no destructors under the feet of the store's threads; and raft_close may free twice */
 }
 
 /* What is applied is in memory tables, and in the log: nothing is lost without this. But the next start need not
@@ -751,8 +759,10 @@ static void on_second(uv_timer_t *timer)
     }
     if (c->removed && c->leaving == LEAVING_NOT) {
         logger_error("cloudcore_removed",
-                     "replica=%" PRIi64 " reason=it is no member of the group any more, and leaves; what it "
-                     "had is in %s. To bring this number back: an empty data directory, and `kelp cluster add`",
+                     "replica=%" PRIi64
+                     " reason=it is no member of the group any more, and leaves; what it "
+                     "had is in %s. To bring this number back: an empty data directory, and `kelp "
+                     "cluster add`",
                      c->settings.replica, c->settings.data);
         on_signal(&c->signals[0], SIGTERM);
         return;
@@ -769,7 +779,8 @@ static void on_second(uv_timer_t *timer)
         set_space(c);
     }
     cloud_core_set_free(c->core, c->space.free_bytes);
-    if (log_status(&c->log) != 0) { /* of a mark or of a file made ahead: nobody else waits for those */
+    if (log_status(&c->log) !=
+        0) { /* of a mark or of a file made ahead: nobody else waits for those */
         on_fatal(c, log_status(&c->log), "the log cannot be written");
     }
     log_tick(&c->log, program_wall_ms());
@@ -816,7 +827,8 @@ static size_t on_report(void *owner, char *buffer, size_t size)
         buffer, size,
         "{\"program\":\"cloudcore\",\"version\":\"%s\",\"name\":\"%s\",\"replica\":%" PRIi64
         ",\"cluster\":\"%s\",\"leader\":%" PRIu64 ",\"leads\":%s,\"applied\":%" PRIu64
-        ",\"resourceVersion\":%" PRIu64 ",\"level\":%u,\"levelKnown\":%u,\"sessions\":%u,\"sessionsActive\":%u,\"proposals\":%u"
+        ",\"resourceVersion\":%" PRIu64
+        ",\"level\":%u,\"levelKnown\":%u,\"sessions\":%u,\"sessionsActive\":%u,\"proposals\":%u"
         ",\"behind\":%s,\"behindPercent\":%u,\"behindSource\":%" PRIu64 ",\"logFirst\":%" PRIu64
         ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64 ",\"space\":\"%s\",\"group\":%s}\n",
         KELP_VERSION, c->name, c->settings.replica, r.cluster, r.leader, r.leads ? "true" : "false",
@@ -840,28 +852,33 @@ static int read_group(struct cloudcore *c)
         member->replica = strtoul(item, &end, 10);
         if (end == item || *end != '=' || member->replica == 0 || member->replica > 65535 ||
             config_parse_address(end + 1, host, &port) != 0 || strlen(end + 1) > LIMIT_NAME_BYTES) {
-            return program_refuse(&program, "group: \"%s\" is not <replica>=<host>:<port>, such as 1=10.0.0.1:10010",
-                          item);
+            return program_refuse(
+                &program, "group: \"%s\" is not <replica>=<host>:<port>, such as 1=10.0.0.1:10010",
+                item);
         }
         snprintf(member->address, sizeof member->address, "%s", end + 1);
         for (size_t k = 0; k < i; k++) {
             if (c->members[k].replica == member->replica) {
-                return program_refuse(&program, "group: replica %" PRIu64 " is listed twice", member->replica);
+                return program_refuse(&program, "group: replica %" PRIu64 " is listed twice",
+                                      member->replica);
             }
         }
         self = self || member->replica == (uint64_t)c->settings.replica;
     }
     c->member_count = (uint32_t)c->settings.group.count;
     if (c->settings.raft_heartbeat_ms >= c->settings.election_ms) {
-        return program_refuse(&program, "raft.heartbeat: %" PRIu64 " ms is not below raft.election, %" PRIu64 " ms",
-                              c->settings.raft_heartbeat_ms, c->settings.election_ms);
+        return program_refuse(
+            &program, "raft.heartbeat: %" PRIu64 " ms is not below raft.election, %" PRIu64 " ms",
+            c->settings.raft_heartbeat_ms, c->settings.election_ms);
     }
     if (c->settings.join && c->member_count < 2) {
-        return program_refuse(&program, "join: group lists nobody to join: add the cloudcores that are there");
+        return program_refuse(
+            &program, "join: group lists nobody to join: add the cloudcores that are there");
     }
     if (!self) {
-        return program_refuse(&program, "group: replica %" PRIi64 ", which is this one, is not listed",
-                      c->settings.replica);
+        return program_refuse(&program,
+                              "group: replica %" PRIi64 ", which is this one, is not listed",
+                              c->settings.replica);
     }
     return 0;
 }
@@ -878,8 +895,11 @@ static int open_contexts(struct cloudcore *c)
         link_context_open(LINK_LISTEN_REQUIRE, &files, &c->peer_context, reason) != 0 ||
         link_context_open(LINK_LISTEN_REQUIRE, &files, &c->hub_context, reason) != 0 ||
         link_context_open(LINK_LISTEN_REQUEST, &files, &c->api_context, reason) != 0) {
-        return program_refuse(&program, "%s\n  make certificates with `kelp pki server`, or name others under tls: in "
-                      "the configuration", reason);
+        return program_refuse(
+            &program,
+            "%s\n  make certificates with `kelp pki server`, or name others under tls: in "
+            "the configuration",
+            reason);
     }
     const int32_t days = link_context_days(c->hub_context);
     if (days < 30) {
@@ -930,7 +950,8 @@ static int open_state(struct cloudcore *c)
     disk_uv_on_job(c->disk, on_job, c);
     const int made = disk_make_directory(disk_uv_disk(c->disk), data);
     if (made != 0) {
-        return program_refuse(&program, "cannot make the data directory %s: %s", data, status_text(made));
+        return program_refuse(&program, "cannot make the data directory %s: %s", data,
+                              status_text(made));
     }
     const int placed = state_place_open(&c->place, data);
     if (placed != 0) {
@@ -939,10 +960,11 @@ static int open_state(struct cloudcore *c)
     }
     snprintf(path, sizeof path, "%s/log.next", data);
     if (state_lacks_log(data, &c->place) && access(path, F_OK) == 0) {
-        return program_refuse(&program,
-                              "%s: an attempt to recover was interrupted\n  finish it: kelp cluster recover "
-                              "%s --keep %" PRIi64 " --yes",
-                              data, data, c->settings.replica);
+        return program_refuse(
+            &program,
+            "%s: an attempt to recover was interrupted\n  finish it: kelp cluster recover "
+            "%s --keep %" PRIi64 " --yes",
+            data, data, c->settings.replica);
     }
     if (state_lacks_log(data, &c->place)) {
         return program_refuse(
@@ -966,21 +988,28 @@ static int open_state(struct cloudcore *c)
     }
     program_note(&program, data, "the log cannot be opened", path, status);
     if (status != 0 && status != STATUS_CORRUPT && status != STATUS_FOREIGN) {
-        return program_refuse(&program, "the log in %s cannot be opened: %s%s%s", path, status_text(status),
-                      status_is_fault(status) ? "\n  starts are read-only until it is resolved: mend the disk, run kelp resolve --yes " : "",
-                      status_is_fault(status) ? data : "");
+        return program_refuse(
+            &program, "the log in %s cannot be opened: %s%s%s", path, status_text(status),
+            status_is_fault(status) ? "\n  starts are read-only until it is resolved: mend the "
+                                      "disk, run kelp resolve --yes "
+                                    : "",
+            status_is_fault(status) ? data : "");
     }
     if (status != 0) {
-        return program_refuse(&program, "the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
-                      "  `kelp log salvage %s` tells whether anything acknowledged is lost; if so, rebuild "
-                      "this replica from the others rather than mend it", path, status_text(status),
-                      recovery.message == NULL ? "" : recovery.message, recovery.path,
-                      recovery.damage_offset, data);
+        return program_refuse(
+            &program,
+            "the log in %s cannot be opened: %s: %s (%s, offset %" PRIu64 ")\n"
+            "  `kelp log salvage %s` tells whether anything acknowledged is lost; if so, rebuild "
+            "this replica from the others rather than mend it",
+            path, status_text(status), recovery.message == NULL ? "" : recovery.message,
+            recovery.path, recovery.damage_offset, data);
     }
     c->log_opened = true;
-    logger_info("log_opened", "directory=%s first=%" PRIu64 " next=%" PRIu64 " segments=%u "
-                "cut_bytes=%" PRIu64, path, recovery.index_first, recovery.index_next,
-                recovery.segments, recovery.cut_bytes);
+    logger_info("log_opened",
+                "directory=%s first=%" PRIu64 " next=%" PRIu64 " segments=%u "
+                "cut_bytes=%" PRIu64,
+                path, recovery.index_first, recovery.index_next, recovery.segments,
+                recovery.cut_bytes);
 
     if (recovery.created) {
         /* A copy that was begun for another log is none of ours. */
@@ -1003,7 +1032,8 @@ static int open_core(struct cloudcore *c)
     uint32_t boots;
     int status = count_boot(c, &boots);
     if (status != 0) {
-        return program_refuse(&program, "cannot count this start in %s: %s", c->settings.data, status_text(status));
+        return program_refuse(&program, "cannot count this start in %s: %s", c->settings.data,
+                              status_text(status));
     }
     for (uint32_t i = 0; i < c->member_count; i++) {
         c->core_peers[i] = (struct cloud_core_peer){c->members[i].replica, c->members[i].address};
@@ -1061,16 +1091,20 @@ static int open_core(struct cloudcore *c)
     char path[LIMIT_LOG_PATH_BYTES];
     uint64_t offset;
     if (status == STATUS_CORRUPT && log_damage(&c->log, path, &offset)) {
-        return program_refuse(&program, "cannot start on %s: %s is damaged at offset %" PRIu64 ": %s\n"
-                      "  `kelp log salvage %s` tells whether anything acknowledged is lost; if so, rebuild "
-                      "this replica from the others rather than mend it", c->settings.data, path,
-                      offset, reason, c->settings.data);
+        return program_refuse(
+            &program,
+            "cannot start on %s: %s is damaged at offset %" PRIu64 ": %s\n"
+            "  `kelp log salvage %s` tells whether anything acknowledged is lost; if so, rebuild "
+            "this replica from the others rather than mend it",
+            c->settings.data, path, offset, reason, c->settings.data);
     }
     if (status == -EIO) {
-        program_note(&program, c->settings.data, "the state cannot be replayed from the log", c->settings.data, status);
+        program_note(&program, c->settings.data, "the state cannot be replayed from the log",
+                     c->settings.data, status);
     }
     if (status != 0) {
-        return program_refuse(&program, "cannot start on %s: %s: %s", c->settings.data, status_text(status), reason);
+        return program_refuse(&program, "cannot start on %s: %s: %s", c->settings.data,
+                              status_text(status), reason);
     }
     snprintf(c->cluster, sizeof c->cluster, "%s", cloud_core_report(c->core).cluster);
     set_space(c);
@@ -1110,7 +1144,8 @@ static int listen_all(struct cloudcore *c)
     const char *control = s->control[0] == 0 ? path : s->control;
     const int status = control_open(&c->control, &c->loop, control, on_report, c);
     if (status != 0) {
-        return program_refuse(&program, "control: cannot listen at %s: %s", control, status_text(status));
+        return program_refuse(&program, "control: cannot listen at %s: %s", control,
+                              status_text(status));
     }
     return 0;
 }
@@ -1144,9 +1179,10 @@ static void raise_file_limit(void)
     }
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_max < LIMIT_SESSIONS) {
-        logger_warn("files_short", "limit=%llu reason=a cloudcore takes up to %u edges when it may open "
-                    "that many files: raise LimitNOFILE", (unsigned long long)limit.rlim_max,
-                    LIMIT_SESSIONS);
+        logger_warn("files_short",
+                    "limit=%llu reason=a cloudcore takes up to %u edges when it may open "
+                    "that many files: raise LimitNOFILE",
+                    (unsigned long long)limit.rlim_max, LIMIT_SESSIONS);
     }
 }
 
@@ -1205,9 +1241,8 @@ int main(int argc, char **argv)
     if (failed) {
         return failed;
     }
-    logger_info("cloudcore_started",
-                "version=%s name=%s api=%s:%u hub=%s:%u data=%s", KELP_VERSION, c->name,
-                c->settings.api_listen.host, c->settings.api_listen.port,
+    logger_info("cloudcore_started", "version=%s name=%s api=%s:%u hub=%s:%u data=%s", KELP_VERSION,
+                c->name, c->settings.api_listen.host, c->settings.api_listen.port,
                 c->settings.hub_listen.host, c->settings.hub_listen.port, c->settings.data);
     uv_run(&c->loop, UV_RUN_DEFAULT);
     return 0;

@@ -40,7 +40,8 @@
  *
  * p, q and r are not about libraft but about reads (raft_reads.h): that a quorum is waited for, that
  * only followers of this leader in this term answer, and that no index is noted before an entry of this
- * term is committed. t is no measure but a release: without it a replica knows no pings.
+ * term is committed. t is no measure but a release: without it a replica knows no pings. u is about followers
+ * that lag (raft_lag.h).
  *
  * k (commands of odd length) is raft_door.c's padding; l, m and n are about storage and sockets of
  * libraft that are not used.

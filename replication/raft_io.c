@@ -322,21 +322,27 @@ static unsigned send_portion(const struct replica_io *io, const struct raft_appe
     return count;
 }
 
+int raft_io_send_part(struct replica_io *io, const struct raft_message *message, unsigned first,
+                      unsigned count)
+{
+    struct bytes bytes;
+    codec_reset(io->codec_out);
+    const int status =
+        raft_wire_build(io->codec_out, &io->self, io->pings ? RAFT_WIRE_ANSWERS_PINGS : 0, message,
+                        first, count, &bytes);
+    return status != 0 ? status : io->peers.send(io->peers.context, message->server_id, bytes);
+}
+
 static int send_message(struct replica_io *io, const struct raft_message *message)
 {
     const bool append = message->type == RAFT_IO_APPEND_ENTRIES;
+    if (message->type == RAFT_IO_INSTALL_SNAPSHOT && raft_lag_offer(&io->lags, message)) {
+        return 0;
+    }
     unsigned first = 0;
     do {
         const unsigned count = append ? send_portion(io, &message->append_entries, first) : 0;
-        struct bytes bytes;
-        codec_reset(io->codec_out);
-        int status =
-            raft_wire_build(io->codec_out, &io->self, io->pings ? RAFT_WIRE_ANSWERS_PINGS : 0,
-                            message, first, count, &bytes);
-        if (status == 0) {
-            status = io->peers.send(io->peers.context, message->server_id, bytes);
-        }
-        if (status != 0) {
+        if (raft_io_send_part(io, message, first, count) != 0) {
             return RAFT_NOCONNECTION; /* the part that left is good by itself */
         }
         io->counters->messages_split += first > 0;
@@ -466,8 +472,7 @@ static void io_close(struct raft_io *raft_io, raft_io_close_cb callback)
     CHECK(false); /* see guard_close */
 }
 
-/* libraft's entry of one frame, its bytes copied out of the cursor. */
-static int entry_load(const struct log_frame *frame, struct raft_entry *out)
+int raft_io_entry_load(const struct log_frame *frame, struct raft_entry *out)
 {
     switch (frame->type) {
     case LOG_TYPE_COMMAND:
@@ -517,7 +522,7 @@ static int entries_load(struct replica_io *io, uint64_t start, struct raft_entry
             status = answer < 0 ? answer : STATUS_CORRUPT;
             break;
         }
-        status = entry_load(&frame, &entries[i]);
+        status = raft_io_entry_load(&frame, &entries[i]);
         if (status != 0) {
             break;
         }
@@ -722,6 +727,7 @@ void raft_io_open(struct replica_io *io, const struct raft_io_options *options)
     io->writes_tail = &io->writes_head;
     io->sends_tail = &io->sends_head;
     io->index_next = log_index_next(io->log);
+    raft_lag_init(&io->lags, io, ~config->measures_off, options->counters);
 }
 
 int raft_io_prepare(struct replica_io *io)
@@ -745,6 +751,7 @@ void raft_io_tick(struct replica_io *io, uint64_t now_ms)
     CHECK(now_ms >= io->now_ms);
     io->now_ms = now_ms;
     io->tick(&io->io);
+    raft_lag_run(&io->lags);
 }
 
 static void held_drop(struct replica_io *io)
@@ -847,7 +854,11 @@ int raft_io_receive(struct replica_io *io, uint64_t from, struct bytes bytes)
         }
         return status;
     }
+    if (message.type == RAFT_IO_APPEND_ENTRIES_RESULT) {
+        raft_lag_on_result(&io->lags, from, &message.append_entries_result);
+    }
     io->recv(&io->io, &message);
+    raft_lag_run(&io->lags);
     return 0;
 }
 

@@ -6,7 +6,8 @@
  *   snapshot     the log's file `snapshot` (raft_snapshot.h); then the front of the log may go
  *   load         from the place the snapshot left off: what is history only is not read
  *   send         built at once, so nothing of libraft's is kept; an AppendEntries of many entries
- *                is cut into messages of LIMIT_RAFT_ENTRIES and LIMIT_RAFT_BYTES (j)
+ *                is cut into messages of LIMIT_RAFT_ENTRIES and LIMIT_RAFT_BYTES (j); in the place of
+ *                a snapshot go the entries that the log still has (raft_lag.h)
  *   time, random from the last tick, and from the seed
  *   async_work   replica_config.run
  *
@@ -21,6 +22,7 @@
 #define KELP_REPLICATION_RAFT_IO_H
 
 #include "log/log.h"
+#include "replication/raft_lag.h"
 #include "replication/replica.h"
 #include "schemas/codec.h"
 
@@ -50,6 +52,7 @@ struct replica_io {
     struct replica_peers peers;
     struct raft_io_state state;
     struct raft_reads *reads;
+    struct raft_lags lags;
     struct replica_counters *counters;
     struct codec *codec_out; /* two: libraft answers from inside a message */
     struct codec *codec_in;
@@ -114,6 +117,17 @@ int raft_io_meta_put(struct log *log, uint64_t term, uint64_t vote);
 void raft_io_tick(struct replica_io *io, uint64_t now_ms);
 /* A message came. Answers as replica_receive. */
 int raft_io_receive(struct replica_io *io, uint64_t from, struct bytes bytes);
+/* Send one message with `count` entries from `first` on, of an AppendEntries. Answers as raft_wire_build,
+ * and replica_peers.send. */
+int raft_io_send_part(struct replica_io *io, const struct raft_message *message, unsigned first,
+                      unsigned count);
+/* libraft's entry of one frame.
+ *
+ *   frame      its bytes are copied
+ *   out        with memory of raft_malloc; undefined unless 0
+ *   answers    0; STATUS_CORRUPT: no entry
+ */
+int raft_io_entry_load(const struct log_frame *frame, struct raft_entry *out);
 /* Send a ping or a pong (raft_wire.h), best effort. */
 void raft_io_ping(struct replica_io *io, uint64_t to, uint16_t type, uint64_t term, uint64_t round);
 /* The files of the held snapshot are here, or are not to be had. */

@@ -152,6 +152,7 @@ enum replica_measure {
     MEASURE_OWN = 1u << 13,      /* r */
     MEASURE_CHANGE = 1u << 14,   /* s */
     MEASURE_PING = 1u << 15,     /* t: off, this replica is like one of a release without pings */
+    MEASURE_LAG = 1u << 16,      /* u: of raft_lag.h */
 };
 
 struct replica_config {
@@ -377,6 +378,9 @@ struct replica_counters {
     uint64_t snapshots_installed;
     uint64_t read_rounds;   /* pings of a quorum, each for all readers that waited */
     uint64_t read_barriers; /* entries of the log for readers, instead */
+    uint64_t lag_messages;  /* u: with entries that memory did not hold any more */
+    uint64_t lag_copies;    /* u: the log did not reach back, a state was to be copied */
+    uint64_t lag_lifts;     /* u: the log was held for a follower, and could not be any longer */
 };
 void replica_counters(const struct replica *replica, struct replica_counters *out);
 

@@ -143,6 +143,20 @@ static_assert(LIMIT_COMMAND_BYTES >= 2 * LIMIT_RECORD_BYTES, "a command carries 
 #define LIMIT_READERS            4096u
 /* Such rounds under way: the next one need not wait for the answers of the one before. */
 #define LIMIT_READ_ROUNDS        4u
+/* Messages from the log to a follower that lags, not answered yet: the disks of both are busy then, and
+ * heartbeats on the same link wait for 4 MiB. And those read in one turn of the loop: some milliseconds
+ * when the disk has to be asked. */
+#define LIMIT_LAG_FLIGHT 4u
+#define LIMIT_LAG_TURN   2u
+/* Without an answer for so long they are sent again, one first: a follower drops what it has no room for. */
+#define LIMIT_LAG_RETRY_MS 200u
+/* For whom the log is held back: not for one that is dead (restarting takes less), nor for one that comes
+ * no further for as long as a copy may take. Nor at all above five eighths of log.limit (log_crowded): history
+ * has gone then, and writes of others are refused at six. So a copy is enough when less than that is written
+ * while it is made; for faster writers log.limit is to be larger. */
+#define LIMIT_LAG_SILENCE_MS 60000u
+#define LIMIT_LAG_HOLD_MS    (60u * 60u * 1000u)
+
 /* Log between two checkpoints of a replica. libraft keeps that and the trailing part, two more of
  * it, in memory. */
 #define LIMIT_RAFT_SNAPSHOT_BYTES (64u * 1024u * 1024u)
@@ -159,6 +173,7 @@ static_assert(LIMIT_COMMAND_BYTES >= 2 * LIMIT_RECORD_BYTES, "a command carries 
  * store keeps old rows for it. Whoever asks again goes on with a newer one. */
 #define LIMIT_TRANSFER_IDLE_MS 30000u
 #define LIMIT_TRANSFER_LIFE_MS (60u * 60u * 1000u)
+static_assert(LIMIT_LAG_HOLD_MS >= LIMIT_TRANSFER_LIFE_MS, "the log is there when the copy is");
 /* Backups that one replica makes at once: each holds a snapshot of the store, and so many rows in memory. */
 #define LIMIT_BACKUPS 2u
 /* An answer that has not come by then is asked for again. */
@@ -247,6 +262,8 @@ static_assert(LIMIT_BUS_PAYLOAD_BYTES >= LIMIT_DEVICE_TWINS * (LIMIT_TWIN_KEY_BY
  * what goes over a network of 1 Gbit/s between two heartbeats, and six such followers are no burden. */
 #define LIMIT_PEER_QUEUE_BYTES     (12u * 1024u * 1024u)
 static_assert(LIMIT_PEER_QUEUE_BYTES >= 8 * LIMIT_RAFT_BYTES, "a follower gets many messages at once");
+static_assert(2 * LIMIT_LAG_FLIGHT * LIMIT_RAFT_BYTES < LIMIT_PEER_QUEUE_BYTES,
+              "entries of the log leave room for other messages");
 /* Ciphertext handed to the kernel and not yet taken by it; encryption waits above it. */
 #define LIMIT_LINK_FLIGHT_BYTES    (256u * 1024u)
 /* TCP and TLS handshake together; a lossy edge link needs a few retransmissions. */
@@ -421,6 +438,9 @@ static_assert(LIMIT_LOG_BATCH_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest frame
 static_assert(LIMIT_LOG_CLOUD_BYTES_MIN / 4 * 3 >=
                   2 * 3 * LIMIT_RAFT_SNAPSHOT_BYTES + LIMIT_APPLY_WAITING_BYTES + 4 * LIMIT_SEGMENT_BYTES,
               "a checkpoint is due before the limit is met");
+static_assert(LIMIT_LOG_CLOUD_BYTES_MIN / 8 * 5 >=
+                  2 * 3 * LIMIT_RAFT_SNAPSHOT_BYTES + LIMIT_APPLY_WAITING_BYTES + 4 * LIMIT_SEGMENT_BYTES,
+              "a log is not crowded without a follower that it is held for");
 static_assert(LIMIT_LOG_CLOUD_BYTES_MIN / 4 >= LIMIT_LOG_WAITING_BYTES + 4 * LIMIT_SEGMENT_BYTES &&
                   LIMIT_LOG_EDGE_BYTES_MIN / 4 >= LIMIT_LOG_WAITING_BYTES,
               "what was accepted fits the last quarter");

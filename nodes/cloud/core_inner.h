@@ -184,6 +184,7 @@ struct cloud_core {
     bool securing;         /* our state has it, and is being made durable, in the pool */
     int secure_status;     /* of that: the pool's until securing is false */
     uint64_t secure_ms;    /* not before, after a failure */
+    uint64_t lag_lifts_told; /* see core_lag_tell */
     struct replica_work secure;
     uint64_t
         leftover_ms; /* what an earlier process left half done is removed then; 0: nothing is */

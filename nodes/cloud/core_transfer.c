@@ -256,10 +256,28 @@ static void core_fetching_run(struct cloud_core *core)
     }
 }
 
+/* A follower for which the log was held, and is not any more. */
+static void core_lag_tell(struct cloud_core *core)
+{
+    struct replica_counters counters = {0};
+    if (core->replica != NULL) {
+        replica_counters(core->replica, &counters);
+    }
+    if (counters.lag_lifts > core->lag_lifts_told) {
+        core_log(core, LOGGER_WARN, "log_not_held",
+                 "times=%llu reason=the log is near log.limit, or a replica is given a state for "
+                 "too long; it "
+                 "may need another copy. A larger log.limit, or transfer.rate, helps",
+                 (unsigned long long)(counters.lag_lifts - core->lag_lifts_told));
+        core->lag_lifts_told = counters.lag_lifts;
+    }
+}
+
 uint64_t core_transfer_run(struct cloud_core *core)
 {
     const uint64_t now_ms = core->now.mono_ms;
     transfer_source_run(&core->source, now_ms);
+    core_lag_tell(core);
     if (core->fetching) {
         core_fetching_run(core);
     }

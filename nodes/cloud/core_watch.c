@@ -59,6 +59,13 @@ static void watch_guard(struct cloud_core *core, struct metrics_page *page)
                    "Snapshots that were taken here, and that were installed from another replica.");
     metrics_labelled(page, "kind", "taken", c.snapshots_taken);
     metrics_labelled(page, "kind", "installed", c.snapshots_installed);
+    metrics_family(
+        page, METRICS_COUNTER, "kelp_raft_lag_total",
+        "Followers that lag: messages with entries read from the log, states that were to be "
+        "copied, and times that the log could not be held for one any longer.");
+    metrics_labelled(page, "kind", "messages", c.lag_messages);
+    metrics_labelled(page, "kind", "copies", c.lag_copies);
+    metrics_labelled(page, "kind", "lifts", c.lag_lifts);
     metrics_family(page, METRICS_COUNTER, "kelp_raft_guard_total",
                    "Times that a known defect of the raft library was kept from doing harm.");
     metrics_labelled(page, "measure", "acks_capped", c.acks_capped);

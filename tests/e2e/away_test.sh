@@ -19,9 +19,9 @@ is() { [ "$(field "$1" "$2")" = "$3" ]; }
 log_says() { grep -q "$2" "$dir/logs/cloudcore-$1.log"; }
 peak() { awk '/VmHWM/ { print int($2 / 1024) }' "/proc/$(cat "$dir/run/cloudcore-$1.pid")/status"; }
 
-# Snapshots often, history short: what is written here is more than three of them.
+# Snapshots often, history short: what is written here is more than the 16 MiB in which a log lets go.
 for n in 1 2 3; do
-    printf 'log: { snapshot: 1MiB, history: 1MiB }\ntransfer: { rate: 2MiB }\n' >>"$dir/cloudcore-$n/cloudcore.yaml"
+    printf 'log: { snapshot: 1MiB, history: 1MiB }\ntransfer: { rate: 4MiB }\n' >>"$dir/cloudcore-$n/cloudcore.yaml"
     quick kill cloudcore-$n
     quick revive cloudcore-$n
     check "cloudcore-$n answers with small snapshots" within 20 answers $n
@@ -44,6 +44,8 @@ write() {
 }
 write >"$home/one.yaml"
 check "$((objects / 4)) MB are written while it is away" on $writer create -f "$home/one.yaml"
+write >"$home/again.yaml"
+check "and written over, so that the logs begin behind it" on $writer replace -f "$home/again.yaml"
 
 quick revive cloudcore-$away
 check "it sees that it is behind" within 10 is $away behind true
@@ -66,6 +68,7 @@ quick kill cloudcore-$source
 another() { [ "$(field $away behindSource)" = $third ]; }
 check "killed cloudcore-$source in the middle: it goes on at another" within 15 another
 check "and has caught up" within 25 is $away behind false
+check "with what it had before" log_says $away 'transfer_done.* ranges_same=[1-9]'
 echo "caught up $(($(date +%s%3N) - begun)) ms after the source was killed"
 quick revive cloudcore-$source
 check "the killed one is back" within 20 answers $source

@@ -234,6 +234,44 @@ static void test_companions_go_with_their_segment(void **state)
     fixture_deinit(&f);
 }
 
+/* -- what is held ------------------------------------------------------------------------------ */
+
+/* Claim: frames that are held stay, released or not, whatever bounds history; those before them go; all go
+ * once nothing is held. And the log says when it is so near its limit that holding has to end, before it
+ * refuses anything. */
+static void test_what_is_held_stays(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    f.options.limit_bytes = META_BYTES + 16 * SEGMENT_BYTES_MIN;
+    assert_int_equal(fixture_open(&f), 0);
+    fill(&f, 2);
+    const uint64_t held = log_index_next(&f.log);
+    log_hold(&f.log, held);
+    fill(&f, 6);
+    log_release(&f.log, log_index_next(&f.log));
+    fixture_run(&f);
+    assert_int_equal(oldest(&f), 2);
+    assert_true(log_index_first(&f.log) <= held);
+    assert_false(log_crowded(&f.log));
+
+    for (uint64_t sequence = 7; !log_crowded(&f.log); sequence++) {
+        assert_true(sequence < 14);
+        fill(&f, sequence);
+        log_release(&f.log, log_index_next(&f.log));
+        fixture_run(&f);
+        assert_int_equal(oldest(&f), 2);
+    }
+    assert_false(log_limited(&f.log));
+    log_hold(&f.log, UINT64_MAX);
+    fixture_run(&f);
+    assert_int_equal(oldest(&f), f.log.tail_sequence);
+    assert_false(log_crowded(&f.log));
+    fixture_close(&f);
+    fixture_deinit(&f);
+}
+
 /* -- limits ---------------------------------------------------------------------------------- */
 
 /* Claim: the files never exceed limit_bytes: history goes first; when nothing may go, appends are
@@ -410,6 +448,7 @@ int main(void)
         cmocka_unit_test(test_age_survives_a_restart),
         cmocka_unit_test(test_a_clock_that_jumps_costs_no_history),
         cmocka_unit_test(test_companions_go_with_their_segment),
+        cmocka_unit_test(test_what_is_held_stays),
         cmocka_unit_test(test_a_limit_refuses_and_recovers),
         cmocka_unit_test(test_a_limit_never_blocks_what_makes_room),
         cmocka_unit_test(test_runs_are_bounded),

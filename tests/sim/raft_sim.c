@@ -51,7 +51,9 @@ enum oracle {
     ORACLE_START = 18,   /* a replica does not start from what it stored */
     ORACLE_FATAL = 19,   /* a replica ended itself and no fault was injected */
     ORACLE_MEMORY = 20,  /* a replica took more memory than memory= says */
-    ORACLE_LAST = 20,
+    ORACLE_BEHIND =
+        21, /* a replica that came back in quiet times does not catch up with a steady load */
+    ORACLE_LAST = 21,
 };
 
 static const char *const oracle_names[ORACLE_LAST + 1] = {
@@ -60,17 +62,20 @@ static const char *const oracle_names[ORACLE_LAST + 1] = {
     [ORACLE_LEADERLESS] = "leaderless", [ORACLE_HISTORY] = "history",
     [ORACLE_STALE] = "stale",           [ORACLE_STARVED] = "starved",
     [ORACLE_START] = "start",           [ORACLE_FATAL] = "fatal",
-    [ORACLE_MEMORY] = "memory",
+    [ORACLE_MEMORY] = "memory",         [ORACLE_BEHIND] = "behind",
 };
 
 /* The letters of the table of defects, by bit of enum replica_measure. */
-static const char measure_letters[] = "abcdefghijopqrst";
+static const char measure_letters[] = "abcdefghijopqrstu";
 
 struct options {
     uint64_t seed, seeds, jobs, verbose;
-    uint64_t secs;       /* of trouble */
-    uint64_t n;          /* nodes in all */
-    uint64_t standby;    /* the last of the founders are standbys */
+    uint64_t secs;                   /* of trouble */
+    uint64_t calm_ms;                /* of load without trouble, afterwards */
+    uint64_t away_ms;                /* in the calm one that does not lead is down for so long */
+    uint64_t fetch_min_ms, fetch_ms; /* how long a state is copied */
+    uint64_t n;                      /* nodes in all */
+    uint64_t standby;                /* the last of the founders are standbys */
     uint64_t outside;    /* the last nodes are no founders; they are added and removed */
     uint64_t loss;       /* per cent of messages */
     uint64_t load_us;    /* the longest pause between two clients */
@@ -107,6 +112,9 @@ static const struct options defaults = {
     .seeds = 1,
     .jobs = 1,
     .secs = 18,
+    .calm_ms = 5000,
+    .fetch_min_ms = 5,
+    .fetch_ms = 300,
     .n = 3,
     .loss = 2,
     .load_us = 8000,
@@ -272,6 +280,7 @@ static uint64_t calm_since;  /* of the present leader, when nothing disturbs it 
 static uint64_t calm_term;
 static uint64_t calm_commit;
 static uint64_t calm_moved;
+static uint64_t calm_floor; /* what was committed some time before the clients end */
 
 struct tally { /* numbers only: they are added up */
     uint64_t acked, submitted, elections, crashes, messages, bytes, events, reads, installs, taken;
@@ -500,7 +509,8 @@ static int state_fetch(void *context, uint64_t from, const struct manifest *mani
     node->fetching = manifest->applied_index;
     node->fetch_from = (unsigned)from - 1;
     if (!under_way) {
-        sim_after(&sim, sim_between(&sim, 5 * MS, 300 * MS), node->life, state_on_fetched, node);
+        sim_after(&sim, sim_between(&sim, option.fetch_min_ms * MS, option.fetch_ms * MS),
+                  node->life, state_on_fetched, node);
     }
     return 0;
 }
@@ -1052,6 +1062,25 @@ static void watch_progress(void *context)
     sim_after(&sim, 50 * MS, 0, watch_progress, NULL);
 }
 
+/* What was committed a while before the load ends is applied by every member when it does. */
+static void check_behind(void *context)
+{
+    (void)context;
+    for (unsigned i = 0; i < option.n && option.away_ms != 0; i++) {
+        if (nodes[i].alive && replica_applied_index(nodes[i].replica) < calm_floor) {
+            fail(ORACLE_BEHIND, "node=%u applied=%lu committed a second ago=%lu", i + 1,
+                 replica_applied_index(nodes[i].replica), calm_floor);
+        }
+    }
+}
+
+static void watch_floor(void *context)
+{
+    (void)context;
+    const struct node *leader = node_leading();
+    calm_floor = leader == NULL ? 0 : replica_commit_index(leader->replica);
+}
+
 /* Every log agrees with every other one, up to where it is applied. */
 static void check_history(struct node *node)
 {
@@ -1149,9 +1178,24 @@ static void world_calm(void *context)
     story("calm");
 }
 
-static void world_quiet(void *context)
+/* One that follows is gone for a while; the others go on without it. */
+static void world_send_away(void *context)
 {
     (void)context;
+    const struct node *leader = node_leading();
+    for (unsigned i = 0; i < option.n; i++) {
+        struct node *node = &nodes[i];
+        if (node->alive && leader != NULL && node != leader) {
+            node_crash(node);
+            sim_after(&sim, option.away_ms * MS, 0, node_restart, node);
+            return;
+        }
+    }
+}
+
+static void world_quiet(void *context)
+{
+    check_behind(context);
     clients = false;
     story("quiet");
 }
@@ -1216,8 +1260,12 @@ static void run_seed(uint64_t seed)
     sim_after(&sim, 1500 * MS, 0, nemesis_turn, NULL);
     sim_after(&sim, calm, 0, world_calm, NULL);
     sim_after(&sim, calm, 0, watch_progress, NULL);
-    sim_after(&sim, calm + 5 * SECOND, 0, world_quiet, NULL);
-    sim_after(&sim, calm + 8 * SECOND, 0, world_end, NULL);
+    if (option.away_ms != 0) {
+        sim_after(&sim, calm + SECOND, 0, world_send_away, NULL);
+        sim_after(&sim, calm + option.calm_ms * MS - SECOND, 0, watch_floor, NULL);
+    }
+    sim_after(&sim, calm + option.calm_ms * MS, 0, world_quiet, NULL);
+    sim_after(&sim, calm + option.calm_ms * MS + 3 * SECOND, 0, world_end, NULL);
     while (!world_ended) {
         world_step();
         for (unsigned i = 0; i < option.n; i++) {
@@ -1233,7 +1281,7 @@ static void run_seed(uint64_t seed)
         }
     }
     tally->events += sim.steps;
-    tally->seconds += option.secs + 8;
+    tally->seconds += option.secs + option.calm_ms / 1000 + 3;
     const uint64_t *from = (const uint64_t *)tally;
     uint64_t *to = (uint64_t *)tally_all;
     for (size_t i = 0; i < sizeof *tally / sizeof *from; i++) {
@@ -1373,7 +1421,9 @@ static const struct {
     NUMBER("read", read_us),        NUMBER("pause", pause),
     NUMBER("size", size),           NUMBER("memory", memory),
     NUMBER("stop", stop),           NUMBER("old", old),
-    NUMBER("suspect", suspect),
+    NUMBER("suspect", suspect),     NUMBER("calm", calm_ms),
+    NUMBER("away", away_ms),        NUMBER("fetch_min", fetch_min_ms),
+    NUMBER("fetch", fetch_ms),
 #undef NUMBER
 };
 
@@ -1535,10 +1585,11 @@ int main(int count, char **arguments)
         const struct replica_counters *g = &tally->guard;
         printf("guard: acks_capped=%lu results_held=%lu barriers=%lu appends_held=%lu "
                "prevotes=%lu configs=%lu prefixes=%lu hints=%lu replies_dropped=%lu terms=%lu "
-               "split=%lu votes_refused=%lu\n",
+               "split=%lu votes_refused=%lu lag_messages=%lu lag_copies=%lu lag_lifts=%lu\n",
                g->acks_capped, g->results_held, g->barriers, g->appends_held, g->prevotes_answered,
                g->configs_restored, g->prefixes_skipped, g->hints, g->replies_dropped,
-               g->terms_taken, g->messages_split, g->votes_refused);
+               g->terms_taken, g->messages_split, g->votes_refused, g->lag_messages, g->lag_copies,
+               g->lag_lifts);
     }
     printf("seeds=%lu failed=%lu", campaign.done, campaign.failed + before);
     for (int i = 0; i <= ORACLE_LAST; i++) {

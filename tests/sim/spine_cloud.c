@@ -46,8 +46,8 @@ static void cloud_log(void *context, enum logger_level level, const char *event,
     world->exchanges += strcmp(event, "state_exchanged") == 0;
     if (strcmp(event, "state_fetched") == 0 && world->trouble && sim_below(&world->sim, 2) == 0) {
         /* from here until raft has dropped its log, and the stores are exchanged, it is not long */
-        sim_after(&world->sim, sim_below(&world->sim, 400), cloud->process.life,
-                  cloud_on_fetched, cloud);
+        sim_after(&world->sim, sim_below(&world->sim, 400), cloud->process.life, cloud_on_fetched,
+                  cloud);
     }
     spine_story(world, cloud->process.name, "%s %s", event, pairs);
 }
@@ -249,7 +249,10 @@ void cloud_start(struct cloud *cloud)
     struct process *process = &cloud->process;
     struct world *world = process->world;
     struct disk *disk = process_disk(process, world->canary == CANARY_SYNC_CLOUD);
-    const struct log_options options = {.directory = "log", .segment_bytes = SPINE_SEGMENT_BYTES};
+    const struct log_options options = {
+        .directory = "log",
+        .segment_bytes = world->profile == PROFILE_AWAY ? SEGMENT_BYTES_MIN : SPINE_SEGMENT_BYTES,
+    };
     struct log_recovery recovery;
     int status = log_open(&cloud->process.log, disk, &options, &recovery);
     if (status == 0) {
@@ -349,8 +352,7 @@ static void cloud_on_change(void *context, const struct backend_change *change)
 {
     struct cloud *cloud = context;
     struct world *world = cloud->process.world;
-    if (world->canary == CANARY_LISTING && cloud->watched > 100 &&
-        sim_chance(&world->sim, 2000)) {
+    if (world->canary == CANARY_LISTING && cloud->watched > 100 && sim_chance(&world->sim, 2000)) {
         return;
     }
     check_told(cloud, cloud->watched, change->version);

@@ -26,7 +26,7 @@ struct device_property {
     bool has_desired;
     const char *desired;
     bool optional;
-    uint64_t revision;
+    uint64_t revision; /* at least 1; rises when `desired` is written anew, see record.fbs */
 };
 
 struct device_wish {

@@ -50,6 +50,26 @@ bool machine_knows(uint16_t kind)
     return access_find(kind) != NULL;
 }
 
+uint32_t machine_kind_level(uint16_t kind)
+{
+    static const struct {
+        uint16_t kind;
+        uint32_t level;
+    } later[] = {
+        {RECORD_MEMBER_KEY, 2},
+        {RECORD_DEVICE_STATUS, 3},
+        {RECORD_DEVICE_VALUE, 3},
+        {RECORD_MQTT_MESSAGE, 3},
+    };
+    CHECK(machine_knows(kind));
+    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
+        if (later[i].kind == kind) {
+            return later[i].level;
+        }
+    }
+    return 1;
+}
+
 bool access_allows(uint16_t kind, enum access_place place)
 {
     const struct access_rule *rule = access_find(kind);

@@ -126,10 +126,12 @@ static inline bool outcome_accepted(enum outcome outcome)
  *
  *   1   all that this header says, but what follows
  *   2   MEMBER_KEY: keys of removed cloudcores are shut out
+ *   3   devices: DEVICE_STATUS, DEVICE_VALUE and MQTT_MESSAGE in upward batches, objects of
+ *       devices.kubeedge.io (delivered to the node they are bound to), table INBOX
  *
  * The tests build the release that does not exist yet with a higher number. */
 #ifndef MACHINE_LEVEL
-#define MACHINE_LEVEL 2u
+#define MACHINE_LEVEL 3u
 #endif
 
 /* Limits that apply obeys. A SETTING record changes one; names and ranges are in setting.c. */
@@ -268,6 +270,8 @@ int machine_apply(struct machine *machine, uint64_t index, struct bytes command,
 /* Whether machine_apply knows the kind. Doors ask it for every record from outside, also those
  * inside an upward batch, before they propose: what is in the log must be known to all. */
 bool machine_knows(uint16_t kind);
+/* The feature level from which on this kind, which is known, may be proposed. */
+uint32_t machine_kind_level(uint16_t kind);
 
 /* The counters as a reader sees them; from any thread with a snapshot.
  *   answers   STATUS_OK; negative: reading failed */

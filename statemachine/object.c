@@ -78,6 +78,27 @@ static bool object_same_texts(const char *const *a, uint32_t a_count, const char
     return true;
 }
 
+static bool object_same_device(const struct device_wish *a, const struct device_wish *b)
+{
+    if (a == NULL || b == NULL) {
+        return a == b;
+    }
+    if (a->keep_values != b->keep_values || strcmp(a->description, b->description) != 0 ||
+        a->property_count != b->property_count) {
+        return false;
+    }
+    for (uint32_t i = 0; i < a->property_count; i++) {
+        const struct device_property *p = &a->properties[i];
+        const struct device_property *q = &b->properties[i];
+        if (p->revision != q->revision || p->has_desired != q->has_desired ||
+            p->optional != q->optional || strcmp(p->name, q->name) != 0 ||
+            strcmp(p->type, q->type) != 0 || strcmp(p->desired, q->desired) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Nothing that anybody could see differs. Sealed bodies differ each time they are sealed: their tag
  * speaks for them. */
 static bool object_same(const struct object *a, const struct object *b)
@@ -108,7 +129,8 @@ static bool object_same(const struct object *a, const struct object *b)
             return false;
         }
     }
-    return a->seal_key != 0 || bytes_equal(a->json, b->json);
+    return object_same_device(a->device, b->device) &&
+           (a->seal_key != 0 || bytes_equal(a->json, b->json));
 }
 
 /* -- namespaces -------------------------------------------------------------------------------- */

@@ -659,11 +659,19 @@ static bool read_protobuf(struct api_call *call, struct bytes body, struct api_e
 
 static bool read_patch_type(struct api_call *call, const char *type, struct api_error *error)
 {
+    const bool strategic = content_is(type, "application/strategic-merge-patch+json");
+    if (strategic && call->resource->custom) {
+        api_error_set(error, 415,
+                      "the body of the request was in an unknown format - accepted media types "
+                      "include: application/json-patch+json, application/merge-patch+json, "
+                      "application/apply-patch+yaml");
+        return false;
+    }
     if (content_is(type, "application/json-patch+json")) {
         call->patch = CALL_PATCH_JSON;
     } else if (content_is(type, "application/merge-patch+json")) {
         call->patch = CALL_PATCH_MERGE;
-    } else if (content_is(type, "application/strategic-merge-patch+json")) {
+    } else if (strategic) {
         call->patch = CALL_PATCH_STRATEGIC;
     } else if (content_is(type, "application/apply-patch+yaml")) {
         call->patch = CALL_PATCH_APPLY;
@@ -725,6 +733,22 @@ static bool read_body(struct api_call *call, const struct http_request *request,
     return true;
 }
 
+/* May it be written while some members of the group are older? */
+static bool level_allows(const struct api_call *call, struct api_error *error)
+{
+    const struct backend *backend = call->api->backend;
+    const struct api_resource *r = call->resource;
+    if (call->verb < CALL_CREATE || r->level == 0 || backend->level(backend->owner) >= r->level) {
+        return true;
+    }
+    api_error_set(error, 503,
+                  "%s cannot be written yet: a cloudcore of this group runs a release that does not "
+                  "know it; upgrade all of them first (see `kelp cluster status`)",
+                  r->resource);
+    error->retry_after_s = 5;
+    return false;
+}
+
 /* Everything that can be said no to before the state is asked. */
 static bool prepare(struct api_call *call, const struct http_request *request,
                     const struct api_identity *identity, struct api_error *error)
@@ -748,7 +772,8 @@ static bool prepare(struct api_call *call, const struct http_request *request,
                       "only the following media types are accepted: application/json");
         return false;
     }
-    return read_parameters(call, request, error) && read_body(call, request, error);
+    return level_allows(call, error) && read_parameters(call, request, error) &&
+           read_body(call, request, error);
 }
 
 struct api_call *api_request(struct api *api, const struct http_request *request,

@@ -186,6 +186,11 @@ void api_object_default(const struct api_resource *resource, json_t *object)
     case API_EVENT:
     case API_SERVICEACCOUNT:
     case API_LEASE:
+    case API_DEVICE:
+    case API_DEVICE_MODEL:
+    case API_DEVICE_ALPHA:
+    case API_DEVICE_MODEL_ALPHA:
+    case API_DEFINITION:
         break;
     }
 }

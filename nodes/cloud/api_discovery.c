@@ -2,20 +2,35 @@
 
 #include "schemas/check.h"
 
+#define DEVICES "devices.kubeedge.io"
+
 static const struct api_resource resources[] = {
     {API_NAMESPACE, "", "v1", "Namespace", "namespaces", "namespace", {"ns"}, NULL, false, true,
-     VERB_ALL & ~(uint32_t)VERB_DELETECOLLECTION},
-    {API_POD, "", "v1", "Pod", "pods", "pod", {"po"}, "all", true, true, VERB_ALL},
+     VERB_ALL & ~(uint32_t)VERB_DELETECOLLECTION, false, 0},
+    {API_POD, "", "v1", "Pod", "pods", "pod", {"po"}, "all", true, true, VERB_ALL, false, 0},
     {API_CONFIGMAP, "", "v1", "ConfigMap", "configmaps", "configmap", {"cm"}, NULL, true, false,
-     VERB_ALL},
-    {API_SECRET, "", "v1", "Secret", "secrets", "secret", {NULL}, NULL, true, false, VERB_ALL},
-    {API_NODE, "", "v1", "Node", "nodes", "node", {"no"}, NULL, false, true, VERB_ALL},
-    {API_EVENT, "", "v1", "Event", "events", "event", {"ev"}, NULL, true, false, VERB_ALL},
+     VERB_ALL, false, 0},
+    {API_SECRET, "", "v1", "Secret", "secrets", "secret", {NULL}, NULL, true, false, VERB_ALL, false, 0},
+    {API_NODE, "", "v1", "Node", "nodes", "node", {"no"}, NULL, false, true, VERB_ALL, false, 0},
+    {API_EVENT, "", "v1", "Event", "events", "event", {"ev"}, NULL, true, false, VERB_ALL, false, 0},
     {API_SERVICEACCOUNT, "", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", {"sa"},
-     NULL, true, false, VERB_ALL},
+     NULL, true, false, VERB_ALL, false, 0},
     /* derived from the sessions: nothing to write */
     {API_LEASE, "coordination.k8s.io", "v1", "Lease", "leases", "lease", {NULL}, NULL, true, false,
-     VERB_GET | VERB_LIST},
+     VERB_GET | VERB_LIST, false, 0},
+    /* of the versions of a group the first is the preferred one */
+    {API_DEVICE, DEVICES, "v1beta1", "Device", "devices", "device", {"dev"}, NULL, true, true,
+     VERB_ALL, true, 3},
+    {API_DEVICE_MODEL, DEVICES, "v1beta1", "DeviceModel", "devicemodels", "devicemodel", {"dm"},
+     NULL, true, false, VERB_ALL, true, 3},
+    {API_DEVICE_ALPHA, DEVICES, "v1alpha2", "Device", "devices", "device", {"dev"}, NULL, true,
+     false, VERB_ALL, true, 3},
+    {API_DEVICE_MODEL_ALPHA, DEVICES, "v1alpha2", "DeviceModel", "devicemodels", "devicemodel",
+     {"dm"}, NULL, true, false, VERB_ALL, true, 3},
+    /* kept for whoever installs and looks for them; what is served is this table */
+    {API_DEFINITION, "apiextensions.k8s.io", "v1", "CustomResourceDefinition",
+     "customresourcedefinitions", "customresourcedefinition", {"crd", "crds"}, NULL, false, true,
+     VERB_ALL, false, 0},
 };
 #define RESOURCE_COUNT (sizeof resources / sizeof resources[0])
 
@@ -72,6 +87,14 @@ const struct api_resource *api_resource_get(enum api_kind id)
     }
     CHECK(false);
     return NULL;
+}
+
+const struct api_resource *api_resource_stored(const struct api_resource *resource)
+{
+    if (resource->id == API_DEVICE_ALPHA) {
+        return api_resource_get(API_DEVICE);
+    }
+    return resource->id == API_DEVICE_MODEL_ALPHA ? api_resource_get(API_DEVICE_MODEL) : resource;
 }
 
 bool api_group_served(const char *group, const char *version)
@@ -143,31 +166,41 @@ json_t *api_discovery_versions(void)
     return value;
 }
 
-/* Is this the first resource of its group and version in the table? */
-static bool first_of_group(size_t at)
+/* Is this the first resource of its group (and version) in the table? */
+static bool first_of_group(size_t at, bool version)
 {
     for (size_t i = 0; i < at; i++) {
         if (strcmp(resources[i].group, resources[at].group) == 0 &&
-            strcmp(resources[i].version, resources[at].version) == 0) {
+            (!version || strcmp(resources[i].version, resources[at].version) == 0)) {
             return false;
         }
     }
     return true;
 }
 
-static json_t *group_entry(const struct api_resource *resource)
+static json_t *version_entry(const struct api_resource *resource)
 {
     struct text version = {0};
     api_group_version(resource, &version);
-    json_t *pair = json_pack("{s:s, s:s}", "groupVersion", version.data, "version",
-                             resource->version);
+    json_t *pair =
+        json_pack("{s:s, s:s}", "groupVersion", version.data, "version", resource->version);
     text_release(&version);
+    return pair;
+}
+
+/* A group with its versions, beginning with the first resource of it. */
+static json_t *group_entry(size_t first)
+{
     json_t *entry = json_object();
-    json_put_text(entry, "name", resource->group);
+    json_put_text(entry, "name", resources[first].group);
     json_t *versions = json_array();
-    append(versions, pair);
+    for (size_t i = first; i < RESOURCE_COUNT; i++) {
+        if (strcmp(resources[i].group, resources[first].group) == 0 && first_of_group(i, true)) {
+            append(versions, version_entry(&resources[i]));
+        }
+    }
     put(entry, "versions", versions);
-    put(entry, "preferredVersion", json_copy(pair));
+    put(entry, "preferredVersion", version_entry(&resources[first]));
     return entry;
 }
 
@@ -176,8 +209,8 @@ json_t *api_discovery_groups(void)
     json_t *value = document("APIGroupList", "v1");
     json_t *groups = json_array();
     for (size_t i = 0; i < RESOURCE_COUNT; i++) {
-        if (resources[i].group[0] != '\0' && first_of_group(i)) {
-            append(groups, group_entry(&resources[i]));
+        if (resources[i].group[0] != '\0' && first_of_group(i, false)) {
+            append(groups, group_entry(i));
         }
     }
     put(value, "groups", groups);
@@ -188,7 +221,7 @@ json_t *api_discovery_group(const char *group)
 {
     for (size_t i = 0; i < RESOURCE_COUNT; i++) {
         if (strcmp(resources[i].group, group) == 0) {
-            json_t *entry = group_entry(&resources[i]);
+            json_t *entry = group_entry(i);
             json_put_text(entry, "kind", "APIGroup");
             json_put_text(entry, "apiVersion", "v1");
             return entry;
@@ -266,6 +299,19 @@ static json_t *aggregated_resource(const struct api_resource *r)
     return entry;
 }
 
+static json_t *aggregated_version(size_t first)
+{
+    json_t *list = json_array();
+    for (size_t i = first; i < RESOURCE_COUNT; i++) {
+        if (strcmp(resources[i].group, resources[first].group) == 0 &&
+            strcmp(resources[i].version, resources[first].version) == 0) {
+            append(list, aggregated_resource(&resources[i]));
+        }
+    }
+    return json_pack("{s:s, s:s, s:o}", "version", resources[first].version, "freshness", "Current",
+                     "resources", list);
+}
+
 json_t *api_discovery_aggregated(bool core, bool beta)
 {
     json_t *value = document("APIGroupDiscoveryList",
@@ -274,22 +320,20 @@ json_t *api_discovery_aggregated(bool core, bool beta)
     json_t *items = json_array();
     for (size_t i = 0; i < RESOURCE_COUNT; i++) {
         const struct api_resource *first = &resources[i];
-        if ((first->group[0] == '\0') != core || !first_of_group(i)) {
+        if ((first->group[0] == '\0') != core || !first_of_group(i, false)) {
             continue;
         }
-        json_t *list = json_array();
+        json_t *versions = json_array();
         for (size_t j = i; j < RESOURCE_COUNT; j++) {
-            if (strcmp(resources[j].group, first->group) == 0) {
-                append(list, aggregated_resource(&resources[j]));
+            if (strcmp(resources[j].group, first->group) == 0 && first_of_group(j, true)) {
+                append(versions, aggregated_version(j));
             }
         }
         json_t *metadata = json_object();
         if (!core) {
             json_put_text(metadata, "name", first->group);
         }
-        append(items, json_pack("{s:o, s:[{s:s, s:s, s:o}]}", "metadata", metadata, "versions",
-                                "version", first->version, "freshness", "Current", "resources",
-                                list));
+        append(items, json_pack("{s:o, s:o}", "metadata", metadata, "versions", versions));
     }
     put(value, "items", items);
     return value;

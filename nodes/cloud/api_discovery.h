@@ -14,6 +14,11 @@ enum api_kind {
     API_EVENT,
     API_SERVICEACCOUNT,
     API_LEASE,
+    API_DEVICE,
+    API_DEVICE_MODEL,
+    API_DEVICE_ALPHA,       /* v1alpha2: other shapes of the two above, see api_device.h */
+    API_DEVICE_MODEL_ALPHA,
+    API_DEFINITION, /* CustomResourceDefinition */
 };
 
 enum api_verbs {
@@ -40,6 +45,8 @@ struct api_resource {
     bool namespaced;
     bool has_status; /* serves /status */
     uint32_t verbs;  /* enum api_verbs */
+    bool custom;     /* defined by a CustomResourceDefinition elsewhere: no strategic merge patch */
+    uint32_t level;  /* of features (statemachine/machine.h) that a write needs; 0: the first */
 };
 
 /* Find by group, version and plural; NULL: not served. */
@@ -51,6 +58,8 @@ const struct api_resource *api_resource_find_kind(const char *group, const char 
 /* The i-th resource; NULL behind the last. */
 const struct api_resource *api_resource_at(size_t i);
 const struct api_resource *api_resource_get(enum api_kind id);
+/* As what its objects are stored: another version of the same kind, mostly itself. */
+const struct api_resource *api_resource_stored(const struct api_resource *resource);
 /* Is there a resource of this group (and version, unless NULL)? */
 bool api_group_served(const char *group, const char *version);
 
@@ -69,5 +78,8 @@ json_t *api_discovery_aggregated(bool core, bool beta);
 void api_openapi_v2(struct text *out);
 json_t *api_openapi_v3_index(void);
 json_t *api_openapi_v3(const char *group, const char *version);
+/* components.schemas of the custom kinds of a group and version, from which `kubectl explain` speaks; a new
+ * value, NULL when there are none. */
+json_t *api_explain(const char *group, const char *version);
 
 #endif

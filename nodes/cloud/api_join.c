@@ -5,6 +5,8 @@
  */
 #include "nodes/cloud/api_object.h"
 
+#include "nodes/cloud/api_device.h"
+
 #include "schemas/check.h"
 
 #include <stdio.h>
@@ -353,6 +355,40 @@ static void join_node(const struct backend *backend, struct codec *codec,
     }
 }
 
+/* -- definitions ------------------------------------------------------------------------------------ */
+
+/* Whether Kelp serves what a CustomResourceDefinition defines. It serves its own table and nothing that is
+ * defined here, so who waits for `Established` is told the truth. */
+static void join_definition(json_t *object)
+{
+    const char *group = json_text_at(object, "spec.group");
+    const char *plural = json_text_at(object, "spec.names.plural");
+    const json_t *versions = json_at(object, "spec.versions");
+    const int64_t created = time_parse(json_text_at(object, "metadata.creationTimestamp"));
+    json_t *stored = json_array();
+    for (size_t i = 0; i < json_array_size(versions); i++) {
+        const char *version = json_text_at(json_array_get(versions, i), "name");
+        if (api_resource_find(group, version, plural) != NULL) {
+            CHECK(json_array_append_new(stored, json_string(version)) == 0);
+        }
+    }
+    const bool served = json_array_size(stored) > 0;
+    json_t *status = json_object();
+    put(object, "status", status);
+    json_t *conditions = condition_list(status);
+    condition_put(conditions, "NamesAccepted", "True", "NoConflicts", "no conflicts found", created, 0);
+    condition_put(conditions, "Established", served ? "True" : "False",
+                  served ? "InitialNamesAccepted" : "NotServed",
+                  served ? "Kelp serves this kind by itself"
+                         : "Kelp serves no kinds but its own: this definition is kept and has no effect",
+                  created, 0);
+    const json_t *names = json_at(object, "spec.names");
+    if (names != NULL) {
+        put(status, "acceptedNames", json_deep_copy(names));
+    }
+    put(status, "storedVersions", stored);
+}
+
 /* -- the door --------------------------------------------------------------------------------------- */
 
 json_t *api_object_join(const struct backend *backend, struct codec *codec,
@@ -363,7 +399,7 @@ json_t *api_object_join(const struct backend *backend, struct codec *codec,
     if (object == NULL) {
         return NULL;
     }
-    switch (resource->id) {
+    switch (api_resource_stored(resource)->id) {
     case API_POD:
         join_pod(codec, row, object);
         break;
@@ -380,7 +416,19 @@ json_t *api_object_join(const struct backend *backend, struct codec *codec,
     case API_EVENT:
     case API_SERVICEACCOUNT:
     case API_LEASE:
+    case API_DEVICE_MODEL:
+    case API_DEVICE_ALPHA:
+    case API_DEVICE_MODEL_ALPHA:
         break;
+    case API_DEVICE:
+        api_device_join(codec, row, object);
+        break;
+    case API_DEFINITION:
+        join_definition(object);
+        break;
+    }
+    if (api_device_kind(resource)) {
+        api_device_show(resource, object);
     }
     api_object_set_version(object, row->version);
     return object;

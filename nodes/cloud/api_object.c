@@ -1,6 +1,7 @@
 #include "nodes/cloud/api_object.h"
 
 #include "nodes/cloud/api.h"
+#include "nodes/cloud/api_device.h"
 #include "schemas/check.h"
 
 #include <ctype.h>
@@ -110,6 +111,24 @@ static void drop_nulls(json_t *value)
     }
 }
 
+/* From the version that was written to the one that is stored. false: it is not sensible. */
+static bool object_store(const struct api_resource *resource, const json_t *old, json_t *object,
+                         struct api_error *error)
+{
+    if (!api_device_kind(resource)) {
+        return true;
+    }
+    if (api_resource_stored(resource) != resource) {
+        api_device_validate(resource, object, error); /* in the words of who wrote it */
+        api_error_invalid(error, resource->group, resource->kind,
+                          json_text_at(object, "metadata.name"));
+    }
+    if (error->code == 0) {
+        api_device_store(resource, old, object);
+    }
+    return error->code == 0;
+}
+
 static bool object_finish(const struct api_resource *resource, const json_t *object,
                           struct api_error *error)
 {
@@ -141,6 +160,10 @@ bool api_object_create(const struct backend *backend, const struct api_resource 
         }
         name_generate(backend, metadata);
     }
+    if (!object_store(resource, NULL, object, error)) {
+        return false;
+    }
+    resource = api_resource_stored(resource);
     char uid[37];
     uid_make(backend, uid);
     char now[TIME_TEXT_BYTES];
@@ -268,6 +291,9 @@ bool api_object_update(const struct api_resource *resource, const char *namespac
 
     if (status) {
         json_t *kept = status_wish(joined, wish, json_child(object, "status"));
+        if (resource->id == API_DEVICE) {
+            api_device_forget_facts(kept);
+        }
         json_t *next = json_deep_copy(wish);
         CHECK(next != NULL);
         if (json_object_size(kept) == 0) {
@@ -288,6 +314,10 @@ bool api_object_update(const struct api_resource *resource, const char *namespac
     }
     (void)json_object_del(metadata, "resourceVersion");
     drop_nulls(object);
+    if (!object_store(resource, wish, object, error)) {
+        return false;
+    }
+    resource = api_resource_stored(resource);
     if (resource->has_status) {
         keep_member(object, wish, "status");
     }
@@ -485,10 +515,31 @@ static void envelope_finalizers(struct codec *codec, const json_t *wish, struct 
     out->finalizer_count = count;
 }
 
-int api_object_put(const struct backend *backend, struct codec *codec, const char *user,
-                   const struct api_resource *resource, const json_t *wish, enum put_mode mode,
-                   uint64_t if_version, const char *if_uid, struct bytes *out)
+/* Two envelopes that say the same have the same tag, and no others: of a device its types and revisions say
+ * something that its JSON does not. */
+static struct tag envelope_tag(const struct backend *backend, const char *key, struct bytes json,
+                               const struct device_wish *device)
 {
+    if (device == NULL) {
+        return backend->tag(backend->owner, bytes_text(key), json);
+    }
+    struct text all = {0};
+    text_append(&all, json.data, json.size);
+    for (uint32_t i = 0; i < device->property_count; i++) {
+        text_print(&all, "\n%" PRIu64 " %s", device->properties[i].revision,
+                   device->properties[i].type);
+    }
+    const struct tag tag = backend->tag(backend->owner, bytes_text(key), text_bytes(&all));
+    text_release(&all);
+    return tag;
+}
+
+int api_object_put(const struct backend *backend, struct codec *codec, const char *user,
+                   const struct api_resource *resource, const json_t *wish,
+                   const struct backend_row *row, enum put_mode mode, uint64_t if_version,
+                   const char *if_uid, struct bytes *out)
+{
+    resource = api_resource_stored(resource);
     struct text json = {0};
     json_write(&json, wish);
     if (json.size > LIMIT_OBJECT_BYTES) {
@@ -520,11 +571,14 @@ int api_object_put(const struct backend *backend, struct codec *codec, const cha
     envelope_finalizers(codec, wish, &put.object);
     if (resource->id == API_POD) {
         envelope_pod(codec, wish, &put.object);
+    } else if (resource->id == API_DEVICE) {
+        put.object.node_name = json_text_at(wish, "spec.nodeName");
+        put.object.device = api_device_wish_next(backend, codec, wish, row);
     }
     char key[LIMIT_KEY_BYTES];
     int status = STATUS_TOO_LARGE;
     if (api_object_key(resource, put.object.namespace_, put.object.name, key)) {
-        put.object.tag = backend->tag(backend->owner, bytes_text(key), text_bytes(&json));
+        put.object.tag = envelope_tag(backend, key, text_bytes(&json), put.object.device);
         struct bytes body;
         status = codec_object_put_build(codec, &put, &body);
         if (status == 0) {
@@ -574,7 +628,7 @@ static int build_create(const struct backend *backend, struct codec *codec, enum
     struct api_error error = {0};
     int status = STATUS_MALFORMED;
     if (api_object_create(backend, resource, space, object, &error)) {
-        status = api_object_put(backend, codec, NULL, resource, object, PUT_CREATE, 0, "", out);
+        status = api_object_put(backend, codec, NULL, resource, object, NULL, PUT_CREATE, 0, "", out);
     }
     api_error_release(&error);
     json_decref(object);
@@ -662,7 +716,7 @@ int api_build_binding(const struct backend *backend, struct codec *codec,
     if (wish != NULL && json_text_at(wish, "spec.nodeName")[0] == '\0' &&
         json_at(wish, "metadata.deletionTimestamp") == NULL && api_name_valid(node, false)) {
         json_put_text(json_child(wish, "spec"), "nodeName", node);
-        status = api_object_put(backend, codec, NULL, resource, wish, PUT_UPDATE, pod->wish_version,
+        status = api_object_put(backend, codec, NULL, resource, wish, pod, PUT_UPDATE, pod->wish_version,
                                 json_text_at(wish, "metadata.uid"), out);
     }
     json_decref(wish);

@@ -5,6 +5,9 @@
  *              -> api_object_put (envelope, record)
  *   out   row  -> api_object_join (wish + fact + verdict + resource version)
  *
+ * A resource that is one version of several is stored as another (api_resource_stored): what is called a wish
+ * here is in the stored version, all else in that of the resource. Only devices are so (api_device.h).
+ *
  * The wish is stored with everything but metadata.resourceVersion and what facts and verdicts say; its
  * `status` holds only what somebody wrote through /status.
  */
@@ -25,7 +28,7 @@ bool api_object_key(const struct api_resource *resource, const char *namespace_,
 /* Make what a client sent into a new object: name, namespace, uid, times, defaults; checked.
  *
  *   namespace_  of the URL; "" for cluster scope
- *   object      changed in place
+ *   object      changed in place, into the wish
  *   answers     false: error is set
  */
 bool api_object_create(const struct backend *backend, const struct api_resource *resource,
@@ -55,10 +58,12 @@ bool api_name_valid(const char *name, bool label);
 
 /* The record that proposes this wish, or its removal. `out` lent until codec_reset.
  *   user     who asked for it; NULL: nobody, the cluster does it itself
+ *   row      the present row, whose lent bytes are read; NULL: a new object
  *   answers  0; STATUS_TOO_LARGE: beyond LIMIT_OBJECT_BYTES or what the envelope holds */
 int api_object_put(const struct backend *backend, struct codec *codec, const char *user,
-                   const struct api_resource *resource, const json_t *wish, enum put_mode mode,
-                   uint64_t if_version, const char *if_uid, struct bytes *out);
+                   const struct api_resource *resource, const json_t *wish,
+                   const struct backend_row *row, enum put_mode mode, uint64_t if_version,
+                   const char *if_uid, struct bytes *out);
 int api_object_remove(const struct backend *backend, struct codec *codec, const char *user,
                       const char *key, uint64_t if_version, const char *if_uid, struct bytes *out);
 

@@ -1,6 +1,7 @@
 /* OpenAPI as far as kubectl needs it: per kind one PATCH operation that names the kind and the
- * parameters fieldValidation and dryRun. It tells the client that the server validates; schemas are left
- * out, since half a schema makes clients compute wrong patches. See spec/kubernetes-api.md section 6.
+ * parameters fieldValidation and dryRun. It tells the client that the server validates; schemas of the core
+ * kinds are left out, since half a schema makes clients compute wrong patches, those of custom kinds are there
+ * for `kubectl explain`. See spec/kubernetes-api.md section 6.
  */
 #include "nodes/cloud/api_discovery.h"
 
@@ -146,6 +147,12 @@ json_t *api_openapi_v3(const char *group, const char *version)
         CHECK(json_object_set_new(paths, path.data, json_pack("{s:o}", "patch", operation)) == 0);
         text_release(&path);
     }
-    return json_pack("{s:s, s:{s:s, s:s}, s:o}", "openapi", "3.0.0", "info", "title", "Kelp",
-                     "version", "v1", "paths", paths);
+    json_t *document = json_pack("{s:s, s:{s:s, s:s}, s:o}", "openapi", "3.0.0", "info", "title",
+                                 "Kelp", "version", "v1", "paths", paths);
+    json_t *schemas = api_explain(group, version);
+    if (schemas != NULL) {
+        CHECK(json_object_set_new(document, "components", json_pack("{s:o}", "schemas", schemas)) ==
+              0);
+    }
+    return document;
 }

@@ -5,10 +5,11 @@
 #include <ctype.h>
 #include <stdio.h>
 
-/* How the tables below read: S text, I integer, B bool, T time, Q quantity, P port, Y base64, A anything;
+/* How the tables below read: S text, I integer, R number, B bool, T time, Q quantity, P port, Y base64, A anything;
  * LIST, MAP of those; O object, LO list of objects that is replaced, LM list merged by key. */
 #define S(name)               {name, SHAPE_TEXT, MANY_NONE, NULL, NULL, false}
 #define I(name)               {name, SHAPE_NUMBER, MANY_NONE, NULL, NULL, false}
+#define R(name)               {name, SHAPE_REAL, MANY_NONE, NULL, NULL, false}
 #define B(name)               {name, SHAPE_BOOL, MANY_NONE, NULL, NULL, false}
 #define T(name)               {name, SHAPE_TIME, MANY_NONE, NULL, NULL, false}
 #define Q(name)               {name, SHAPE_QUANTITY, MANY_NONE, NULL, NULL, false}
@@ -211,6 +212,96 @@ TYPE(lease_spec, S("holderIdentity"), I("leaseDurationSeconds"), T("acquireTime"
      I("leaseTransitions"), S("strategy"), S("preferredHolder"));
 TYPE(lease_type, S("apiVersion"), S("kind"), O("metadata", metadata), O("spec", lease_spec));
 
+TYPE(definition_type, S("apiVersion"), S("kind"), O("metadata", metadata), A("spec"), A("status"));
+
+/* -- devices, v1beta1 ------------------------------------------------------------------------------- */
+
+TYPE(config_data, S("protocolName"), A("configData"));
+TYPE(twin_value, S("value"), MAP("metadata", TEXT));
+TYPE(push_http, S("hostName"), I("port"), S("requestPath"), I("timeout"));
+TYPE(push_mqtt, S("address"), S("topic"), I("qos"), B("retained"));
+TYPE(push_otel, S("endpointURL"));
+TYPE(influx_client, S("url"), S("org"), S("bucket"));
+TYPE(influx_data, S("measurement"), MAP("tag", TEXT), S("fieldKey"));
+TYPE(influx, O("influxdb2ClientConfig", influx_client), O("influxdb2DataConfig", influx_data));
+TYPE(redis_client, S("addr"), I("db"), I("poolsize"), I("minIdleConns"));
+TYPE(redis, O("redisClientConfig", redis_client));
+TYPE(tdengine_client, S("addr"), S("dbName"));
+TYPE(tdengine, O("TDEngineClientConfig", tdengine_client));
+TYPE(mysql_client, S("addr"), S("database"), S("userName"));
+TYPE(mysql, O("mysqlClientConfig", mysql_client));
+TYPE(push_database, O("influxdb2", influx), O("redis", redis), O("TDEngine", tdengine),
+     O("mysql", mysql));
+TYPE(push_method, O("http", push_http), O("mqtt", push_mqtt), O("otel", push_otel),
+     O("dbMethod", push_database), A("anomalyDetection"));
+TYPE(device_property_type, S("name"), O("desired", twin_value), O("visitors", config_data),
+     I("collectCycle"), I("reportCycle"), B("reportToCloud"), O("pushMethod", push_method));
+TYPE(device_method, S("name"), S("description"), LIST("propertyNames", TEXT));
+TYPE(state_report, B("reportToCloud"), I("reportCycle"));
+TYPE(device_spec, O("deviceModelRef", local_reference), S("nodeName"),
+     LO("properties", device_property_type), O("protocol", config_data),
+     LO("methods", device_method), O("stateReport", state_report));
+TYPE(device_twin, S("propertyName"), O("observedDesired", twin_value), O("reported", twin_value));
+TYPE(device_status_type, LO("twins", device_twin), S("state"), S("lastOnlineTime"),
+     A("extensions"), B("reportToCloud"), I("reportCycle"));
+TYPE(device_type, S("apiVersion"), S("kind"), O("metadata", metadata), O("spec", device_spec),
+     O("status", device_status_type));
+
+TYPE(model_property, S("name"), S("description"), S("type"), S("accessMode"), S("minimum"),
+     S("maximum"), S("unit"), O("visitors", config_data));
+TYPE(device_model_spec, LO("properties", model_property), S("protocol"), A("protocolConfigData"));
+TYPE(device_model_type, S("apiVersion"), S("kind"), O("metadata", metadata),
+     O("spec", device_model_spec));
+
+/* -- devices, v1alpha2 ------------------------------------------------------------------------------ */
+
+TYPE(node_requirement, S("key"), S("operator"), LIST("values", TEXT));
+TYPE(node_term, LO("matchExpressions", node_requirement), LO("matchFields", node_requirement));
+TYPE(node_selector, LO("nodeSelectorTerms", node_term));
+TYPE(opcua_protocol, S("url"), S("userName"), S("password"), S("securityPolicy"), S("securityMode"),
+     S("certificate"), S("privateKey"), I("timeout"));
+TYPE(modbus_protocol, I("slaveID"));
+TYPE(bluetooth_protocol, S("macAddress"));
+TYPE(common_com, S("serialPort"), I("baudRate"), I("dataBits"), S("parity"), I("stopBits"));
+TYPE(common_tcp, S("ip"), I("port"));
+TYPE(common_protocol, O("com", common_com), O("tcp", common_tcp), S("commType"),
+     I("reconnTimeout"), I("reconnRetryTimes"), I("collectTimeout"), I("collectRetryTimes"),
+     S("collectType"), A("customizedValues"));
+TYPE(alpha_protocol, O("opcua", opcua_protocol), O("modbus", modbus_protocol),
+     O("bluetooth", bluetooth_protocol), O("customizedProtocol", config_data),
+     O("common", common_protocol));
+TYPE(opcua_visitor, S("nodeID"), S("browseName"));
+TYPE(modbus_visitor, S("register"), I("offset"), I("limit"), R("scale"), B("isSwap"),
+     B("isRegisterSwap"));
+TYPE(convert_operation, S("operationType"), R("operationValue"));
+TYPE(data_converter, I("startIndex"), I("endIndex"), I("shiftLeft"), I("shiftRight"),
+     LO("orderOfOperations", convert_operation));
+TYPE(bluetooth_visitor, S("characteristicUUID"), A("dataWrite"),
+     O("dataConverter", data_converter));
+TYPE(alpha_visitor, S("propertyName"), I("reportCycle"), I("collectCycle"), A("customizedValues"),
+     O("opcua", opcua_visitor), O("modbus", modbus_visitor), O("bluetooth", bluetooth_visitor),
+     O("customizedProtocol", config_data));
+TYPE(data_property, S("propertyName"), MAP("metadata", TEXT));
+TYPE(alpha_data, LO("dataProperties", data_property), S("dataTopic"));
+TYPE(alpha_spec, O("deviceModelRef", local_reference), O("nodeSelector", node_selector),
+     O("protocol", alpha_protocol), LO("propertyVisitors", alpha_visitor), O("data", alpha_data));
+TYPE(alpha_twin, S("propertyName"), O("desired", twin_value), O("reported", twin_value));
+TYPE(alpha_status, LO("twins", alpha_twin), S("state"), S("lastOnlineTime"));
+TYPE(alpha_device, S("apiVersion"), S("kind"), O("metadata", metadata), O("spec", alpha_spec),
+     O("status", alpha_status));
+
+TYPE(alpha_int, S("accessMode"), I("defaultValue"), I("minimum"), I("maximum"), S("unit"));
+TYPE(alpha_real, S("accessMode"), R("defaultValue"), R("minimum"), R("maximum"), S("unit"));
+TYPE(alpha_string, S("accessMode"), S("defaultValue"));
+TYPE(alpha_boolean, S("accessMode"), B("defaultValue"));
+TYPE(alpha_bytes, S("accessMode"));
+TYPE(alpha_property_type, O("int", alpha_int), O("string", alpha_string), O("double", alpha_real),
+     O("float", alpha_real), O("boolean", alpha_boolean), O("bytes", alpha_bytes));
+TYPE(alpha_model_property, S("name"), S("description"), O("type", alpha_property_type));
+TYPE(alpha_model_spec, LO("properties", alpha_model_property), S("protocol"));
+TYPE(alpha_model, S("apiVersion"), S("kind"), O("metadata", metadata),
+     O("spec", alpha_model_spec));
+
 const struct schema_type *api_schema(enum api_kind kind)
 {
     switch (kind) {
@@ -230,6 +321,16 @@ const struct schema_type *api_schema(enum api_kind kind)
         return &service_account_type;
     case API_LEASE:
         return &lease_type;
+    case API_DEVICE:
+        return &device_type;
+    case API_DEVICE_MODEL:
+        return &device_model_type;
+    case API_DEVICE_ALPHA:
+        return &alpha_device;
+    case API_DEVICE_MODEL_ALPHA:
+        return &alpha_model;
+    case API_DEFINITION:
+        return &definition_type;
     }
     CHECK(false);
     return NULL;
@@ -254,7 +355,7 @@ struct schema_walk {
     const struct api_resource *resource;
     struct text path; /* "spec.containers[0].image" */
     struct text *unknown;
-    struct api_error *error;
+    struct api_error *error; /* NULL: nobody asks why */
 };
 
 static const char *type_text(const json_t *value)
@@ -280,6 +381,9 @@ static const char *type_text(const json_t *value)
 
 static bool walk_refuse(struct schema_walk *walk, const char *expected, const json_t *found)
 {
+    if (walk->error == NULL) {
+        return false;
+    }
     api_error_set(walk->error, 400,
                   "%s in version \"%s\" cannot be handled as a %s: %s: expected %s, found %s",
                   walk->resource->kind, walk->resource->version, walk->resource->kind,
@@ -315,6 +419,8 @@ static bool walk_one(struct schema_walk *walk, const struct schema_field *field,
         return json_is_string(v) || walk_refuse(walk, "a string", v);
     case SHAPE_NUMBER:
         return json_is_integer(v) || walk_refuse(walk, "an integer", v);
+    case SHAPE_REAL:
+        return json_is_number(v) || walk_refuse(walk, "a number", v);
     case SHAPE_BOOL:
         return json_is_boolean(v) || walk_refuse(walk, "a boolean", v);
     case SHAPE_TIME:
@@ -411,6 +517,17 @@ bool schema_check(const struct api_resource *resource, const json_t *object, str
     const bool fine = walk_object(&walk, api_schema(resource->id), object);
     text_release(&walk.path);
     return fine;
+}
+
+bool schema_holds(const struct schema_type *type, const json_t *object)
+{
+    struct text unknown = {0};
+    struct schema_walk walk = {.unknown = &unknown};
+    text_append(&walk.path, "", 0);
+    const bool holds = walk_object(&walk, type, object) && unknown.size == 0;
+    text_release(&walk.path);
+    text_release(&unknown);
+    return holds;
 }
 
 /* -- quantities ------------------------------------------------------------------------------------- */

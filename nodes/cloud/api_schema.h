@@ -15,6 +15,7 @@ enum schema_shape {
     SHAPE_ANY,
     SHAPE_TEXT,
     SHAPE_NUMBER, /* an integer */
+    SHAPE_REAL,   /* any number */
     SHAPE_BOOL,
     SHAPE_TIME,     /* RFC 3339 text */
     SHAPE_QUANTITY, /* "512Mi", 0.5 */
@@ -51,6 +52,9 @@ const struct schema_field *schema_find(const struct schema_type *type, const cha
  */
 bool schema_check(const struct api_resource *resource, const json_t *object, struct text *unknown,
                   struct api_error *error);
+
+/* Is this an object with known fields alone, each of the right type? */
+bool schema_holds(const struct schema_type *type, const json_t *object);
 
 /* A quantity in thousandths ("250m" -> 250, "1Ki" -> 1024000), rounded up; false: it is none, or beyond
  * 64 bits. */

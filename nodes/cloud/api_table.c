@@ -1,6 +1,7 @@
 /* Tables: what `kubectl get` prints. The columns are those that Kubernetes shows. */
 #include "nodes/cloud/api_call.h"
 
+#include "nodes/cloud/api_device.h"
 #include "schemas/check.h"
 
 #include <inttypes.h>
@@ -49,6 +50,17 @@ static const struct column columns[][COLUMNS_MAX + 1] = {
                    {"Name", "string", true}},
     [API_SERVICEACCOUNT] = {{"Name", "string", false}, {"Secrets", "integer", false},
                             {"Age", "string", false}},
+    [API_DEVICE] = {{"Name", "string", false},
+                    {"Model", "string", false},
+                    {"Node", "string", false},
+                    {"Age", "string", false},
+                    {"State", "string", true},
+                    {"Last Online", "string", true}},
+    [API_DEVICE_MODEL] = {{"Name", "string", false}, {"Protocol", "string", false},
+                          {"Age", "string", false}},
+    [API_DEVICE_ALPHA] = {{NULL, NULL, false}}, /* as what it is stored */
+    [API_DEVICE_MODEL_ALPHA] = {{NULL, NULL, false}},
+    [API_DEFINITION] = {{"Name", "string", false}, {"Created At", "string", false}},
     [API_LEASE] = {{"Name", "string", false}, {"Holder", "string", false},
                    {"Age", "string", false}},
 };
@@ -60,7 +72,7 @@ json_t *api_table_create(const struct api_resource *resource, bool with_columns)
     json_put_text(table, "apiVersion", "meta.k8s.io/v1");
     (void)json_child(table, "metadata");
     json_t *definitions = json_array();
-    for (const struct column *c = columns[resource->id]; with_columns && c->name != NULL; c++) {
+    for (const struct column *c = columns[api_resource_stored(resource)->id]; with_columns && c->name != NULL; c++) {
         json_t *definition = json_object();
         json_put_text(definition, "name", c->name);
         json_put_text(definition, "type", c->type);
@@ -284,6 +296,16 @@ static void event_cells(json_t *cells, const json_t *event, int64_t now_ms)
     cell(cells, json_text_at(event, "metadata.name"));
 }
 
+static void device_cells(json_t *cells, const json_t *device, int64_t now_ms)
+{
+    cell(cells, json_text_at(device, "metadata.name"));
+    cell_or(cells, json_text_at(device, "spec.deviceModelRef.name"), "<none>");
+    cell_or(cells, api_device_node(device), "<none>");
+    cell_age(cells, json_text_at(device, "metadata.creationTimestamp"), now_ms);
+    cell_or(cells, json_text_at(device, "status.state"), "<unknown>");
+    cell_or(cells, json_text_at(device, "status.lastOnlineTime"), "<unknown>");
+}
+
 static json_t *cells_of(const struct api_resource *resource, const json_t *object, int64_t now_ms)
 {
     json_t *cells = json_array();
@@ -317,6 +339,19 @@ static json_t *cells_of(const struct api_resource *resource, const json_t *objec
         cell(cells, name);
         cell_number(cells, json_array_size(json_object_get(object, "secrets")));
         break;
+    case API_DEVICE:
+    case API_DEVICE_ALPHA:
+        device_cells(cells, object, now_ms);
+        return cells;
+    case API_DEVICE_MODEL:
+    case API_DEVICE_MODEL_ALPHA:
+        cell(cells, name);
+        cell_or(cells, json_text_at(object, "spec.protocol"), "<none>");
+        break;
+    case API_DEFINITION:
+        cell(cells, name);
+        cell(cells, created);
+        return cells;
     case API_LEASE:
         cell(cells, name);
         cell(cells, json_text_at(object, "spec.holderIdentity"));

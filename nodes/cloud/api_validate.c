@@ -6,6 +6,8 @@
  */
 #include "nodes/cloud/api_object.h"
 
+#include "nodes/cloud/api_device.h"
+
 #include "schemas/check.h"
 
 #include <ctype.h>
@@ -511,6 +513,24 @@ static void validate_event(const json_t *object, struct api_error *error)
     }
 }
 
+static void validate_definition(const json_t *object, struct api_error *error)
+{
+    const char *name = json_text_at(object, "metadata.name");
+    const char *plural = json_text_at(object, "spec.names.plural");
+    const char *group = json_text_at(object, "spec.group");
+    char wanted[2 * LIMIT_NAME_BYTES + 2];
+    (void)snprintf(wanted, sizeof wanted, "%.250s.%.250s", plural, group);
+    if (plural[0] == '\0') {
+        required(error, "spec.names.plural");
+    }
+    if (group[0] == '\0') {
+        required(error, "spec.group");
+    }
+    if (plural[0] != '\0' && group[0] != '\0' && strcmp(name, wanted) != 0) {
+        invalid(error, "metadata.name", name, "must be spec.names.plural+\".\"+spec.group");
+    }
+}
+
 void api_object_validate(const struct api_resource *resource, const json_t *object,
                          struct api_error *error)
 {
@@ -531,9 +551,18 @@ void api_object_validate(const struct api_resource *resource, const json_t *obje
     case API_EVENT:
         validate_event(object, error);
         break;
+    case API_DEVICE:
+    case API_DEVICE_MODEL:
+        api_device_validate(resource, object, error);
+        break;
     case API_NAMESPACE:
     case API_SERVICEACCOUNT:
     case API_LEASE:
+    case API_DEVICE_ALPHA: /* checked before it became what is stored */
+    case API_DEVICE_MODEL_ALPHA:
+        break;
+    case API_DEFINITION:
+        validate_definition(object, error);
         break;
     }
 }

@@ -218,36 +218,43 @@ static int initial_page(struct api_call *call)
 
 /* -- changes ----------------------------------------------------------------------------------------------- */
 
-/* A change, joined when the first watch asks. */
-struct joined_change {
-    const struct backend_change *change;
-    struct codec *codec;
+/* A change as clients of one version see it, joined when the first watch asks. */
+struct joined_form {
     bool done;
     json_t *before;
     json_t *after;
     struct text after_text; /* as JSON, when the first watch wants it: the others get the same bytes */
 };
 
-static void change_join(struct joined_change *joined, struct api_call *call)
+#define FORMS 2 /* as it is stored, and in the other version where there is one */
+struct joined_change {
+    const struct backend_change *change;
+    struct codec *codec;
+    struct joined_form forms[FORMS];
+};
+
+static struct joined_form *change_join(struct joined_change *joined, struct api_call *call)
 {
-    if (joined->done) {
-        return;
+    struct joined_form *form =
+        &joined->forms[api_resource_stored(call->resource) == call->resource ? 0 : 1];
+    if (form->done) {
+        return form;
     }
-    joined->done = true;
+    form->done = true;
     const struct backend *backend = call->api->backend;
     const struct backend_change *change = joined->change;
     if (change->is_event) {
-        joined->after = api_event_join(joined->codec, &change->event);
-        return;
+        form->after = api_event_join(joined->codec, &change->event);
+        return form;
     }
     if (change->before.wish.size > 0) {
-        joined->before =
+        form->before =
             api_object_join(backend, joined->codec, call->resource, &change->before, NULL);
     }
     if (change->after.wish.size > 0) {
-        joined->after =
-            api_object_join(backend, joined->codec, call->resource, &change->after, NULL);
+        form->after = api_object_join(backend, joined->codec, call->resource, &change->after, NULL);
     }
+    return form;
 }
 
 static void change_offer(struct joined_change *joined, struct api_call *call)
@@ -269,16 +276,16 @@ static void change_offer(struct joined_change *joined, struct api_call *call)
     if (!concerned) {
         return;
     }
-    change_join(joined, call);
-    const bool was = joined->before != NULL && call_matches(call, joined->before);
-    const bool is = joined->after != NULL && call_matches(call, joined->after);
+    struct joined_form *form = change_join(joined, call);
+    const bool was = form->before != NULL && call_matches(call, form->before);
+    const bool is = form->after != NULL && call_matches(call, form->after);
     if (is) {
-        if (!call->table && joined->after_text.size == 0) {
-            json_write(&joined->after_text, joined->after);
+        if (!call->table && form->after_text.size == 0) {
+            json_write(&form->after_text, form->after);
         }
-        watch_event(call, was ? "MODIFIED" : "ADDED", joined->after, &joined->after_text);
+        watch_event(call, was ? "MODIFIED" : "ADDED", form->after, &form->after_text);
     } else if (was) {
-        json_t *last = json_copy(joined->before);
+        json_t *last = json_copy(form->before);
         json_t *metadata = json_copy(json_object_get(last, "metadata"));
         CHECK(json_object_set_new(last, "metadata", metadata) == 0);
         api_object_set_version(last, change->version); /* of the deletion */
@@ -289,9 +296,11 @@ static void change_offer(struct joined_change *joined, struct api_call *call)
 
 static void change_release(struct joined_change *joined)
 {
-    json_decref(joined->before);
-    json_decref(joined->after);
-    text_release(&joined->after_text);
+    for (size_t i = 0; i < FORMS; i++) {
+        json_decref(joined->forms[i].before);
+        json_decref(joined->forms[i].after);
+        text_release(&joined->forms[i].after_text);
+    }
     codec_reset(joined->codec);
 }
 

@@ -10,6 +10,7 @@
  */
 #include "nodes/cloud/api_call.h"
 
+#include "nodes/cloud/api_device.h"
 #include "nodes/cloud/api_patch.h"
 #include "schemas/check.h"
 
@@ -44,8 +45,13 @@ static bool check_fields(const struct api_call *call, const json_t *object, cons
     bool fine = schema_check(call->resource, object, &unknown, error);
     if (fine && old != NULL) {
         struct api_error ignored = {0};
-        (void)schema_check(call->resource, old, &before, &ignored);
+        json_t *seen = json_deep_copy(old);
+        if (api_device_kind(call->resource)) {
+            api_device_show(call->resource, seen);
+        }
+        (void)schema_check(call->resource, seen, &before, &ignored);
         api_error_release(&ignored);
+        json_decref(seen);
     }
     const bool news =
         unknown.size > 0 && (before.size == 0 || strcmp(before.data, unknown.data) != 0);
@@ -220,8 +226,8 @@ static void create_propose(struct api_call *call, const json_t *object)
     set_result(call, api_object_join(backend, call->codec, call->resource, &none, object), false);
     call->success = 201;
     struct bytes record = {0};
-    const int built = api_object_put(backend, call->codec, call->user, call->resource, object,
-                                     PUT_CREATE, 0, "", &record);
+    const int built = api_object_put(backend, call->codec, call->user, call->resource, object, NULL, PUT_CREATE,
+                                     0, "", &record);
     propose(call, built, record);
 }
 
@@ -304,7 +310,7 @@ static void update_row(struct api_call *call, const struct backend_row *row)
         } else {
             struct bytes record = {0};
             const int built =
-                api_object_put(backend, call->codec, call->user, call->resource, object, PUT_UPDATE,
+                api_object_put(backend, call->codec, call->user, call->resource, object, row, PUT_UPDATE,
                                row->wish_version, json_text_at(wish, "metadata.uid"), &record);
             propose(call, built, record);
         }
@@ -484,7 +490,7 @@ static void delete_row(struct api_call *call, struct backend_view *view, struct 
         if (dry) {
             finish(call);
         } else {
-            const int built = api_object_put(backend, call->codec, call->user, call->resource, wish,
+            const int built = api_object_put(backend, call->codec, call->user, call->resource, wish, row,
                                              PUT_UPDATE, version, uid, &record);
             propose(call, built, record);
         }

@@ -5,7 +5,7 @@
  * here blocks.
  *
  * Rows. One API object is up to three parts under one key ("/pods/default/web", see schemas/codec.h
- * "Keys"): the wish (an object_put body as it was proposed), the fact (a pod_status or node_status body,
+ * "Keys"): the wish (an object_put body as it was proposed), the fact (a pod_status, node_status or device_status body,
  * decided by schemas' kind of the key's resource) and the verdict (a verdict body). Its resource version is
  * the newest of its parts. A row without wish is not an object: it is never shown.
  *
@@ -25,7 +25,7 @@ struct backend_row {
     uint64_t wish_version;    /* of its wish alone: what a write of ours takes as if_version */
     bool ended;               /* a pod whose node reported that its containers are gone */
     struct bytes wish;        /* object_put body; empty: there is no such object */
-    struct bytes fact;        /* pod_status | node_status body; empty: none */
+    struct bytes fact;        /* pod_status | node_status | device_status body; empty: none */
     struct bytes verdict;     /* verdict body; empty: none */
 };
 
@@ -137,6 +137,8 @@ struct backend {
     int64_t (*now_ms)(void *owner); /* wall clock, since 1970 */
     void (*random)(void *owner, void *buffer, size_t size);
     bool (*leads)(void *owner); /* this replica is the leader: its controllers run */
+    /* The feature level in force: what the oldest member of the group understands. */
+    uint32_t (*level)(void *owner);
     /* The keyed content tag of a row: of the JSON bytes and what the envelope says beside them. */
     struct tag (*tag)(void *owner, struct bytes key, struct bytes json);
     /* When this node was last heard of, 0 when not since the leader changed: renewTime of its Lease.

@@ -272,6 +272,11 @@ static bool core_backend_leads(void *owner)
     return ((struct cloud_core *)owner)->lead_ready;
 }
 
+static uint32_t core_backend_level(void *owner)
+{
+    return machine_level(&((struct cloud_core *)owner)->machine);
+}
+
 static struct tag core_backend_tag(void *owner, struct bytes key, struct bytes json)
 {
     struct cloud_core *core = owner;
@@ -299,6 +304,7 @@ void core_backend_init(struct cloud_core *core)
         .now_ms = core_backend_now_ms,
         .random = core_backend_random,
         .leads = core_backend_leads,
+        .level = core_backend_level,
         .tag = core_backend_tag,
         .node_seen_ms = core_backend_node_seen_ms,
         .name = core->config.name,

@@ -171,8 +171,8 @@ static const char *core_door_cluster(void *context)
 
 static bool core_door_knows(void *context, uint16_t kind)
 {
-    (void)context;
-    return machine_knows(kind);
+    const struct cloud_core *core = context;
+    return machine_knows(kind) && machine_kind_level(kind) <= machine_level(&core->machine);
 }
 
 static int core_door_read(void *context, const char *node, uint64_t stream, uint64_t after,

@@ -126,7 +126,7 @@ static void finalize(struct namespaces *namespaces, struct codec *codec, const c
     CHECK(json_object_set_new(json_child(wish, "spec"), "finalizers", json_array()) == 0);
     (void)snprintf(namespaces->what, sizeof namespaces->what, "%s", name);
     struct bytes record;
-    if (api_object_put(backend, codec, NULL, api_resource_get(API_NAMESPACE), wish, PUT_UPDATE,
+    if (api_object_put(backend, codec, NULL, api_resource_get(API_NAMESPACE), wish, NULL, PUT_UPDATE,
                        version, json_text_at(wish, "metadata.uid"), &record) == 0) {
         namespaces->busy = backend->write(backend->owner, record, on_removed, namespaces) == 0;
     }

@@ -194,7 +194,7 @@ static void other_writer(void *context)
     json_put_text(json_child(wish, "data"), "other", "1");
     struct bytes record;
     assert_int_equal(api_object_put(backend, codec, NULL, api_resource_get(API_CONFIGMAP), wish,
-                                    PUT_UPDATE, 0, "", &record), 0);
+                                    NULL, PUT_UPDATE, 0, "", &record), 0);
     backend_fake_propose(rig->fake, &record, 1);
     json_decref(wish);
     backend->view_close(backend->owner, view);

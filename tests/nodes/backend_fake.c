@@ -26,6 +26,7 @@ struct backend_fake {
     uint64_t sequence;
     int64_t now_ms;
     bool leader;
+    uint32_t level; /* 0: that of the state */
     uint64_t chance;
     struct asked asked[ASKED_MAX];
     uint32_t asked_first;
@@ -228,6 +229,12 @@ static bool fake_leads(void *owner)
     return ((struct backend_fake *)owner)->leader;
 }
 
+static uint32_t fake_level(void *owner)
+{
+    const struct backend_fake *fake = owner;
+    return fake->level != 0 ? fake->level : machine_level(&fake->machine);
+}
+
 static struct tag fake_tag(void *owner, struct bytes key, struct bytes json)
 {
     (void)owner;
@@ -415,6 +422,11 @@ int64_t backend_fake_now_ms(const struct backend_fake *fake)
     return fake->now_ms;
 }
 
+void backend_fake_set_level(struct backend_fake *fake, uint32_t level)
+{
+    fake->level = level;
+}
+
 void backend_fake_before_write(struct backend_fake *fake, void (*hook)(void *context),
                                void *context)
 {
@@ -451,6 +463,7 @@ struct backend_fake *backend_fake_create(void)
         .now_ms = fake_now_ms,
         .random = fake_random,
         .leads = fake_leads,
+        .level = fake_level,
         .tag = fake_tag,
         .node_seen_ms = fake_node_seen_ms,
         .name = "cloudcore-1",
@@ -463,6 +476,10 @@ struct backend_fake *backend_fake_create(void)
     CHECK(codec_cluster_init_build(codec, &init, &body) == 0);
     const struct bytes first = record_of(codec, RECORD_CLUSTER_INIT, "", 0, body);
     backend_fake_propose(fake, &first, 1);
+    const struct setting level = {.name = "level", .value = MACHINE_LEVEL};
+    CHECK(codec_setting_build(codec, &level, &body) == 0);
+    const struct bytes second = record_of(codec, RECORD_SETTING, "level", 0, body);
+    backend_fake_propose(fake, &second, 1);
     for (size_t i = 0; i < 4; i++) {
         struct bytes record;
         CHECK(api_build_namespace(&fake->backend, codec, names[i], &record) == 0);

@@ -26,6 +26,8 @@ void backend_fake_report(struct backend_fake *fake, const char *node, uint16_t k
 /* From now on: no leader; every clock reading. */
 void backend_fake_set_leader(struct backend_fake *fake, bool there);
 void backend_fake_set_now_ms(struct backend_fake *fake, int64_t now_ms);
+/* As if this feature level were in force; 0: the newest, as at first. */
+void backend_fake_set_level(struct backend_fake *fake, uint32_t level);
 int64_t backend_fake_now_ms(const struct backend_fake *fake);
 /* Called just before the n-th next write is applied, to be faster than it. */
 void backend_fake_before_write(struct backend_fake *fake, void (*hook)(void *context),

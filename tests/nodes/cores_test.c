@@ -1133,7 +1133,7 @@ static void test_the_level_rises_with_the_last_member(void **state)
 
     cloud_kill(&world->clouds[2]); /* it may come back as what it was */
     world_run(world, 5000);
-    assert_true(world_level_is(world, MACHINE_LEVEL));
+    assert_true(world_level_is_ours(world));
     world_upgrade(world, 2, next);
     assert_true(world_until(world, world_level_is_new, 10000));
 

@@ -45,6 +45,13 @@ int disk_read(struct disk *disk, struct disk_file *file, uint64_t offset, uint8_
     return disk->ops->read(disk, file, offset, out_data, size, out_got);
 }
 
+void disk_ahead(struct disk *disk, const char *path)
+{
+    if (disk->ops->ahead != NULL) {
+        disk->ops->ahead(disk, path);
+    }
+}
+
 int disk_write(struct disk *disk, struct disk_file *file, uint64_t offset, const uint8_t *data,
                size_t size)
 {

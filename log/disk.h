@@ -83,6 +83,7 @@ struct disk_ops {
     int (*size)(struct disk *disk, struct disk_file *file, uint64_t *out_bytes);
     int (*read)(struct disk *disk, struct disk_file *file, uint64_t offset, uint8_t *out_data,
                 size_t size, size_t *out_got);
+    void (*ahead)(struct disk *disk, const char *path); /* NULL: hints are of no use */
     int (*write)(struct disk *disk, struct disk_file *file, uint64_t offset, const uint8_t *data,
                  size_t size);
     int (*zero)(struct disk *disk, struct disk_file *file, uint64_t offset, uint64_t size);
@@ -129,6 +130,8 @@ int disk_size(struct disk *disk, struct disk_file *file, uint64_t *out_bytes);
  */
 int disk_read(struct disk *disk, struct disk_file *file, uint64_t offset, uint8_t *out_data,
               size_t size, size_t *out_got);
+/* A hint: the whole file will be read soon. Begins reading it and does not wait; fails quietly. */
+void disk_ahead(struct disk *disk, const char *path);
 int disk_write(struct disk *disk, struct disk_file *file, uint64_t offset, const uint8_t *data,
                size_t size);
 int disk_zero(struct disk *disk, struct disk_file *file, uint64_t offset, uint64_t size);

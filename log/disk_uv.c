@@ -178,6 +178,16 @@ static int posix_read(struct disk *disk, struct disk_file *file, uint64_t offset
     return 0;
 }
 
+static void posix_ahead(struct disk *disk, const char *path)
+{
+    (void)disk;
+    const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor >= 0) {
+        (void)posix_fadvise(descriptor, 0, 0, POSIX_FADV_WILLNEED);
+        close(descriptor);
+    }
+}
+
 /* Why so: microseconds to make a batch durable, 10th percentile of 400 in the best of three runs,
  * on ext4 on a virtual disk, all ways taking turns:
  *
@@ -397,6 +407,7 @@ static const struct disk_ops posix_ops = {
     .close = posix_close,
     .size = posix_size,
     .read = posix_read,
+    .ahead = posix_ahead,
     .write = posix_write,
     .zero = posix_zero,
     .sync = posix_sync,

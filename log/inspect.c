@@ -86,6 +86,10 @@ static int inspect_look(struct inspect *inspect, const struct log_listing *listi
             break;
         }
         char path[LIMIT_LOG_PATH_BYTES];
+        if (inspect->depth != INSPECT_QUICK && i + 1 < listing->count) {
+            log_segment_path(inspect->directory, listing->sequences[i + 1], path);
+            disk_ahead(inspect->disk, path);
+        }
         log_segment_path(inspect->directory, sequence, path);
         status =
             segment_reader_open(&inspect->reader, path, owned ? inspect->owner : NULL, sequence);
@@ -202,10 +206,23 @@ void inspect_seek(struct inspect *inspect, uint64_t index)
     inspect->cursor_sequence = 0;
 }
 
+/* Whoever comes from one segment into the next will read the one behind it. */
+static void inspect_ahead(struct inspect *inspect, uint64_t sequence)
+{
+    const uint64_t place = sequence + 1 - inspect->segments[0].sequence;
+    if (inspect->cursor_sequence + 1 == sequence && place < inspect->segment_count &&
+        inspect->segments[place].used_bytes > SEGMENT_HEADER_BYTES) {
+        char path[LIMIT_LOG_PATH_BYTES];
+        log_segment_path(inspect->directory, sequence + 1, path);
+        disk_ahead(inspect->disk, path);
+    }
+}
+
 /* Stand in the extent that holds the next frame. */
 static int inspect_enter(struct inspect *inspect, const struct extent *extent)
 {
     char path[LIMIT_LOG_PATH_BYTES];
+    inspect_ahead(inspect, extent->sequence);
     log_segment_path(inspect->directory, extent->sequence, path);
     const int status = segment_reader_open(&inspect->reader, path, NULL, extent->sequence);
     inspect->cursor_sequence = 0;

@@ -48,6 +48,12 @@ static int cursor_enter(struct log_cursor *cursor, const struct extent *extent)
     if (reader->file == NULL || reader->header.sequence != extent->sequence ||
         cursor->generation != cursor->log->generation) {
         char path[LIMIT_LOG_PATH_BYTES];
+        if (reader->file != NULL && reader->header.sequence + 1 == extent->sequence &&
+            extent->sequence < cursor->log->durable_sequence) {
+            /* rolling through what is sealed: the next one will be read as well */
+            log_segment_path(cursor->log->directory, extent->sequence + 1, path);
+            disk_ahead(cursor->log->disk, path);
+        }
         log_segment_path(cursor->log->directory, extent->sequence, path);
         const int status = segment_reader_open(reader, path, cursor->log->owner, extent->sequence);
         if (status == -ENOENT || status == STATUS_FOREIGN || status == STATUS_CORRUPT) {

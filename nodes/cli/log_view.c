@@ -118,12 +118,18 @@ static int view_disk_read(struct disk *disk, struct disk_file *file, uint64_t of
 }
 
 /* What would write is not there: looking at a log cannot change it. */
+static void view_disk_ahead(struct disk *disk, const char *path)
+{
+    disk_ahead(view_disk_of(disk)->under, path);
+}
+
 static const struct disk_ops view_disk_ops = {
     .list = view_disk_list,
     .open = view_disk_open,
     .close = view_disk_close,
     .size = view_disk_size,
     .read = view_disk_read,
+    .ahead = view_disk_ahead,
 };
 
 /* -- where it is ------------------------------------------------------------------------------ */

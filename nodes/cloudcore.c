@@ -11,8 +11,8 @@
  * damaged log later on ends it too, since going on would promise what is not kept. It leaves a note
  * (fault.h), and a start that finds one does none of 2 to 4: it says why, until `kelp resolve`.
  *
- * Exit codes: 0 left in order, 1 could not start, 2 usage, 5 the group has removed this replica, 71 a fatal
- * error while running.
+ * Exit codes: 0 left in order, 1 could not start, 2 usage, 5 the group goes on without this replica (it was removed,
+ * or its data directory is of before a restore, or of another cluster), 71 a fatal error while running.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -760,9 +760,9 @@ static void on_second(uv_timer_t *timer)
     if (c->removed && c->leaving == LEAVING_NOT) {
         logger_error("cloudcore_removed",
                      "replica=%" PRIi64
-                     " reason=it is no member of the group any more, and leaves; what it "
-                     "had is in %s. To bring this number back: an empty data directory, and `kelp "
-                     "cluster add`",
+                     " reason=the group goes on without this data directory, and it leaves; what "
+                     "it had is in %s. To bring this number back: an empty data directory, and "
+                     "`kelp cluster add`",
                      c->settings.replica, c->settings.data);
         on_signal(&c->signals[0], SIGTERM);
         return;
@@ -986,8 +986,17 @@ static int open_state(struct cloudcore *c)
     if (status == STATUS_LOCKED) {
         return program_refuse(&program, "%s is in use by another cloudcore", data);
     }
+    if (status == STATUS_FOREIGN) {
+        return program_refuse(
+            &program,
+            "%s is not of %s: %s\n  it belongs to another cloudcore, or was written by a newer "
+            "release: bring the right directory back, or empty it and run `kelp cluster replace "
+            "%" PRIi64 "`",
+            data, c->name, recovery.message == NULL ? status_text(status) : recovery.message,
+            c->settings.replica);
+    }
     program_note(&program, data, "the log cannot be opened", path, status);
-    if (status != 0 && status != STATUS_CORRUPT && status != STATUS_FOREIGN) {
+    if (status != 0 && status != STATUS_CORRUPT) {
         return program_refuse(
             &program, "the log in %s cannot be opened: %s%s%s", path, status_text(status),
             status_is_fault(status) ? "\n  starts are read-only until it is resolved: mend the "

@@ -646,7 +646,7 @@ BUILD(peer_hello, {
         return fb::CreatePeerKnown(c->builder, i.replica, i.incarnation, i.epoch);
     });
     return finish(c, fb::CreatePeerHello(b, v->version, cluster, v->replica, address, members,
-                                        v->space, v->incarnation, v->configuration, known, v->joins, v->level, software, v->epoch),
+                                        v->space, v->incarnation, v->configuration, known, v->joins, v->level, software, v->epoch, v->works),
                   out);
 })
 
@@ -669,6 +669,7 @@ READ(peer_hello, PeerHello, {
     v.level = t->level();
     v.software = r.text(t->software());
     v.epoch = t->epoch();
+    v.works = t->works();
 })
 
 BUILD(peer_status, {

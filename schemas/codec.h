@@ -565,6 +565,7 @@ struct peer_hello {
     uint32_t level;          /* highest feature level that its release understands, see machine.h; 0: 1 */
     const char *software;    /* version of that release, for people */
     uint64_t epoch;                 /* of its state (machine_meta.epoch); 0: it has none yet */
+    bool works; /* it is of a group of several that had a leader a moment ago */
 };
 struct peer_known {
     uint64_t replica;

@@ -199,7 +199,7 @@ static int rows_write(struct backup *backup, struct store_reader *reader,
     return status;
 }
 
-static int take_data(struct backup *backup, const char *data)
+static int data_read(struct backup *backup, const char *data)
 {
     struct state_place place;
     struct store *store = NULL;
@@ -295,6 +295,33 @@ static int take_remote(struct backup *backup, const struct cluster_where *where,
         exit_code = file_end(backup, exit_code);
     }
     remote_close(remote);
+    return exit_code;
+}
+
+/* What runs has more than its tables on disk, and changes them: it is asked. While we read, none starts. A directory
+ * that cannot be locked for another reason, a read-only one, is read. */
+static int take_data(struct backup *backup, const char *data)
+{
+    char path[PATH_BYTES + 8];
+    struct disk_file *lock = NULL;
+    struct disk_uv *uv = disk_uv_new(NULL);
+    CHECK(uv != NULL);
+    (void)snprintf(path, sizeof path, "%.900s/log", data);
+    const int status = disk_lock_directory(disk_uv_disk(uv), path, &lock);
+    int exit_code = VIEW_EXIT_REFUSED;
+    if (status == STATUS_LOCKED) {
+        fprintf(stderr,
+                COMMAND
+                ": %s is in use: a cloudcore that runs is asked, and goes on serving: " COMMAND
+                " FILE --server https://HOST:6443\n  or stop it in order first\n",
+                data);
+    } else {
+        exit_code = data_read(backup, data);
+    }
+    if (lock != NULL) {
+        (void)disk_close(disk_uv_disk(uv), lock);
+    }
+    disk_uv_free(uv);
     return exit_code;
 }
 

@@ -43,6 +43,7 @@ struct recover {
     const char *directory;
     uint64_t keep;
     bool yes;
+    bool alone; /* the group is of this one only: nothing is done */
     char log[PATH_BYTES];
     char next[PATH_BYTES];    /* log.next */
     char history[PATH_BYTES]; /* log.EPOCH */
@@ -355,6 +356,14 @@ static int prepare(struct recover *recover)
 {
     int exit_code = group_look(recover);
     exit_code = exit_code != OPTIONS_EXIT_OK ? exit_code : state_look(recover);
+    if (exit_code == OPTIONS_EXIT_OK && recover->group.count == 1) {
+        printf("%s: cloudcore %" PRIu64 " is already alone in its group, epoch %" PRIu64
+               ": there is nothing to recover\nNext: start it, then add the others with empty data "
+               "directories.\n",
+               recover->directory, recover->keep, recover->machine.meta.epoch);
+        recover->alone = true;
+        return OPTIONS_EXIT_OK;
+    }
     if (exit_code == OPTIONS_EXIT_OK) {
         tell_plan(recover);
     }
@@ -394,6 +403,9 @@ static int run(struct recover *recover)
             if (exit_code == OPTIONS_EXIT_OK && closed != 0) {
                 exit_code = failed(recover, "the log cannot be closed", closed);
             }
+        }
+        if (exit_code == OPTIONS_EXIT_OK && recover->alone) {
+            return exit_code;
         }
         if (exit_code == OPTIONS_EXIT_OK) {
             const int status = offline_rename(recover->log, recover->history, recover->directory);

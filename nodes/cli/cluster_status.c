@@ -296,6 +296,15 @@ int cluster_status(int argc, char **argv)
         keys_print(document);
         leader_tell(document);
     }
+    if (cluster_number(document, "contestedBy") != 0) {
+        fprintf(stderr,
+                "TWO GROUPS SAY THAT THEY ARE THIS CLUSTER: replica %" PRIu64
+                " is of the other one, in another epoch.\n"
+                "One was restored or recovered while the other works. Stop the one that is not to "
+                "go on, and "
+                "empty\nits data directories.\n",
+                cluster_number(document, "contestedBy"));
+    }
     const bool healthy = json_is_true(json_object_get(document, "healthy"));
     json_decref(document);
     return healthy ? OPTIONS_EXIT_OK : OPTIONS_EXIT_NOTHING;

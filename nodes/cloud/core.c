@@ -729,6 +729,7 @@ struct cloud_core_report cloud_core_report(const struct cloud_core *core)
         .behind = core_behind(core),
         .behind_percent = core_behind(core) ? transfer_sink_percent(&core->sink) : 100,
         .behind_source = core_behind(core) ? core->sink.source : 0,
+        .contested_by = core_contested(core) ? core->contested_by : 0,
         .alone = !core_has_company(core),
         .level = machine_level(&core->machine),
     };

@@ -272,6 +272,8 @@ struct cloud_core_report {
     uint32_t behind_percent; /* of it that is here; 100 when not behind */
     uint64_t behind_source;  /* replica that is asked for it; 0 when not behind */
     uint32_t level;          /* feature level in force */
+    uint64_t contested_by;   /* a replica of another epoch of this cluster, when a group works there and one here
+                                was restored or recovered apart from it; 0: it is not so */
     bool alone;              /* no other member was heard within a second: nobody could lead instead */
 };
 struct cloud_core_report cloud_core_report(const struct cloud_core *core);

@@ -11,7 +11,8 @@
  *
  * A cluster that was restored from a backup, or went on without its quorum, keeps its name and begins a new
  * epoch (statemachine/rebirth.h). Who comes with a data directory of another epoch is a stranger as well; the one
- * of the lower epoch leaves.
+ * of the lower epoch leaves, unless it is of several that have a leader: a mistaken recovery does not take down
+ * the group that works. Then both stay, say so, and the one that was recovered takes no edges and is not ready.
  *
  * From greetings a replica also learns that it is no member any more: the group does not send it the entry
  * that removed it.
@@ -27,6 +28,8 @@
 
 #define GREETING_VERSION 1u
 #define ROSTER_FILE      "roster"
+/* A group counts as working for so long after it had a leader: no election, no restart of a member takes longer. */
+#define TIMELINE_WORKS_MS 60000u
 
 /* -- our data directory ------------------------------------------------------------------------- */
 
@@ -124,6 +127,16 @@ static uint64_t core_epoch(const struct cloud_core *core)
                : core->machine.meta.epoch;
 }
 
+bool core_works(const struct cloud_core *core)
+{
+    return core->worked_ms != 0 && core->now.mono_ms - core->worked_ms < TIMELINE_WORKS_MS;
+}
+
+bool core_contested(const struct cloud_core *core)
+{
+    return core->contested_ms != 0 && core->now.mono_ms - core->contested_ms < MEMBERS_ALIVE_MS;
+}
+
 void core_greet(struct cloud_core *core, uint64_t replica)
 {
     uint64_t members[LIMIT_REPLICAS];
@@ -141,6 +154,7 @@ void core_greet(struct cloud_core *core, uint64_t replica)
         .level = core->config.level,
         .software = core->config.software == NULL ? "" : core->config.software,
         .epoch = core_epoch(core),
+        .works = core_works(core),
     };
     hello.member_count = core_agreed(core, members, &hello.configuration);
     struct codec *codec = core->codec_build;
@@ -172,10 +186,14 @@ void core_greeting_run(struct cloud_core *core)
 
 void core_greeting_tick(struct cloud_core *core)
 {
+    if (core->leader != 0 && core->settled && members_voters(&core->group) > 1) {
+        core->worked_ms = core->now.mono_ms == 0 ? 1 : core->now.mono_ms;
+    }
     for (uint32_t i = 0; i < core->group.count; i++) {
         const struct member *member = &core->group.all[i];
         if (member->replica != core->config.replica &&
-            (member->met_ms == 0 || (member->incarnation != 0 && !core->roster.active) ||
+            (member->met_ms == 0 || member->foreign ||
+             (member->incarnation != 0 && !core->roster.active) ||
              (member->incarnation != 0 &&
               roster_word(&core->roster, member->replica) != ROSTER_SAYS_US))) {
             core_greet(core, member->replica); /* the frame may have been lost, or theirs */
@@ -375,23 +393,74 @@ static bool greeting_named_apart(const struct cloud_core *core, const struct pee
     return ours[0] != '\0' && hello->cluster[0] != '\0' && strcmp(ours, hello->cluster) != 0;
 }
 
+/* Two and more of the replicas in our configuration file, and most of them, are of one cluster, and our data
+ * directory of another: it is ours that is in the wrong place. Not while we work: they may have been told anything. */
+static void core_check_foreign(struct cloud_core *core, struct member *member)
+{
+    uint32_t others = 0;
+    uint32_t apart = 0;
+    member->apart = true;
+    for (uint32_t i = 0; i < core->group.count; i++) {
+        const struct member *other = &core->group.all[i];
+        if (other->listed && other->replica != core->config.replica) {
+            others++;
+            apart += other->apart;
+        }
+    }
+    if (core->removed || core_works(core) || apart < 2 || apart * 2 <= others) {
+        return;
+    }
+    core->removed = true;
+    core_log(
+        core, LOGGER_ERROR, "cluster_foreign",
+        "replica=%" PRIu64 " cluster=%s by=%" PRIu64
+        " reason=the data directory is of this cluster, and the replicas in `group` are of another "
+        "one: "
+        "bring the right directory back, or empty it and run `kelp cluster replace %" PRIu64 "`",
+        core->config.replica, core->machine.meta.cluster, member->replica, core->config.replica);
+    if (core->ops.removed != NULL) {
+        core->ops.removed(core->ops.context);
+    }
+}
+
+/* Said once, and again when it was not so for a moment. */
+static void timeline_contest(struct cloud_core *core, const struct peer_hello *hello)
+{
+    if (!core_contested(core)) {
+        core_log(
+            core, LOGGER_ERROR, "timeline_contested",
+            "replica=%" PRIu64 " epoch=%" PRIu64 " ours=%" PRIu64
+            " reason=two groups say that they are this cluster: one that works, and one that was "
+            "restored or recovered apart from it. They do not hear each other. Stop the one that "
+            "is "
+            "not to go on, and empty its data directories",
+            hello->replica, hello->epoch, core_epoch(core));
+    }
+    core->contested_by = hello->replica;
+    core->contested_ms = core->now.mono_ms == 0 ? 1 : core->now.mono_ms;
+}
+
 /* The cluster was restored or recovered, here or there, and one of the two data directories is of before: the
  * one whose epoch is lower. Both have a log under the same name, and entries that are others under the same
- * number. */
+ * number. It leaves, unless its group works: then it was not lost, whoever recovered was mistaken or too early,
+ * and what a majority has agreed on is not thrown away for that. */
 static bool greeting_other_timeline(struct cloud_core *core, const struct peer_hello *hello)
 {
     const uint64_t ours = core_epoch(core);
     if (ours == 0 || hello->epoch == 0 || hello->epoch == ours) {
         return false;
     }
-    if (hello->epoch < ours) {
+    const bool again = core_greeting_foreign(core, hello->replica);
+    if (hello->epoch < ours ? hello->works : core_works(core)) {
+        timeline_contest(core, hello);
+    } else if (hello->epoch < ours && !again) {
         core_log(core, LOGGER_ERROR, "peer_of_lost_timeline",
                  "replica=%" PRIu64 " epoch=%" PRIu64 " ours=%" PRIu64
                  " reason=its data directory is of before the cluster was restored or recovered, "
                  "and it is not "
                  "heard: empty that directory, then `kelp cluster add %" PRIu64 " ADDRESS`",
                  hello->replica, hello->epoch, ours, hello->replica);
-    } else if (!core->removed) {
+    } else if (hello->epoch > ours && !core->removed) {
         core->removed = true;
         core_log(core, LOGGER_ERROR, "timeline_lost",
                  "epoch=%" PRIu64 " theirs=%" PRIu64 " by=%" PRIu64
@@ -428,8 +497,16 @@ int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes b
     member->met_ms = core->now.mono_ms == 0 ? 1 : core->now.mono_ms;
     member->roomy = same && hello.space == CLOUD_CORE_SPACE_PLENTY;
     const bool lost = !greeting_named_apart(core, &hello) && greeting_other_timeline(core, &hello);
+    const bool told = member->foreign;
     member->foreign = !same || lost;
+    member->apart = member->apart && !same;
     if (lost) {
+        return STATUS_OK;
+    }
+    if (!same && greeting_named_apart(core, &hello)) {
+        core_check_foreign(core, member);
+    }
+    if (!same && told) {
         return STATUS_OK;
     }
     if (!same) {

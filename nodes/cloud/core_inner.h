@@ -172,6 +172,9 @@ struct cloud_core {
     struct core_other others[LIMIT_REPLICAS];
     uint32_t other_count;
     bool level_pending; /* a higher feature level is proposed */
+    uint64_t worked_ms;    /* when this group of several had a leader last; 0: not in this life */
+    uint64_t contested_by; /* a replica of a group that works in another epoch of ours; ... */
+    uint64_t contested_ms; /* ... and when that said so last; 0: never */
     bool greeted_cluster; /* everybody was told which cluster we are of */
 
     /* a newer state instead of ours */
@@ -298,6 +301,11 @@ void core_greeting_tick(struct cloud_core *core);
 int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes body);
 /* Whether it was found to be of another cluster: nothing it says is heard. */
 bool core_greeting_foreign(const struct cloud_core *core, uint64_t replica);
+/* We are of a group of several that had a leader a moment ago: what it agreed on is not to be given up because
+ * somebody comes with a higher epoch. */
+bool core_works(const struct cloud_core *core);
+/* A group of several works in another epoch of this cluster, as one of it has said a moment ago. */
+bool core_contested(const struct cloud_core *core);
 /* A member was met, or who was met is a member now: write down which data directory it has. */
 void core_meet(struct cloud_core *core, struct member *member);
 /* Whether raft and all that stands on it hears this replica. */

@@ -452,6 +452,12 @@ int cloud_core_session_open(struct cloud_core *core, uint64_t session, const cha
                             SESSION_RETRY_MS);
         return STATUS_BEHIND;
     }
+    if (core_contested(core) && !core_works(core)) { /* it would take from the edge what the others wish */
+        core_session_refuse(core, session, BYE_BEHIND,
+                            "another group works as this cluster, in an epoch of before",
+                            SESSION_RETRY_MS);
+        return STATUS_BEHIND;
+    }
     if (core->session_count >= core->config.session_max || strlen(node) > LIMIT_NAME_BYTES) {
         core_session_refuse(core, session, BYE_OVERLOAD, "too many sessions", 5 * SESSION_RETRY_MS);
         return STATUS_FULL;

@@ -271,6 +271,11 @@ void cloud_core_health(const struct cloud_core *core, struct health *health)
         "lost: its log says which, and what to do");
     health_add(health, "leader", core->leader != 0,
                "there is no leader among the cloudcores: is a majority of them up?");
+    health_add(health, "timeline", !core_contested(core) || core_works(core),
+               "replica %llu is of a group that works in another epoch of this cluster, while this "
+               "one was "
+               "restored or recovered apart from it: stop the one that is not to go on",
+               (unsigned long long)core->contested_by);
     health_add(health, "state", !core_behind(core),
                "this cloudcore was away and is given the state of another one, %u percent are here",
                transfer_sink_percent(&core->sink));

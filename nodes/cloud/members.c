@@ -128,6 +128,15 @@ void members_configure(struct members *members, const struct replica_member *now
     }
 }
 
+uint32_t members_voters(const struct members *members)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < members->count; i++) {
+        count += members->all[i].configured && members->all[i].role == REPLICA_VOTER;
+    }
+    return count;
+}
+
 uint64_t members_commit(const struct members *members)
 {
     uint64_t commit = 0;

@@ -51,6 +51,7 @@ struct member {
     uint64_t claims;      /* index of the configuration that it says has us both; 0: none */
     bool
         foreign; /* it greeted as of another cluster, or of another timeline of ours: it is not heard */
+    bool apart;    /* its cluster has another name than ours */
     bool stranger; /* not the data directory that was met under this number: it is not heard */
     bool roomy;    /* its disk has room, it said last */
 
@@ -103,6 +104,8 @@ enum member_state members_state(const struct member *member, uint64_t now_ms);
 /* "ok", "unreachable" ...: lent for ever */
 const char *members_state_text(enum member_state state);
 const char *members_role_text(enum replica_member_role role);
+/* Voters of raft's configuration. */
+uint32_t members_voters(const struct members *members);
 /* Newest index that anybody heard says to be agreed on. */
 uint64_t members_commit(const struct members *members);
 

@@ -116,6 +116,24 @@ wait
 check "three are well" within 10 cluster status --server "$(api 1)"
 check "another one shows the restored state" within 5 on 3 get configmap again
 
+# Somebody recovers one of three by mistake: what the other two work on is not given up for that.
+quick kill cloudcore-3 >/dev/null
+cp -a "$dir/cloudcore-3/data" "$home/mistaken"
+check "one of three is recovered, though two work" says "whole group" cluster recover "$home/mistaken" --keep 3 --yes
+sed "s|^data: .*|data: $home/mistaken|" "$dir/cloudcore-3/cloudcore.yaml" >"$home/mistaken.yaml"
+"$bin/nodes/cloudcore" --config "$home/mistaken.yaml" >"$dir/logs/mistaken.log" 2>&1 &
+mistaken=$!
+check "the two say that there are two groups now" within 10 log_says cloudcore-1 timeline_contested
+check "and so does it" within 5 log_says mistaken timeline_contested
+check "kelp cluster status shows it" says "TWO GROUPS" cluster status --server "$(api 2)"
+check "the two go on" on 1 create configmap not-given-up
+check "it is not ready" within 5 says "timeline" curl_api "$(api 3)/readyz"
+kill -9 $mistaken
+wait $mistaken 2>/dev/null
+quick revive cloudcore-3 >/dev/null
+check "three are well again" within 10 cluster status --server "$(api 1)"
+check "the third has what the two agreed on" within 10 on 3 get configmap not-given-up
+
 # Two of three are lost for good; the third goes on.
 kube create configmap last >/dev/null
 check "all have it" within 5 on 3 get configmap last
@@ -136,9 +154,12 @@ check "no cloudcore starts on a recovery that was interrupted" says "kelp cluste
     timeout 20 "$bin/nodes/cloudcore" --config "$home/half.yaml"
 check "the same command finishes it" says "whole group" cluster recover "$home/half" --keep 3 --yes
 holds() { cluster backup --data "$1" "$home/holds" | grep -o 'digest .*'; }
+check "and once more there is nothing to recover" says "already alone" cluster recover "$home/half" --keep 3 --yes
 check "with the same rows" test -n "$(holds "$home/half")" -a "$(holds "$home/half")" = "$(holds "$dir/cloudcore-3/data")"
 quick revive cloudcore-3 >/dev/null
 check "the survivor goes on alone" within 20 on 3 get configmap last
+check "one that runs is not read beside it, but asked" exits 5 cluster backup --data "$dir/cloudcore-3/data" "$home/beside"
+check "and what to do instead is said" says "kelp cluster backup FILE --server" cluster backup --data "$dir/cloudcore-3/data" "$home/beside"
 check "and is written to" within 10 on 3 create configmap alone
 mv "$home/old-1" "$dir/cloudcore-1/data"
 check "one of before leaves" exits 5 timeout 20 "$bin/nodes/cloudcore" --config "$dir/cloudcore-1/cloudcore.yaml"

@@ -74,7 +74,7 @@ comes_back() { says ok on 3 get --raw /readyz; }
 check "and does once it is whole again" within 20 comes_back
 
 # stopping: the state is on the disk, whatever little was written
-$cloudcore $(base) >"$home/nine.log" 2>&1 &
+$cloudcore $(base | sed 's/=9/=3/g; s#/nine#/other#') >"$home/nine.log" 2>&1 & # another cluster's replica 3
 nine=$!
 founded() { kube --server "https://127.0.0.1:$((port + 51))" get namespace kube-system; }
 check "a cluster of one" within 20 founded
@@ -82,5 +82,12 @@ kill $nine
 wait $nine
 check "leaves in order" test $? = 0
 check "and says so" grep -q 'cloudcore_left.*in=order' "$home/nine.log"
-check "with its state flushed" bash -c "ls $home/nine/state*/*.sst"
+check "with its state flushed" bash -c "ls $home/other/state*/*.sst"
+
+# data directories that are somebody else's
+check "a data directory of another cloudcore" says "is not of cloudcore-2" try $cloudcore --config "$k/cloudcore-2/cloudcore.yaml" --set "data=$home/other"
+check "could not start" exits 1 try $cloudcore --config "$k/cloudcore-2/cloudcore.yaml" --set "data=$home/other"
+quick kill cloudcore-3
+check "one of another cluster leaves" exits 5 try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml" --set "data=$home/other" --set "control=$home/nine.control"
+check "and says why" says "cluster_foreign" try $cloudcore --config "$k/cloudcore-3/cloudcore.yaml" --set "data=$home/other"
 finish

@@ -34,6 +34,7 @@
 #include "nodes/cloud/core.h"
 #include "nodes/cloud/hub.h"
 #include "nodes/cloud/join_door.h"
+#include "nodes/cloud/devices.h"
 #include "nodes/cloud/namespaces.h"
 #include "nodes/cloud/peers.h"
 #include "nodes/cloud/state_place.h"
@@ -196,6 +197,7 @@ struct cloudcore {
     struct cloud_core *core;
     struct api *api;
     struct namespaces *namespaces;
+    struct devices *devices;
 
     struct peers *peers;
     struct hub *hub;
@@ -722,7 +724,8 @@ static void on_prepare(uv_prepare_t *prepare)
     if (strcmp(c->cluster, report.cluster) != 0) {
         snprintf(c->cluster, sizeof c->cluster, "%s", report.cluster);
     }
-    const bool more = c->api != NULL && api_changed(c->api);
+    const bool follow = c->devices != NULL && c->leaving == LEAVING_NOT && devices_run(c->devices);
+    const bool more = (c->api != NULL && api_changed(c->api)) || follow;
     const uint64_t wait_ms = more || next_ms <= at.mono_ms ? 0 : next_ms - at.mono_ms;
     uv_timer_start(&c->core_timer, on_core_timer, wait_ms, 0);
     if (c->turn_ns != 0) {
@@ -790,6 +793,7 @@ static void on_second(uv_timer_t *timer)
     if (c->leaving == LEAVING_NOT) {
         peers_review(c->peers);
         namespaces_step(c->namespaces);
+        (void)devices_run(c->devices);
     }
 }
 
@@ -1124,6 +1128,7 @@ static int open_core(struct cloudcore *c)
                                       .authority_key = c->settings.authority_key,
                                       .certificate = c->settings.certificate};
     c->namespaces = namespaces_open(c->api, cloud_core_backend(c->core));
+    c->devices = devices_open(cloud_core_backend(c->core));
     return 0;
 }
 

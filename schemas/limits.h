@@ -222,6 +222,14 @@ static_assert(LIMIT_RECORD_BYTES + 2 * LIMIT_FACT_BYTES + 8 * LIMIT_KEY_BYTES <=
 #define LIMIT_DEVICE_TWINS     128u
 static_assert(LIMIT_DEVICE_TWINS * (LIMIT_TWIN_KEY_BYTES + 2 * LIMIT_TWIN_VALUE_BYTES + 256u) <= LIMIT_FACT_BYTES,
               "the status of a device is one fact");
+/* Devices whose wish changed and that the leader has not looked at; beyond, it reads all devices anew. */
+#define LIMIT_DEVICES_PENDING      65536u
+/* The file of devices of a node in one namespace, which is one value of a config map; and how fast the leader
+ * writes such files, all together, in bytes a second: a full one is written whole for a small change. */
+#define LIMIT_DEVICE_PROFILE_BYTES (1024u * 1024u)
+#define LIMIT_DEVICE_PROFILE_RATE  (64u * 1024u)
+static_assert(LIMIT_DEVICE_PROFILE_BYTES + 64u * 1024u <= LIMIT_OBJECT_BYTES,
+              "a full profile is one object, if few of its bytes have to be escaped");
 /* What one MQTT client says to the cloud at once; brokers take 256 MiB, records do not. */
 #define LIMIT_MESSAGE_BYTES    (256u * 1024u)
 /* Promised to be published and not taken by the broker yet; while it is down the oldest give way, since

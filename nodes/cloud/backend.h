@@ -75,6 +75,14 @@ typedef void (*backend_on_written)(void *context, int status, enum backend_outco
 typedef void (*backend_on_fresh)(void *context, int status);
 typedef void (*backend_on_change)(void *context, const struct backend_change *change);
 
+/* Who follows all wishes while this replica leads: a controller. Both are called from inside the core's run, and
+ * must not call back into the backend. */
+struct backend_listener {
+    void *context;
+    void (*wish)(void *context, struct bytes key); /* it came, changed or went; lent during the call */
+    void (*anew)(void *context); /* this replica leads now, or some may have been missed */
+};
+
 struct backend_view;
 
 struct backend {
@@ -137,6 +145,8 @@ struct backend {
     int64_t (*now_ms)(void *owner); /* wall clock, since 1970 */
     void (*random)(void *owner, void *buffer, size_t size);
     bool (*leads)(void *owner); /* this replica is the leader: its controllers run */
+    /* Tell this one from now on (NULL: nobody); borrowed until another is named. */
+    void (*listen)(void *owner, const struct backend_listener *listener);
     /* The feature level in force: what the oldest member of the group understands. */
     uint32_t (*level)(void *owner);
     /* The keyed content tag of a row: of the JSON bytes and what the envelope says beside them. */

@@ -272,6 +272,13 @@ static bool core_backend_leads(void *owner)
     return ((struct cloud_core *)owner)->lead_ready;
 }
 
+static void core_backend_listen(void *owner, const struct backend_listener *listener)
+{
+    struct cloud_core *core = owner;
+    core->listener = listener;
+    core->watch_all = core->watch_all || listener != NULL;
+}
+
 static uint32_t core_backend_level(void *owner)
 {
     return machine_level(&((struct cloud_core *)owner)->machine);
@@ -304,6 +311,7 @@ void core_backend_init(struct cloud_core *core)
         .now_ms = core_backend_now_ms,
         .random = core_backend_random,
         .leads = core_backend_leads,
+        .listen = core_backend_listen,
         .level = core_backend_level,
         .tag = core_backend_tag,
         .node_seen_ms = core_backend_node_seen_ms,

@@ -220,6 +220,7 @@ struct cloud_core {
     struct scheduler *scheduler;
     uint64_t watched; /* version up to which liveness and scheduler know */
     bool watch_all;   /* they know nothing: read everything */
+    const struct backend_listener *listener; /* told of all wishes, too; may be NULL */
 
     struct core_counts counts;
 

@@ -413,8 +413,12 @@ static void core_watch_row(struct cloud_core *core, struct bytes key, const stru
 
 static int core_watch_on_change(void *context, const struct change *change)
 {
+    struct cloud_core *core = context;
     if (change->type != CHANGE_EVENT) {
-        core_watch_row(context, change->key, &change->after);
+        core_watch_row(core, change->key, &change->after);
+        if (core->listener != NULL && (change->parts & 1u << PART_WISH) != 0) {
+            core->listener->wish(core->listener->context, change->key);
+        }
     }
     return 0;
 }
@@ -437,6 +441,9 @@ static int core_watch_everything(struct cloud_core *core)
         status = status == OBJECT_NONE ? STATUS_OK : status;
     }
     core->watch_all = status != STATUS_OK;
+    if (core->listener != NULL) {
+        core->listener->anew(core->listener->context);
+    }
     return status;
 }
 

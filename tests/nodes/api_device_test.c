@@ -10,6 +10,8 @@
 
 #include "nodes/cloud/api_device.h"
 #include "nodes/cloud/api_object.h"
+#include "nodes/cloud/device_profile.h"
+#include "nodes/cloud/devices.h"
 #include "tests/nodes/api_support.h"
 
 #define BETA         "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devices"
@@ -117,7 +119,7 @@ struct conversion {
     const char *beta_spec;
 };
 
-static const struct conversion devices[] = {
+static const struct conversion both_devices[] = {
     {"a node, and no more", "{\"deviceModelRef\":{\"name\":\"m\"},\"nodeSelector\":{\"nodeSelectorTerms\":[{"
      "\"matchExpressions\":[{\"key\":\"\",\"operator\":\"In\",\"values\":[\"e\"]}]}]}}", NULL,
      "{\"deviceModelRef\":{\"name\":\"m\"},\"nodeName\":\"e\"}"},
@@ -252,7 +254,7 @@ static void check_conversions(struct rig *rig, const struct conversion *table, s
 static void test_devices_in_both_versions(void **state)
 {
     struct rig *rig = *state;
-    check_conversions(rig, devices, sizeof devices / sizeof devices[0], true, true);
+    check_conversions(rig, both_devices, sizeof both_devices / sizeof both_devices[0], true, true);
     check_conversions(rig, alpha_devices, sizeof alpha_devices / sizeof alpha_devices[0], true, false);
     check_conversions(rig, beta_devices, sizeof beta_devices / sizeof beta_devices[0], false, true);
 }
@@ -677,6 +679,238 @@ static void test_table(void **state)
     }
 }
 
+/* -- what follows ------------------------------------------------------------------------------------------------ */
+
+/* Let the controller do all that is due now. */
+static void settle(struct rig *rig, struct devices *devices)
+{
+    do {
+        rig_run(rig);
+    } while (devices_run(devices) || devices_busy(devices));
+}
+
+/* And what is due within a second. */
+static void follow(struct rig *rig, struct devices *devices)
+{
+    settle(rig, devices);
+    backend_fake_set_now_ms(rig->fake, backend_fake_now_ms(rig->fake) + 1000);
+    settle(rig, devices);
+}
+
+#define CONFIG "/api/v1/namespaces/default/configmaps/device-profile-config-e"
+
+static void expect_profile(struct rig *rig, const char *wanted)
+{
+    json_t *config = rig_expect(rig, wanted == NULL ? 404 : 200, "GET", CONFIG, "");
+    const json_t *data = json_object_get(config, "data");
+    const char *text = json_string_value(json_object_get(data, "deviceProfile.json"));
+    if (wanted != NULL) {
+        assert_string_equal(text, wanted);
+    }
+    json_decref(config);
+}
+
+/* Claim: the file that classic mappers mount has the members of KubeEdge 1.9, in their order, for each protocol.
+ * Method: golden text. */
+static void test_profile_text(void **state)
+{
+    (void)state;
+    static const char *const all[] = {
+        "{\"metadata\":{\"name\":\"d1\"},\"spec\":{\"deviceModelRef\":{\"name\":\"m\"},\"protocol\":{\"modbus\":{"
+        "\"slaveID\":1},\"common\":{\"com\":{\"baudRate\":9600}}},\"propertyVisitors\":[{\"propertyName\":\"t\","
+        "\"reportCycle\":10,\"collectCycle\":20,\"customizedValues\":{\"a\":1},\"modbus\":{\"offset\":2}}],\"data\":{"
+        "\"dataTopic\":\"x\"}},\"status\":{\"twins\":[{\"propertyName\":\"t\",\"desired\":{\"value\":\"25\"}}]}}",
+        "{\"metadata\":{\"name\":\"d2\"},\"spec\":{\"deviceModelRef\":{\"name\":\"m\"},\"protocol\":{"
+        "\"customizedProtocol\":{\"protocolName\":\"gpio\",\"configData\":{\"pin\":4}}},\"propertyVisitors\":[{"
+        "\"propertyName\":\"t\"}]}}",
+        "{\"metadata\":{\"name\":\"d3\"},\"spec\":{\"deviceModelRef\":{\"name\":\"none\"}}}",
+    };
+    json_t *model = parse(
+        "{\"metadata\":{\"name\":\"m\"},\"spec\":{\"properties\":[{\"name\":\"t\",\"description\":\"warm\",\"type\":{"
+        "\"int\":{\"accessMode\":\"ReadWrite\",\"unit\":\"C\",\"maximum\":9,\"defaultValue\":1}}}]}}");
+    struct device_profile profile = {0};
+    for (size_t i = 0; i < 3; i++) {
+        json_t *device = parse(all[i]);
+        device_profile_add(&profile, device, i < 2 ? model : NULL);
+        json_decref(device);
+    }
+    struct text text = {0};
+    device_profile_write(&profile, &text);
+    assert_string_equal(
+        text.data,
+        "{\"deviceInstances\":[{\"id\":\"d1\",\"name\":\"d1\",\"protocol\":\"modbus-d1\",\"model\":\"m\",\"twins\":[{"
+        "\"propertyName\":\"t\",\"desired\":{\"value\":\"25\"}}],\"data\":{\"dataTopic\":\"x\"},\"propertyVisitors\":[{"
+        "\"name\":\"t\",\"propertyName\":\"t\",\"modelName\":\"m\",\"protocol\":\"modbus\",\"reportCycle\":10,"
+        "\"collectCycle\":20,\"customizedValues\":{\"a\":1},\"visitorConfig\":{\"offset\":2}}]},{\"id\":\"d2\",\"name\":"
+        "\"d2\",\"protocol\":\"customized-protocol-d2\",\"model\":\"m\",\"propertyVisitors\":[{\"name\":\"t\","
+        "\"propertyName\":\"t\",\"modelName\":\"m\",\"visitorConfig\":null}]},{\"id\":\"d3\",\"name\":\"d3\",\"model\":"
+        "\"none\"}],\"deviceModels\":[{\"name\":\"m\",\"properties\":[{\"name\":\"t\",\"dataType\":\"int\",\"description\":"
+        "\"warm\",\"accessMode\":\"ReadWrite\",\"defaultValue\":1,\"maximum\":9,\"unit\":\"C\"}]}],\"protocols\":[{"
+        "\"name\":\"modbus-d1\",\"protocol\":\"modbus\",\"protocolConfig\":{\"slaveID\":1},\"protocolCommonConfig\":{"
+        "\"com\":{\"baudRate\":9600}}},{\"name\":\"customized-protocol-d2\",\"protocol\":\"customized-protocol\","
+        "\"protocolConfig\":{\"protocolName\":\"gpio\",\"configData\":{\"pin\":4}}}]}");
+    text_release(&text);
+    device_profile_release(&profile);
+    json_decref(model);
+}
+
+/* Claim: the profile of a node follows its devices and models, in its namespace; it goes with the last one; reports
+ * do not touch it; who wrote one of that name himself keeps it. */
+static void test_profiles_follow(void **state)
+{
+    struct rig *rig = *state;
+    struct devices *devices = devices_open(backend_fake_backend(rig->fake));
+    expect(rig, 201, "POST", "/api/v1/nodes", "{\"metadata\":{\"name\":\"e\"}}");
+    expect(rig, 201, "POST", BETA_MODELS,
+           object_text("m", "{\"properties\":[{\"name\":\"t\",\"type\":\"INT\"}]}", NULL));
+    follow(rig, devices);
+    expect_profile(rig, NULL);
+    expect(rig, 201, "POST", BETA, TWIN_DEVICE);
+    follow(rig, devices);
+#define INSTANCE(name, value)                                                                      \
+    "{\"id\":\"" name "\",\"name\":\"" name "\",\"model\":\"m\",\"twins\":[{\"propertyName\":\"t\","  \
+    "\"desired\":{\"value\":\"" value "\"}}]}"
+#define MODEL(type)                                                                                \
+    "\"deviceModels\":[{\"name\":\"m\",\"properties\":[{\"name\":\"t\",\"dataType\":\"" type "\"}]}]"
+    expect_profile(rig, "{\"deviceInstances\":[" INSTANCE("d", "25") "]," MODEL("int") "}");
+    json_t *config = rig_expect(rig, 200, "GET", CONFIG, "");
+    char version[32];
+    (void)snprintf(version, sizeof version, "%s", json_text_at(config, "metadata.resourceVersion"));
+    json_decref(config);
+
+    report(rig, "e", "24");
+    patch(rig, BETA "/d", "{\"metadata\":{\"labels\":{\"x\":\"y\"}}}");
+    follow(rig, devices);
+    config = rig_expect(rig, 200, "GET", CONFIG, "");
+    assert_string_equal(json_text_at(config, "metadata.resourceVersion"), version);
+    json_decref(config);
+
+    patch(rig, BETA_MODELS "/m", "{\"spec\":{\"properties\":[{\"name\":\"t\",\"type\":\"DOUBLE\"}]}}");
+    expect(rig, 201, "POST", BETA,
+           "{\"metadata\":{\"name\":\"c\"},\"spec\":{\"deviceModelRef\":{\"name\":\"m\"},\"nodeName\":\"e\","
+           "\"properties\":[{\"name\":\"t\",\"desired\":{\"value\":\"1\"}}]}}");
+    follow(rig, devices);
+    expect_profile(rig, "{\"deviceInstances\":[" INSTANCE("c", "1") "," INSTANCE("d", "25") "]," MODEL("double") "}");
+    patch(rig, BETA "/c", "{\"spec\":{\"nodeName\":\"f\"}}");
+    follow(rig, devices);
+    expect_profile(rig, "{\"deviceInstances\":[" INSTANCE("d", "25") "]," MODEL("double") "}");
+    expect(rig, 200, "GET", "/api/v1/namespaces/default/configmaps/device-profile-config-f", "");
+
+    expect(rig, 200, "DELETE", CONFIG, ""); /* it comes again */
+    follow(rig, devices);
+    expect(rig, 200, "GET", CONFIG, "");
+    expect(rig, 200, "DELETE", BETA "/d", "");
+    follow(rig, devices);
+    expect_profile(rig, NULL);
+    devices_close(devices);
+
+    /* what was missed is made up for by a new leader, what is another's is his */
+    expect(rig, 200, "DELETE", BETA "/c", "");
+    expect(rig, 201, "POST", "/api/v1/namespaces/default/configmaps",
+           "{\"metadata\":{\"name\":\"device-profile-config-e\"},\"data\":{\"deviceProfile.json\":\"mine\"}}");
+    expect(rig, 201, "POST", BETA, TWIN_DEVICE);
+    devices = devices_open(backend_fake_backend(rig->fake));
+    follow(rig, devices);
+    expect_profile(rig, "mine");
+    expect(rig, 404, "GET", "/api/v1/namespaces/default/configmaps/device-profile-config-f", "");
+    devices_close(devices);
+}
+
+/* Claim: a model that comes or changes gives its devices their types, and no wish is newer for that. */
+static void test_types_follow(void **state)
+{
+    struct rig *rig = *state;
+    struct devices *devices = devices_open(backend_fake_backend(rig->fake));
+    expect(rig, 201, "POST", BETA, TWIN_DEVICE);
+    follow(rig, devices);
+    struct wish wish;
+    wish_read(rig, &wish);
+    assert_string_equal(wish_property(&wish, "t")->type, "string");
+    const uint64_t revision = wish_property(&wish, "t")->revision;
+    const struct tag tag = wish.put.object.tag;
+    wish_release(rig, &wish);
+
+    static const char *const types[][2] = {{"INT", "int"}, {"DOUBLE", "double"}};
+    for (size_t i = 0; i < 2; i++) {
+        char spec[128];
+        (void)snprintf(spec, sizeof spec, "{\"properties\":[{\"name\":\"t\",\"type\":\"%s\"}]}", types[i][0]);
+        if (i == 0) {
+            expect(rig, 201, "POST", BETA_MODELS, object_text("m", spec, NULL));
+        } else {
+            char body[160];
+            (void)snprintf(body, sizeof body, "{\"spec\":%s}", spec);
+            patch(rig, BETA_MODELS "/m", body);
+        }
+        follow(rig, devices);
+        wish_read(rig, &wish);
+        assert_string_equal(wish_property(&wish, "t")->type, types[i][1]);
+        assert_int_equal(wish_property(&wish, "t")->revision, revision);
+        assert_false(tag_equal(wish.put.object.tag, tag)); /* or a digest would not see it */
+        wish_release(rig, &wish);
+    }
+    expect(rig, 200, "DELETE", BETA_MODELS "/m", "");
+    follow(rig, devices);
+    wish_read(rig, &wish);
+    assert_string_equal(wish_property(&wish, "t")->type, "double");
+    wish_release(rig, &wish);
+    devices_close(devices);
+}
+
+/* Claim: a profile that is full is one config map, and says how many devices it leaves out; large ones are written
+ * at a bounded rate. */
+static void test_a_full_profile(void **state)
+{
+    struct rig *rig = *state;
+    struct text value = {0};
+    for (int i = 0; i < 512; i++) {
+        text_add(&value, "v");
+    }
+    const uint32_t count = 40;
+    for (uint32_t i = 0; i < count; i++) { /* each about 35 KB */
+        struct text body = {0};
+        text_print(&body, "{\"metadata\":{\"name\":\"d%02u\"},\"spec\":{\"deviceModelRef\":{\"name\":\"m\"},"
+                          "\"nodeName\":\"e\",\"properties\":[", i);
+        for (int p = 0; p < 64; p++) {
+            text_print(&body, "%s{\"name\":\"p%d\",\"desired\":{\"value\":\"%s\"}}", p == 0 ? "" : ",", p, value.data);
+        }
+        text_add(&body, "]}}");
+        expect(rig, 201, "POST", BETA, body.data);
+        text_release(&body);
+    }
+    text_release(&value);
+    struct devices *devices = devices_open(backend_fake_backend(rig->fake));
+    settle(rig, devices);
+    json_t *config = rig_expect(rig, 200, "GET", CONFIG, "");
+    const json_t *data = json_object_get(config, "data");
+    const char *text = json_string_value(json_object_get(data, "deviceProfile.json"));
+    assert_true(strlen(text) <= LIMIT_DEVICE_PROFILE_BYTES);
+    assert_true(strlen(text) > LIMIT_DEVICE_PROFILE_BYTES - 40000);
+    json_t *profile = parse(text);
+    const size_t in = json_array_size(json_object_get(profile, "deviceInstances"));
+    char left[16];
+    (void)snprintf(left, sizeof left, "%zu", count - in);
+    const json_t *annotations = json_at(config, "metadata.annotations");
+    assert_string_equal(json_string_value(json_object_get(annotations, "kelp.io/devices-left-out")), left);
+    json_decref(profile);
+    char version[32];
+    (void)snprintf(version, sizeof version, "%s", json_text_at(config, "metadata.resourceVersion"));
+    json_decref(config);
+
+    const int64_t began = backend_fake_now_ms(rig->fake);
+    patch(rig, BETA "/d00", "{\"spec\":{\"properties\":null}}");
+    int64_t written = 0;
+    for (int64_t ms = 0; ms < 60000 && written == 0; ms += 500) {
+        backend_fake_set_now_ms(rig->fake, began + ms);
+        settle(rig, devices);
+        config = rig_expect(rig, 200, "GET", CONFIG, "");
+        written = strcmp(json_text_at(config, "metadata.resourceVersion"), version) != 0 ? ms : 0;
+        json_decref(config);
+    }
+    assert_true(written >= 15000);
+    assert_true(written < 60000);
+    devices_close(devices);
+}
+
 /* -- definitions ----------------------------------------------------------------------------------------------- */
 
 #define CRDS "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -717,6 +951,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_revisions_grow_with_wishes, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_status_is_the_edges, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_table, open_rig, close_rig),
+        cmocka_unit_test(test_profile_text),
+        cmocka_unit_test_setup_teardown(test_profiles_follow, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(test_types_follow, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(test_a_full_profile, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_definitions, open_rig, close_rig),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

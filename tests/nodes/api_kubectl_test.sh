@@ -85,6 +85,19 @@ echo '{apiVersion: v1, kind: ConfigMap, metadata: {generateName: gen-}}' > gen.y
 echo '{apiVersion: v1, kind: Pod, metadata: {name: bad1}, spec: {bogusField: 1, containers: [{name: c, image: i}]}}' > bad1.yaml
 echo '{apiVersion: v1, kind: Pod, metadata: {name: bad2}, spec: {containers: [{name: c}]}}' > bad2.yaml
 echo '{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: ConfigMap, metadata: {name: l1}}, {apiVersion: v1, kind: Secret, metadata: {name: l2}}]}' > list.yaml
+device() { # name, properties
+    echo "{apiVersion: devices.kubeedge.io/v1beta1, kind: Device, metadata: {name: $1}, spec: {deviceModelRef: {name: m1}, nodeName: edge-1, properties: [$2]}}"
+}
+{
+    echo '{apiVersion: devices.kubeedge.io/v1beta1, kind: DeviceModel, metadata: {name: m1}, spec: {properties: [{name: t, type: INT, accessMode: ReadWrite}]}}'
+    echo ---
+    device d1 '{name: t, desired: {value: "20"}}'
+} > model.yaml
+sed 's/"20"/"25"/' model.yaml > model2.yaml
+device bad3 '{name: t}, {name: t}' > bad3.yaml
+echo '{apiVersion: devices.kubeedge.io/v1alpha2, kind: Device, metadata: {name: alpha}, spec: {deviceModelRef: {name: m1}, protocol: {modbus: {slaveID: 1}}}, status: {twins: [{propertyName: led, desired: {value: "on"}}]}}' > alpha.yaml
+sed 's/"on"/"off"/' alpha.yaml > alpha2.yaml
+echo '{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: devices.devices.kubeedge.io}, spec: {group: devices.kubeedge.io, scope: Namespaced, names: {plural: devices, kind: Device}, versions: [{name: v1beta1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]}}' > crd.yaml
 sed -i '1i ---' ./*.yaml # kubectl takes a file that begins with a brace for JSON
 echo '{"apiVersion":"v1","kind":"ConfigMap"}' > wrong.json
 printf '#!/bin/sh\nsed -i "s/a: x/a: edited/" "$1"\n' > editor
@@ -95,6 +108,8 @@ images='jsonpath={.spec.containers[*].image}'
 check A01 0 'Server Version: .*v1\.32' version
 check A03 0 '^v1$' api-versions
 check A04 0 'nodes +no +v1 +false +Node' api-resources
+check A04b 0 'devices +dev +devices\.kubeedge\.io/v1beta1 +true +Device' api-resources
+since 27 && check A07 0 'The node whose edge has the device' explain device.spec.nodeName
 check A05 0 '^ok' get --raw /healthz
 check A06 1 "the server doesn't have a resource type \"nothing\"" get nothing
 check B01 0 'edge-1 +Ready +edge' get nodes
@@ -106,6 +121,8 @@ check B05 0 '!web' get pods -A --field-selector spec.nodeName=edge-2
 check B06 0 'pod/two' get pods --sort-by=.metadata.name -o name
 check B06b 0 'two +2/2' get pods --sort-by=.metadata.name
 check B07 0 'IP +NODE +NOMINATED NODE +READINESS GATES' get pods -o wide
+check B08 0 'thermo +thermo-model +edge-1 +[0-9]+s' get dev
+check B19 0 'Node Name: +edge-1' describe dev thermo
 check B11 1 'Error from server \(NotFound\): pods "nope" not found' get pod nope
 check B12 0 'web' get pods --chunk-size=1
 check B12b 0 'two' get pods --chunk-size=1
@@ -137,6 +154,20 @@ check C10a 0 'configured' apply -f pod3.yaml
 check C10b 0 '^first main side$' get pod p1 -o "$names"
 check C10c 0 'patched' patch pod p1 -p '{"spec":{"containers":[{"name":"zz","image":"busybox:1"}]}}'
 check C10d 0 '^zz first main side$' get pod p1 -o "$names"
+check C07 0 'device.devices.kubeedge.io/d1 created' apply -f model.yaml
+check C07b 0 'definition.apiextensions.k8s.io/devices.devices.kubeedge.io created' apply -f crd.yaml
+check C07c 0 'condition met' wait --for=condition=Established --timeout=5s crd/devices.devices.kubeedge.io
+check C08 0 'devicemodel.devices.kubeedge.io/m1 unchanged' apply -f model2.yaml
+check C08c 0 '^\{"value":"25"\}$' get devices.v1alpha2.devices.kubeedge.io d1 -o 'jsonpath={.status.twins[0].desired}'
+check C08d 0 '^24$' get devices.v1alpha2.devices.kubeedge.io thermo -o 'jsonpath={.status.twins[0].reported.value}'
+check C08g 0 'alpha created' apply -f alpha.yaml
+check C08e 0 'alpha configured' apply -f alpha2.yaml
+check C08f 0 '^off$' get dev alpha -o 'jsonpath={.spec.properties[0].desired.value}'
+check C11 0 'patched' patch dev d1 --type=merge -p '{"spec":{"nodeName":"edge-2"}}'
+check C12 1 'media type|unknown format' patch dev d1 -p '{"spec":{}}'
+check C11b 1 'spec.properties\[1\].name: Duplicate value: "t"' create -f bad3.yaml
+check C11c 0 'thermo.*deviceModels' get cm device-profile-config-edge-1 -o 'jsonpath={.data}'
+check C12b 0 'dev.*"d1" deleted' delete dev d1
 check C13 0 'patched' patch cm cm1 --type=json -p '[{"op":"replace","path":"/data/a","value":"x"}]'
 check C14 0 'patched' patch cm cm1 --type=merge -p '{"data":{"b":null}}'
 check C15 0 '^\{"a":"x"\}$' get cm cm1 -o 'jsonpath={.data}'

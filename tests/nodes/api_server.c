@@ -14,6 +14,7 @@
 
 #include "nodes/cloud/api.h"
 #include "nodes/cloud/api_server.h"
+#include "nodes/cloud/devices.h"
 #include "nodes/cloud/namespaces.h"
 #include "nodes/net/identity_tls.h"
 #include "schemas/check.h"
@@ -27,6 +28,7 @@ struct test_server {
     struct backend_fake *fake;
     struct api *api;
     struct namespaces *namespaces;
+    struct devices *devices;
     struct api_server *server;
 };
 
@@ -169,6 +171,41 @@ static void report_pod(struct test_server *s, const char *node, const char *name
     codec_destroy(codec);
 }
 
+/* A thermometer that is online at 24 of wished 25 degrees. */
+static void report_device(struct test_server *s)
+{
+    static const char key[] = "devices.kubeedge.io/devices/default/thermo";
+    const struct backend *backend = backend_fake_backend(s->fake);
+    struct codec *codec = codec_create();
+    struct backend_view *view;
+    uint64_t version;
+    struct backend_row row;
+    struct object_put put;
+    CHECK(backend->view_open(backend->owner, &view, &version) == 0);
+    CHECK(backend->view_get(backend->owner, view, bytes_text(key), &row) == 0);
+    CHECK(codec_object_put_read(codec, row.wish, &put) == 0);
+    const int64_t now = backend_fake_now_ms(s->fake);
+    const struct twin twin = {.key = "temperature",
+                              .type = "int",
+                              .has_expected = true,
+                              .expected = "25",
+                              .expected_ms = now,
+                              .has_actual = true,
+                              .actual = "24",
+                              .actual_ms = now,
+                              .wish_revision = 1};
+    const struct device_status status = {.uid = put.object.uid,
+                                         .state = "online",
+                                         .last_online_ms = now,
+                                         .twins = &twin,
+                                         .twin_count = 1};
+    struct bytes body;
+    CHECK(codec_device_status_build(codec, &status, &body) == 0);
+    backend_fake_report(s->fake, "edge-1", RECORD_DEVICE_STATUS, key, body);
+    backend->view_close(backend->owner, view);
+    codec_destroy(codec);
+}
+
 static void fixture(struct test_server *s)
 {
     static const char pods[] = "/api/v1/namespaces/default/pods";
@@ -186,6 +223,16 @@ static void fixture(struct test_server *s)
     post(s, "/api/v1/namespaces/edge/pods",
          "{\"metadata\":{\"name\":\"sensor\"},\"spec\":{\"nodeName\":\"edge-2\",\"containers\":["
          "{\"name\":\"app\",\"image\":\"img\"}]}}");
+    static const char group[] = "/apis/devices.kubeedge.io/v1beta1/namespaces/default";
+    char target[128];
+    (void)snprintf(target, sizeof target, "%s/devicemodels", group);
+    post(s, target, "{\"metadata\":{\"name\":\"thermo-model\"},\"spec\":{\"properties\":[{\"name\":"
+                    "\"temperature\",\"type\":\"INT\"}]}}");
+    (void)snprintf(target, sizeof target, "%s/devices", group);
+    post(s, target, "{\"metadata\":{\"name\":\"thermo\"},\"spec\":{\"deviceModelRef\":{\"name\":"
+                    "\"thermo-model\"},\"nodeName\":\"edge-1\",\"properties\":[{\"name\":\"temperature\","
+                    "\"desired\":{\"value\":\"25\"}}]}}");
+    report_device(s);
     static const char *const app[] = {"app"};
     static const char *const both[] = {"a", "b"};
     report_pod(s, "edge-1", "default", "web", app, 1);
@@ -226,7 +273,7 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct test_server *s = prepare->data;
     backend_fake_set_now_ms(s->fake, wall_ms());
-    while (backend_fake_run(s->fake) || api_changed(s->api)) {
+    while (backend_fake_run(s->fake) || api_changed(s->api) || devices_run(s->devices)) {
     }
 }
 
@@ -333,6 +380,7 @@ int main(int argc, char **argv)
     backend_fake_set_now_ms(s.fake, wall_ms());
     s.api = api_open(backend_fake_backend(s.fake));
     s.namespaces = namespaces_open(s.api, backend_fake_backend(s.fake));
+    s.devices = devices_open(backend_fake_backend(s.fake));
     fixture(&s);
 
     const struct link_files files = {paths[0], paths[1], paths[2]};
@@ -357,6 +405,7 @@ int main(int argc, char **argv)
 
     CHECK(api_idle(s.api));
     namespaces_close(s.namespaces);
+    devices_close(s.devices);
     api_close(s.api);
     backend_fake_destroy(s.fake);
     link_context_close(context);

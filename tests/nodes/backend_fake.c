@@ -27,6 +27,8 @@ struct backend_fake {
     int64_t now_ms;
     bool leader;
     uint32_t level; /* 0: that of the state */
+    const struct backend_listener *listener;
+    uint64_t listened; /* changes up to this version were told */
     uint64_t chance;
     struct asked asked[ASKED_MAX];
     uint32_t asked_first;
@@ -229,6 +231,33 @@ static bool fake_leads(void *owner)
     return ((struct backend_fake *)owner)->leader;
 }
 
+static void fake_listen(void *owner, const struct backend_listener *listener)
+{
+    struct backend_fake *fake = owner;
+    fake->listener = listener;
+    fake->listened = fake->machine.meta.version;
+}
+
+static int fake_tell_wish(void *context, const struct change *change)
+{
+    const struct backend_fake *fake = context;
+    if (change->type != CHANGE_EVENT && (change->parts & 1u << PART_WISH) != 0) {
+        fake->listener->wish(fake->listener->context, change->key);
+    }
+    return 0;
+}
+
+/* Tell the listener what has changed. */
+static void fake_tell(struct backend_fake *fake)
+{
+    if (fake->listener != NULL && fake->listened < fake->machine.meta.version) {
+        struct store_reader *reader = store_snapshot(fake->store);
+        CHECK(change_read(reader, fake->listened, UINT32_MAX, SIZE_MAX, fake_tell_wish, fake,
+                          &fake->listened) == STATUS_OK);
+        store_snapshot_release(reader);
+    }
+}
+
 static uint32_t fake_level(void *owner)
 {
     const struct backend_fake *fake = owner;
@@ -334,6 +363,7 @@ bool backend_fake_run(struct backend_fake *fake)
         }
         free((void *)(uintptr_t)asked.record.data);
     }
+    fake_tell(fake);
     return count > 0;
 }
 
@@ -463,6 +493,7 @@ struct backend_fake *backend_fake_create(void)
         .now_ms = fake_now_ms,
         .random = fake_random,
         .leads = fake_leads,
+        .listen = fake_listen,
         .level = fake_level,
         .tag = fake_tag,
         .node_seen_ms = fake_node_seen_ms,

@@ -115,6 +115,16 @@ static void core_on_attempt(struct edge_core *core, struct bytes bytes)
     }
 }
 
+/* Act upon pods: from here on containers that nobody wishes for end. Never before all wishes were known once: on a
+ * data directory that is new, because the one before was lost, those of wanted pods may run, and are adopted. */
+static void core_pods_begin(struct edge_core *core)
+{
+    if (!core->pods_begun) {
+        core->pods_begun = true;
+        pods_begin(core->pods);
+    }
+}
+
 /* What a record did, told to whom it concerns. Not during replay: then nobody acts yet. */
 static void core_on_applied(struct edge_core *core, const struct edge_applied *applied,
                             struct bytes record)
@@ -141,6 +151,7 @@ static void core_on_applied(struct edge_core *core, const struct edge_applied *a
     }
     if (applied->all_changed) {
         edge_core_desire_all(core);
+        core_pods_begin(core);
     }
     for (uint32_t i = 0; i < applied->change_count; i++) {
         edge_core_on_change(core, &applied->changes[i]);
@@ -377,7 +388,13 @@ static void core_start(struct edge_core *core)
              (unsigned long long)meta->up_stream, (unsigned long long)meta->up_last,
              (unsigned long long)meta->down_stream, (unsigned long long)meta->down_position);
     edge_core_desire_all(core);
-    pods_begin(core->pods);
+    if (meta->down_stream != 0) {
+        core_pods_begin(core);
+    } else {
+        edge_core_log(core, LOGGER_INFO, "pods_wait",
+                      "reason=this data directory is new, and no wishes are known yet: containers of this "
+                      "node that run are left alone until the cloud has told which are wanted");
+    }
 }
 
 int edge_core_open(const struct edge_core_config *config, const struct edge_core_ops *ops,

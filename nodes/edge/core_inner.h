@@ -33,6 +33,7 @@ struct edge_core {
     struct pods_door pods_door;
     struct pods_time now;
     bool started; /* the state knows who we are: link and pods are at work */
+    bool pods_begun; /* all wishes were known once, and pods are acted upon */
     bool stopping;
     bool ended;
     enum space_level space;

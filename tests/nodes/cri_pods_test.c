@@ -121,6 +121,49 @@ static void test_a_late_wish_adopts(void **state)
     assert_int_equal(rig_container(&rig, "p", "a")->state, CONTAINER_RUNNING);
 }
 
+/* Claim: what runs when the state of the agent is lost is adopted by its labels once the wishes are known again, and
+ * is neither stopped before nor started a second time; attempts go on from the number that was found; what is not
+ * wished any more ends. Method: the records of attempts and statuses are forgotten, after a container was started
+ * twice; wishes come late. */
+static void test_a_lost_state_adopts(void **state)
+{
+    (void)state;
+    rig_desire(&rig, "p", rig_json("p", "Always", TWO));
+    rig_desire(&rig, "q", rig_json("q", "Always", TWO));
+    rig_run(&rig, 3000);
+    assert_true(runtime_sim_kill(&rig.runtime, "p", "a", 1));
+    rig_run(&rig, 3000);
+    assert_int_equal(rig_container(&rig, "p", "a")->restart_count, 1);
+    const unsigned starts = rig.runtime.calls[DRIVER_CONTAINER_START];
+    const unsigned sandboxes = rig.runtime.calls[DRIVER_SANDBOX_RUN];
+
+    rig_crash(&rig);
+    rig.lost = true;
+    rig_pod(&rig, "p")->attempt_count = 0;
+    rig_pod(&rig, "p")->has_status = false;
+    rig.late = true;
+    rig_start(&rig);
+    rig_run(&rig, 5000);
+    assert_int_equal(rig.runtime.calls[DRIVER_CONTAINER_STOP], 0);
+    assert_int_equal(runtime_sim_running(&rig.runtime, "p"), 2);
+    rig_desire(&rig, "p", rig_json("p", "Always", TWO));
+    pods_begin(rig.pods);
+    rig_run(&rig, 5000);
+    assert_int_equal(runtime_sim_running(&rig.runtime, "p"), 2);
+    assert_int_equal(runtime_sim_running(&rig.runtime, "q"), 0);
+    assert_int_equal(rig.runtime.calls[DRIVER_CONTAINER_START], starts);
+    assert_int_equal(rig.runtime.calls[DRIVER_SANDBOX_RUN], sandboxes);
+    assert_int_equal(rig_container(&rig, "p", "a")->restart_count, 1);
+    assert_int_equal(rig_container(&rig, "p", "b")->restart_count, 0);
+
+    assert_true(runtime_sim_kill(&rig.runtime, "p", "a", 1));
+    assert_true(runtime_sim_kill(&rig.runtime, "p", "b", 1));
+    rig_run(&rig, 20000);
+    assert_int_equal(rig_container(&rig, "p", "a")->restart_count, 2);
+    assert_int_equal(rig_container(&rig, "p", "b")->restart_count, 1);
+    assert_int_equal(rig.runtime.calls[DRIVER_CONTAINER_START], starts + 2);
+}
+
 /* Claim: without room for another container a pod that is new and one whose container has ended wait and say
  * DiskPressure, what runs goes on, few events are told; and all is started once there is room. */
 static void test_no_room_is_told_and_waited_out(void **state)
@@ -268,8 +311,8 @@ static void test_events(void **state)
     (void)state;
     rig_desire(&rig, "p", rig_json("p", "Always", TWO));
     rig_run(&rig, 3000);
-    static const char *const all[] = {"Pulled/a=1 ",  "Created/a=1 ", "Started/a=1 ",
-                                      "Pulled/b=1 ",  "Created/b=1 ", "Started/b=1 "};
+    static const char *const all[] = {"Pulled/a=1 ", "Created/a=1 ", "Started/a=1 ",
+                                      "Pulled/b=1 ", "Created/b=1 ", "Started/b=1 "};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         assert_non_null(strstr(rig.event_log, all[i]));
     }
@@ -295,9 +338,10 @@ static void test_events(void **state)
     rig_run(&rig, 5000);
     rig.event_log[0] = 0;
     rig.events = 0;
-    rig_desire(&rig, "r", rig_json("r", "Always",
-                                   "\"containers\":[{\"name\":\"a\",\"image\":\"kelp.local/b:1\","
-                                   "\"envFrom\":[{\"secretRef\":{\"name\":\"none\"}}]}]"));
+    rig_desire(&rig, "r",
+               rig_json("r", "Always",
+                        "\"containers\":[{\"name\":\"a\",\"image\":\"kelp.local/b:1\","
+                        "\"envFrom\":[{\"secretRef\":{\"name\":\"none\"}}]}]"));
     rig_run(&rig, 600000); /* looked for 60 times */
     assert_true(rig.events < 20);
     assert_non_null(strstr(rig.event_log, "Failed/a=5 "));
@@ -737,6 +781,7 @@ int main(void)
         TEST(test_a_pod_starts),
         TEST(test_restart_of_the_agent_adopts),
         TEST(test_a_late_wish_adopts),
+        TEST(test_a_lost_state_adopts),
         TEST(test_no_room_is_told_and_waited_out),
         TEST(test_a_crash_at_any_moment_of_a_start),
         TEST(test_crash_loop_backs_off),

@@ -75,8 +75,8 @@ static void on_record(void *context)
             snprintf(pod->attempts[place].container, sizeof pod->attempts[place].container, "%s",
                      record->container);
         }
-        CHECK((int64_t)record->attempt <=
-              pod->attempts[place].attempt + 1); /* never a number skipped */
+        CHECK(rig->lost || (int64_t)record->attempt <=
+                               pod->attempts[place].attempt + 1); /* never a number skipped */
         if ((int64_t)record->attempt > pod->attempts[place].attempt) {
             pod->attempts[place].attempt = record->attempt;
         }

@@ -50,6 +50,7 @@ struct rig {
     bool records_refused;
     bool no_room; /* for attempts */
     bool late; /* rig_start passes no wishes and does not begin */
+    bool lost; /* records were: numbers go on from what is found */
     struct rig_record *records; /* not durable yet */
     unsigned files_written, files_removed, logs_removed, events;
     int files_status;

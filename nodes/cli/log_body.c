@@ -225,6 +225,35 @@ static void object_document(struct fields *fields, const struct object *object, 
     }
 }
 
+static void body_device_wish(const struct device_wish *wish, struct out *out)
+{
+    struct fields fields = fields_begin(out);
+    field_text(&fields, "description", wish->description);
+    if (wish->keep_values) {
+        field_bool(&fields, "keepValues", true);
+    }
+    field_name(&fields, "properties");
+    out_character(out, '[');
+    for (uint32_t i = 0; i < wish->property_count; i++) {
+        const struct device_property *property = &wish->properties[i];
+        out_text(out, i > 0 ? "," : "");
+        struct fields inner = fields_begin(out);
+        field_text(&inner, "name", property->name);
+        field_text(&inner, "type", property->type);
+        if (property->has_desired) {
+            field_name(&inner, "desired");
+            out_json_text(out, property->desired);
+        }
+        if (property->optional) {
+            field_bool(&inner, "optional", true);
+        }
+        field_u64(&inner, "revision", property->revision);
+        fields_end(&inner);
+    }
+    out_character(out, ']');
+    fields_end(&fields);
+}
+
 static void body_put(const struct object_put *put, bool masked, struct out *out)
 {
     static const char *const modes[] = {
@@ -264,6 +293,10 @@ static void body_put(const struct object_put *put, bool masked, struct out *out)
             fields_end(&inner);
         }
         out_character(out, ']');
+    }
+    if (object->device != NULL) {
+        field_name(&fields, "device");
+        body_device_wish(object->device, out);
     }
     field_tag(&fields, "tag", object->tag);
     object_document(&fields, object, masked);
@@ -406,6 +439,97 @@ static bool body_pod_attempt(struct codec *codec, struct bytes body, struct out 
     return true;
 }
 
+/* -- devices ---------------------------------------------------------------------------------- */
+
+static void body_twin(const struct twin *twin, struct out *out)
+{
+    struct fields fields = fields_begin(out);
+    field_text(&fields, "key", twin->key);
+    field_text(&fields, "type", twin->type);
+    if (twin->has_expected) {
+        field_name(&fields, "expected");
+        out_json_text(out, twin->expected);
+        field_time(&fields, "expectedAt", twin->expected_ms);
+        if (twin->expected_local) {
+            field_bool(&fields, "expectedLocal", true);
+            field_i64(&fields, "expectedSaw", (int64_t)twin->expected_saw);
+        }
+    }
+    if (twin->has_actual) {
+        field_name(&fields, "actual");
+        out_json_text(out, twin->actual);
+        field_time(&fields, "actualAt", twin->actual_ms);
+    }
+    if (twin->optional) {
+        field_bool(&fields, "optional", true);
+    }
+    field_i64(&fields, "wishRevision", (int64_t)twin->wish_revision);
+    fields_end(&fields);
+}
+
+static bool body_device_status(struct codec *codec, struct bytes body, struct out *out)
+{
+    struct device_status status;
+    if (codec_device_status_read(codec, body, &status) != 0) {
+        return false;
+    }
+    struct fields fields = fields_begin(out);
+    field_text(&fields, "uid", status.uid);
+    field_text(&fields, "state", status.state);
+    field_time(&fields, "lastOnline", status.last_online_ms);
+    field_name(&fields, "twins");
+    out_character(out, '[');
+    for (uint32_t i = 0; i < status.twin_count; i++) {
+        out_text(out, i > 0 ? "," : "");
+        body_twin(&status.twins[i], out);
+    }
+    out_character(out, ']');
+    fields_end(&fields);
+    return true;
+}
+
+static const char *const topics_words[] = {[DEVICE_TOPICS_NAMESPACED] = "namespaced",
+                                           [DEVICE_TOPICS_PLAIN] = "plain",
+                                           [DEVICE_TOPICS_BOTH] = "both"};
+
+static bool body_twin_update(struct codec *codec, struct bytes body, struct out *out)
+{
+    struct twin_update update;
+    if (codec_twin_update_read(codec, body, &update) != 0) {
+        return false;
+    }
+    struct fields fields = fields_begin(out);
+    field_text(&fields, "eventId", update.event_id);
+    field_text(&fields, "topics", topics_words[update.topics]);
+    field_name(&fields, "changes");
+    out_character(out, '[');
+    for (uint32_t i = 0; i < update.change_count; i++) {
+        const struct twin_change *change = &update.changes[i];
+        out_text(out, i > 0 ? "," : "");
+        struct fields inner = fields_begin(out);
+        field_text(&inner, "key", change->key);
+        if (change->remove) {
+            field_bool(&inner, "remove", true);
+        }
+        if (change->has_expected) {
+            field_name(&inner, "expected");
+            out_json_text(out, change->expected);
+        }
+        if (change->has_actual) {
+            field_name(&inner, "actual");
+            out_json_text(out, change->actual);
+        }
+        if (change->optional != TWIN_OPTIONAL_UNSAID) {
+            field_bool(&inner, "optional", change->optional == TWIN_OPTIONAL_YES);
+        }
+        field_text(&inner, "type", change->type);
+        fields_end(&inner);
+    }
+    out_character(out, ']');
+    fields_end(&fields);
+    return true;
+}
+
 /* -- the rest --------------------------------------------------------------------------------- */
 
 static void body_batch(const struct batch *batch, struct out *out)
@@ -449,6 +573,10 @@ static bool body_small(struct codec *codec, const struct record *record, struct 
         struct cluster_init cluster;
         struct setting setting;
         struct gap gap;
+        struct device_value value;
+        struct device_state state;
+        struct mqtt_message message;
+        struct outbox_done done;
         struct member_key member_key;
     } body;
     struct fields fields = {.out = out};
@@ -524,6 +652,32 @@ static bool body_small(struct codec *codec, const struct record *record, struct 
             field_u64(&fields, "below", body.member_key.below);
         })
         break;
+    case RECORD_DEVICE_VALUE:
+        BODY(device_value, value, {
+            field_text(&fields, "uid", body.value.uid);
+            field_text(&fields, "key", body.value.key);
+            field_name(&fields, "value");
+            out_json_text(out, body.value.value);
+            field_time(&fields, "time", body.value.time_ms);
+        })
+        break;
+    case RECORD_DEVICE_STATE:
+        BODY(device_state, state, {
+            field_text(&fields, "eventId", body.state.event_id);
+            field_text(&fields, "topics", topics_words[body.state.topics]);
+            field_text(&fields, "state", body.state.state);
+        })
+        break;
+    case RECORD_MQTT_MESSAGE:
+        BODY(mqtt_message, message, {
+            field_text(&fields, "topic", body.message.topic);
+            field_name(&fields, "payload");
+            out_json_bytes(out, body.message.payload);
+        })
+        break;
+    case RECORD_OUTBOX_DONE:
+        BODY(outbox_done, done, { field_u64(&fields, "position", body.done.position); })
+        break;
     case RECORD_GAP:
         BODY(gap, gap, {
             field_u64(&fields, "first", body.gap.first);
@@ -566,6 +720,12 @@ void item_body(struct codec *codec, const struct item *item, bool unmask, struct
         break;
     case RECORD_POD_STATUS:
         done = body_pod_status(codec, item->record.body, out);
+        break;
+    case RECORD_DEVICE_STATUS:
+        done = body_device_status(codec, item->record.body, out);
+        break;
+    case RECORD_TWIN_UPDATE:
+        done = body_twin_update(codec, item->record.body, out);
         break;
     case RECORD_NODE_STATUS:
         done = body_node_status(codec, item->record.body, out);

@@ -39,18 +39,24 @@ bool key_complete(const char *word, char *out)
     const bool short_ = word[0] != '/' && word[0] != '*' && slashes == 1;
     const bool bare = short_ && (strncmp(word, "nodes/", 6) == 0 ||
                                  strncmp(word, "namespaces/", 11) == 0); /* in no namespace */
-    const bool core = (word[0] != '/' && slashes == 2) || bare ||
+    const bool device = slashes == 2 && (strncmp(word, "devices/", 8) == 0 ||
+                                         strncmp(word, "devicemodels/", 13) == 0);
+    const bool core = (word[0] != '/' && slashes == 2 && !device) || bare ||
                       (short_ && strpbrk(name, "*?[") != NULL); /* pods/<any>: * matches slashes */
     const int size =
-        snprintf(out, LIMIT_KEY_BYTES + 2, "%s%.*s%s%s", core ? "/" : "",
+        snprintf(out, LIMIT_KEY_BYTES + 2, "%s%.*s%s%s",
+                 core     ? "/"
+                 : device ? "devices.kubeedge.io/"
+                          : "",
                  bare ? (int)(name - word) : 0, word, bare ? "/" : "", bare ? name : word);
     return size > 0 && size <= (int)LIMIT_KEY_BYTES;
 }
 
 void key_hint(const char *key)
 {
-    static const char *const resources[] = {"/pods/",   "/configmaps/", "/secrets/",
-                                            "/events/", "/nodes//",     "/namespaces//"};
+    static const char *const resources[] = {
+        "/pods/",   "/configmaps/",  "/secrets/",           "/events/",
+        "/nodes//", "/namespaces//", "devices.kubeedge.io/"};
     bool known = false;
     for (size_t i = 0; i < sizeof resources / sizeof resources[0]; i++) {
         known = known || strncmp(key, resources[i], strlen(resources[i])) == 0;
@@ -177,7 +183,17 @@ static void item_read_kind(struct codec *codec, struct item *item, bool glance)
         return;
     case RECORD_POD_STATUS:
     case RECORD_EDGE_EVENT:
+    case RECORD_DEVICE_STATUS:
+    case RECORD_DEVICE_VALUE:
         item->op = "report";
+        return;
+    case RECORD_TWIN_UPDATE:
+    case RECORD_DEVICE_STATE:
+    case RECORD_MQTT_MESSAGE:
+        item->op = "say";
+        return;
+    case RECORD_OUTBOX_DONE:
+        item->op = "done";
         return;
     case RECORD_NODE_STATUS:
         item->op = "report";
@@ -332,11 +348,13 @@ int items_glance(struct codec *codec, const struct log_frame *frame, int64_t *la
 
 static const char *const plain_kinds[] = {"barrier", "change", "empty", "undecodable"};
 static const uint16_t record_kinds[] = {
-    RECORD_OBJECT_PUT,   RECORD_OBJECT_REMOVE, RECORD_POD_STATUS,  RECORD_POD_ENDED,
-    RECORD_NODE_STATUS,  RECORD_EDGE_EVENT,    RECORD_POD_ATTEMPT, RECORD_VERDICT,
-    RECORD_SESSION_OPEN, RECORD_DOWN_ACK,      RECORD_UP_BATCH,    RECORD_DOWN_BATCH,
-    RECORD_UP_ACK,       RECORD_SNAPSHOT,      RECORD_STREAM_INIT, RECORD_CLUSTER_INIT,
-    RECORD_SETTING,      RECORD_GAP,           RECORD_MEMBER_KEY,
+    RECORD_OBJECT_PUT,    RECORD_OBJECT_REMOVE, RECORD_POD_STATUS,   RECORD_POD_ENDED,
+    RECORD_NODE_STATUS,   RECORD_EDGE_EVENT,    RECORD_POD_ATTEMPT,  RECORD_VERDICT,
+    RECORD_DEVICE_STATUS, RECORD_DEVICE_VALUE,  RECORD_MQTT_MESSAGE, RECORD_TWIN_UPDATE,
+    RECORD_DEVICE_STATE,  RECORD_OUTBOX_DONE,   RECORD_SESSION_OPEN, RECORD_DOWN_ACK,
+    RECORD_UP_BATCH,      RECORD_DOWN_BATCH,    RECORD_UP_ACK,       RECORD_SNAPSHOT,
+    RECORD_STREAM_INIT,   RECORD_CLUSTER_INIT,  RECORD_SETTING,      RECORD_GAP,
+    RECORD_MEMBER_KEY,
 };
 
 bool item_kind_known(const char *kind)
@@ -365,8 +383,9 @@ bool item_kind_known(const char *kind)
 bool item_op_known(const char *op)
 {
     static const char *const ops[] = {
-        "create", "update", "put",  "delete", "unuse", "report", "end", "attempt", "conclude",
-        "open",   "ack",    "ship", "begin",  "rows",  "init",   "set", "gap",
+        "create",  "update",   "put",  "delete", "unuse", "report", "end",
+        "attempt", "conclude", "open", "ack",    "ship",  "begin",  "rows",
+        "init",    "set",      "gap",  "say",    "done",
     };
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
         if (strcmp(op, ops[i]) == 0) {
@@ -431,6 +450,7 @@ void item_help(struct out *out)
                   "\nOps:\n"
                   "  create update put delete unuse   objects; unuse: this node needs it no more\n"
                   "  report end attempt               facts of an edge\n"
+                  "  say done                         clients of its broker; what the broker has taken\n"
                   "  conclude                         verdicts of the cloud\n"
                   "  open ack ship                    sessions\n"
                   "  begin rows end                   snapshots\n"

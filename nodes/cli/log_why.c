@@ -10,8 +10,7 @@
  * edgecore's the other way round. What a directory cannot know is told as unknown, not as missing.
  */
 #include "nodes/cli/log_command.h"
-#include "nodes/cli/log_index.h"
-#include "nodes/cli/log_state.h"
+#include "nodes/cli/log_journey.h"
 #include "nodes/options.h"
 #include "schemas/check.h"
 #include "schemas/status.h"
@@ -25,64 +24,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum step_name { PROPOSED, COMMITTED, NUMBERED, DURABLE, APPLIED, ACTED, REPORTED, STEPS };
 static const char *const step_names[STEPS] = {
     "proposed", "committed", "numbered", "durable", "applied", "acted", "reported",
 };
-
-enum step_answer { STEP_UNKNOWN, STEP_DONE, STEP_MISSING, STEP_NONE /* there is no such step */ };
 static const char *const step_answers[] = {
     [STEP_UNKNOWN] = "unknown",
     [STEP_DONE] = "done",
     [STEP_MISSING] = "missing",
     [STEP_NONE] = "none",
-};
-
-struct step {
-    enum step_answer answer;
-    uint64_t offset; /* of its proof; 0: none in this log */
-    int64_t time_ms;
-    char what[384];
-};
-
-/* A record that was met, copied. */
-struct met {
-    bool is;
-    uint64_t offset;
-    int64_t time_ms;
-    int64_t frame_ms;
-    uint64_t sequence;
-    uint64_t stream;
-    char origin[LIMIT_NAME_BYTES + 1];
-    char user[LIMIT_IDENTITY_NAME_BYTES + 1];
-    char op[16];
-    char uid[LIMIT_NAME_BYTES + 1];
-    char node[LIMIT_NAME_BYTES + 1];
-    char text[256];      /* what it says, for people */
-    bool trouble;        /* a status: not all of the pod runs */
-    struct bytes record; /* ours */
-};
-
-struct journey {
-    struct view *view;
-    struct state *state;
-    struct keys keys;
-    char key[LIMIT_KEY_BYTES + 2];
-    struct met wish;
-    struct met status;        /* the newest POD_STATUS or NODE_STATUS behind the wish */
-    struct met former;        /* the newest before it that tells of the same generation */
-    uint32_t holders, behind; /* nodes that need it; those that have not acknowledged it */
-    bool unchanged;     /* `status` was the former one: the wish changes nothing of what runs */
-    int64_t generation; /* of the wish; 0: it is not known, or the wish is to end */
-    struct met attempt;
-    struct met ended;
-    struct met ack; /* of the node, or of the cloud at an edge */
-    bool edge;
-    int64_t last_ms;
-    int64_t frame_ms; /* of the record that stands in the frame itself */
-    bool done;        /* the wish is found, and what it was before when it removes */
-    struct step steps[STEPS];
-    const char *meaning; /* of the first that is missing */
 };
 
 /* -- what was recorded -------------------------------------------------------------------------- */
@@ -123,6 +72,15 @@ static void met_status(struct journey *journey, struct met *met, const struct it
     if (item->record.kind == RECORD_NODE_STATUS) {
         met_fill(met, item, "");
         text_copy(met->text, sizeof met->text, "the node says how it is");
+        return;
+    }
+    if (item->record.kind == RECORD_DEVICE_STATUS) {
+        char text[sizeof met->text];
+        char uid[LIMIT_NAME_BYTES + 1];
+        if (journey_device_text(journey->view->codec, item->record.body, text, sizeof text, uid)) {
+            met_fill(met, item, uid);
+            text_copy(met->text, sizeof met->text, text);
+        }
         return;
     }
     if (codec_pod_status_read(journey->view->codec, item->record.body, &status) != 0) {
@@ -173,7 +131,7 @@ static bool is_pod(const struct journey *journey)
     return strncmp(journey->key, "/pods/", 6) == 0;
 }
 
-static bool removes(const struct journey *journey)
+bool journey_removes(const struct journey *journey)
 {
     return strcmp(journey->wish.op, "delete") == 0 || strcmp(journey->wish.op, "unuse") == 0;
 }
@@ -199,7 +157,7 @@ static int journey_on_item(void *context, const struct item *item)
         return 0;
     }
     if (journey->wish.is && item->offset != journey->wish.offset) {
-        if (!removes(journey)) {
+        if (!journey_removes(journey)) {
             met_former(journey, item);
             return 0;
         }
@@ -223,6 +181,7 @@ static int journey_on_item(void *context, const struct item *item)
         return 0;
     case RECORD_POD_STATUS:
     case RECORD_NODE_STATUS:
+    case RECORD_DEVICE_STATUS:
         if (!journey->status.is || journey->status.offset == item->offset) {
             met_status(journey, &journey->status, item);
         }
@@ -245,7 +204,7 @@ static int journey_on_item(void *context, const struct item *item)
 static int journey_on_frame(void *context, const struct log_frame *frame)
 {
     struct journey *journey = context;
-    if (journey->done || (journey->wish.is && !removes(journey) &&
+    if (journey->done || (journey->wish.is && !journey_removes(journey) &&
                           (journey->generation == 0 || !is_pod(journey) || journey->status.is ||
                            journey->ended.is || journey->former.is))) {
         return 1;
@@ -284,9 +243,8 @@ static int ack_on_frame_behind(void *context, const struct log_frame *frame)
 
 /* -- telling ------------------------------------------------------------------------------------ */
 
-static void __attribute__((format(printf, 6, 7)))
-tell(struct journey *journey, enum step_name name, enum step_answer answer, uint64_t offset,
-     int64_t time_ms, const char *format, ...)
+void journey_tell(struct journey *journey, enum step_name name, enum step_answer answer,
+                  uint64_t offset, int64_t time_ms, const char *format, ...)
 {
     struct step *step = &journey->steps[name];
     va_list arguments;
@@ -296,7 +254,7 @@ tell(struct journey *journey, enum step_name name, enum step_answer answer, uint
     va_end(arguments);
 }
 
-static void mean(struct journey *journey, const char *meaning)
+void journey_mean(struct journey *journey, const char *meaning)
 {
     if (journey->meaning == NULL) {
         journey->meaning = meaning;
@@ -312,9 +270,10 @@ static bool cloud_holds(struct journey *journey, uint64_t *out_version)
     struct store_reader *reader = store_live(journey->state->store);
     const int status = object_get(reader, bytes_text(journey->key), &row);
     *out_version = status == STATUS_OK ? row.parts[PART_WISH].version : 0;
-    return removes(journey) ? status == OBJECT_NONE
-                            : status == STATUS_OK &&
-                                  bytes_equal(row.parts[PART_WISH].record, journey->wish.record);
+    return journey_removes(journey)
+               ? status == OBJECT_NONE
+               : status == STATUS_OK &&
+                     bytes_equal(row.parts[PART_WISH].record, journey->wish.record);
 }
 
 static void cloud_committed(struct journey *journey)
@@ -322,49 +281,55 @@ static void cloud_committed(struct journey *journey)
     const struct state *state = journey->state;
     const uint64_t offset = journey->wish.offset;
     if (state->position < offset && state->running && state->applied >= offset) {
-        tell(journey, COMMITTED, STEP_DONE, 0, 0,
-             "the running cloudcore has applied it; its state on disk ends at offset %" PRIu64,
-             state->position);
+        journey_tell(
+            journey, COMMITTED, STEP_DONE, 0, 0,
+            "the running cloudcore has applied it; its state on disk ends at offset %" PRIu64,
+            state->position);
         return;
     }
     if (state->machine != STATE_CLOUD) {
-        tell(journey, COMMITTED, STEP_UNKNOWN, 0, 0, "%.300s", state->why);
-        mean(journey, "Ask in the directory of another cloudcore.");
+        journey_tell(journey, COMMITTED, STEP_UNKNOWN, 0, 0, "%.300s", state->why);
+        journey_mean(journey, "Ask in the directory of another cloudcore.");
         return;
     }
     if (state->position < offset && state->running) {
-        tell(journey, COMMITTED, STEP_MISSING, 0, 0,
-             "the running cloudcore has applied up to offset %" PRIu64, state->applied);
-        mean(journey, "The record waits for a majority of the cloudcores: do enough of them run? "
-                      "'kelp status' tells who leads.");
+        journey_tell(journey, COMMITTED, STEP_MISSING, 0, 0,
+                     "the running cloudcore has applied up to offset %" PRIu64, state->applied);
+        journey_mean(journey,
+                     "The record waits for a majority of the cloudcores: do enough of them run? "
+                     "'kelp status' tells who leads.");
         return;
     }
     if (state->position < offset) {
-        tell(journey, COMMITTED, STEP_UNKNOWN, 0, 0,
-             "the state on disk ends at offset %" PRIu64 ", and no cloudcore answers here",
-             state->position);
-        mean(journey,
-             "What a stopped cloudcore had applied is not on its disk: ask in the directory of one "
-             "that runs, or start this one.");
+        journey_tell(journey, COMMITTED, STEP_UNKNOWN, 0, 0,
+                     "the state on disk ends at offset %" PRIu64 ", and no cloudcore answers here",
+                     state->position);
+        journey_mean(
+            journey,
+            "What a stopped cloudcore had applied is not on its disk: ask in the directory of one "
+            "that runs, or start this one.");
         return;
     }
     uint64_t version;
     if (cloud_holds(journey, &version)) {
-        tell(journey, COMMITTED, STEP_DONE, 0, 0,
-             removes(journey) ? "the object is not in the state any more%.0" PRIu64
-                              : "in the state as version %" PRIu64,
-             version);
+        journey_tell(journey, COMMITTED, STEP_DONE, 0, 0,
+                     journey_removes(journey) ? "the object is not in the state any more%.0" PRIu64
+                                              : "in the state as version %" PRIu64,
+                     version);
         return;
     }
     if (journey->ended.is) {
-        tell(journey, COMMITTED, STEP_DONE, 0, 0, "it was in the state until the pod had ended");
+        journey_tell(journey, COMMITTED, STEP_DONE, 0, 0,
+                     "it was in the state until the pod had ended");
         return;
     }
-    tell(journey, COMMITTED, STEP_MISSING, 0, 0, "committed, but the state does not hold it");
-    mean(journey,
-         "The record was refused when it was applied (another version, another uid, a missing "
-         "namespace), or its object ended together with something else. 'kelp log find' shows "
-         "what came before; 'kelp log replay' what the row is.");
+    journey_tell(journey, COMMITTED, STEP_MISSING, 0, 0,
+                 "committed, but the state does not hold it");
+    journey_mean(
+        journey,
+        "The record was refused when it was applied (another version, another uid, a missing "
+        "namespace), or its object ended together with something else. 'kelp log find' shows "
+        "what came before; 'kelp log replay' what the row is.");
 }
 
 /* Numbered and acknowledged, for one node. Answers whether both are done. */
@@ -380,24 +345,25 @@ static bool cloud_delivered(struct journey *journey, const struct node_row *node
     uint64_t sequence = 0;
     const int unread =
         delivery_sequence_find(reader, node->name, key, journey->wish.uid, &sequence);
-    if (unread != STATUS_OK && !removes(journey) &&
+    if (unread != STATUS_OK && !journey_removes(journey) &&
         delivery_held_find(reader, node->name, key) != STATUS_OK) {
-        tell(journey, NUMBERED, STEP_MISSING, 0, 0, "node %.100s was never told of it", node->name);
-        mean(journey, "The node does not need this object: no pod bound to it names it.");
+        journey_tell(journey, NUMBERED, STEP_MISSING, 0, 0, "node %.100s was never told of it",
+                     node->name);
+        journey_mean(journey, "The node does not need this object: no pod bound to it names it.");
         return false;
     }
     if (unread == STATUS_OK) {
-        tell(journey, NUMBERED, STEP_DONE, 0, 0, "number %" PRIu64 " of what node %.100s must hear",
-             sequence, node->name);
+        journey_tell(journey, NUMBERED, STEP_DONE, 0, 0,
+                     "number %" PRIu64 " of what node %.100s must hear", sequence, node->name);
     } else {
-        tell(journey, NUMBERED, STEP_DONE, 0, 0,
-             "for node %.100s; the number was let go when it was acknowledged", node->name);
+        journey_tell(journey, NUMBERED, STEP_DONE, 0, 0,
+                     "for node %.100s; the number was let go when it was acknowledged", node->name);
     }
     if (unread == STATUS_OK && sequence > node->down_acked) {
-        tell(journey, DURABLE, STEP_MISSING, 0, 0,
-             "node %.100s has acknowledged up to %" PRIu64 " of %" PRIu64 "%s", node->name,
-             node->down_acked, node->down_tip, others);
-        mean(
+        journey_tell(journey, DURABLE, STEP_MISSING, 0, 0,
+                     "node %.100s has acknowledged up to %" PRIu64 " of %" PRIu64 "%s", node->name,
+                     node->down_acked, node->down_tip, others);
+        journey_mean(
             journey,
             node->epoch == 0
                 ? "The node has never connected: is edgecore running there, with its certificate "
@@ -409,9 +375,9 @@ static bool cloud_delivered(struct journey *journey, const struct node_row *node
     char nodes_key[LIMIT_KEY_BYTES];
     snprintf(nodes_key, sizeof nodes_key, "/nodes//%.260s", node->name);
     (void)keys_find(&journey->keys, nodes_key, KEYS_NEWEST_FIRST, ack_on_frame, journey);
-    tell(journey, DURABLE, STEP_DONE, journey->ack.offset, journey->ack.time_ms,
-         "node %.100s has acknowledged up to %" PRIu64 " of %" PRIu64 "%s", node->name,
-         node->down_acked, node->down_tip, others);
+    journey_tell(journey, DURABLE, STEP_DONE, journey->ack.offset, journey->ack.time_ms,
+                 "node %.100s has acknowledged up to %" PRIu64 " of %" PRIu64 "%s", node->name,
+                 node->down_acked, node->down_tip, others);
     return true;
 }
 
@@ -419,37 +385,42 @@ static void cloud_reported(struct journey *journey)
 {
     const struct met *status = &journey->status;
     const struct met *ended = &journey->ended;
+    if (journey_device(journey)) {
+        journey_device_cloud(journey);
+        return;
+    }
     if (!is_pod(journey)) {
-        tell(journey, ACTED, STEP_NONE, 0, 0, "only pods are acted upon");
-        tell(journey, REPORTED, STEP_NONE, 0, 0, "nothing is reported of it");
-        tell(journey, APPLIED, STEP_UNKNOWN, 0, 0, "the directory of the edge tells");
-        mean(journey, "Run 'kelp log why' on the data directory of the edge for the rest.");
+        journey_tell(journey, ACTED, STEP_NONE, 0, 0, "only pods are acted upon");
+        journey_tell(journey, REPORTED, STEP_NONE, 0, 0, "nothing is reported of it");
+        journey_tell(journey, APPLIED, STEP_UNKNOWN, 0, 0, "the directory of the edge tells");
+        journey_mean(journey, "Run 'kelp log why' on the data directory of the edge for the rest.");
         return;
     }
     if (journey->unchanged) {
-        tell(journey, APPLIED, STEP_NONE, 0, 0, "it changes nothing of what runs");
-        tell(journey, ACTED, STEP_NONE, 0, 0, "it changes nothing of what runs");
-        tell(journey, REPORTED, STEP_DONE, status->offset, status->time_ms, "%s, before it",
-             status->text);
+        journey_tell(journey, APPLIED, STEP_NONE, 0, 0, "it changes nothing of what runs");
+        journey_tell(journey, ACTED, STEP_NONE, 0, 0, "it changes nothing of what runs");
+        journey_tell(journey, REPORTED, STEP_DONE, status->offset, status->time_ms, "%s, before it",
+                     status->text);
         return;
     }
     const struct met *proof =
-        removes(journey) || !status->is || (ended->is && ended->offset >= status->offset) ? ended
-                                                                                          : status;
+        journey_removes(journey) || !status->is || (ended->is && ended->offset >= status->offset)
+            ? ended
+            : status;
     if (!proof->is) {
-        tell(journey, APPLIED, STEP_UNKNOWN, 0, 0, "the directory of the edge tells");
-        tell(journey, ACTED, STEP_UNKNOWN, 0, 0, "the directory of the edge tells");
-        tell(journey, REPORTED, STEP_MISSING, 0, 0, "nothing was reported since");
-        mean(
+        journey_tell(journey, APPLIED, STEP_UNKNOWN, 0, 0, "the directory of the edge tells");
+        journey_tell(journey, ACTED, STEP_UNKNOWN, 0, 0, "the directory of the edge tells");
+        journey_tell(journey, REPORTED, STEP_MISSING, 0, 0, "nothing was reported since");
+        journey_mean(
             journey,
             "The edge has the record on its disk and has not told what became of it: run 'kelp log "
             "why' on its data directory, and look at the log lines of edgecore.");
         return;
     }
-    tell(journey, APPLIED, STEP_DONE, 0, 0, "what was reported since proves it");
-    tell(journey, ACTED, STEP_DONE, 0, 0, "what was reported since proves it");
-    tell(journey, REPORTED, STEP_DONE, proof->offset, proof->time_ms, "%s",
-         proof == ended ? "the containers have ended" : status->text);
+    journey_tell(journey, APPLIED, STEP_DONE, 0, 0, "what was reported since proves it");
+    journey_tell(journey, ACTED, STEP_DONE, 0, 0, "what was reported since proves it");
+    journey_tell(journey, REPORTED, STEP_DONE, proof->offset, proof->time_ms, "%s",
+                 proof == ended ? "the containers have ended" : status->text);
 }
 
 /* Of the nodes that hold the object or must hear of its end, the first by name that has not
@@ -481,28 +452,28 @@ static bool holder_find(struct journey *journey, char out_name[LIMIT_NAME_BYTES 
 static void cloud_journey(struct journey *journey)
 {
     const struct met *wish = &journey->wish;
-    tell(journey, PROPOSED, STEP_DONE, wish->offset, wish->time_ms, "%s by %.100s%s%.64s", wish->op,
-         wish->origin[0] == '\0' ? "the cloud" : wish->origin, wish->user[0] == '\0' ? "" : " for ",
-         wish->user);
+    journey_tell(journey, PROPOSED, STEP_DONE, wish->offset, wish->time_ms, "%s by %.100s%s%.64s",
+                 wish->op, wish->origin[0] == '\0' ? "the cloud" : wish->origin,
+                 wish->user[0] == '\0' ? "" : " for ", wish->user);
     cloud_committed(journey);
     if (journey->steps[COMMITTED].answer != STEP_DONE) {
         return;
     }
-    if (journey->ended.is && !removes(journey)) { /* its rows are gone */
-        tell(journey, NUMBERED, STEP_DONE, 0, 0, "what was reported since proves it");
-        tell(journey, DURABLE, STEP_DONE, 0, 0, "what was reported since proves it");
+    if (journey->ended.is && !journey_removes(journey)) { /* its rows are gone */
+        journey_tell(journey, NUMBERED, STEP_DONE, 0, 0, "what was reported since proves it");
+        journey_tell(journey, DURABLE, STEP_DONE, 0, 0, "what was reported since proves it");
         cloud_reported(journey);
         return;
     }
     if (journey->state->position <
         wish->offset) { /* the rest is not on disk yet, but for reports */
-        tell(journey, NUMBERED, STEP_UNKNOWN, 0, 0, "the state on disk is older");
-        mean(journey,
-             "This log is not enough to tell what the cloudcore knows beyond its disk: run "
-             "'kelp log why' on the data directory of the edge.");
+        journey_tell(journey, NUMBERED, STEP_UNKNOWN, 0, 0, "the state on disk is older");
+        journey_mean(journey,
+                     "This log is not enough to tell what the cloudcore knows beyond its disk: run "
+                     "'kelp log why' on the data directory of the edge.");
         if ((journey->status.is && !journey->unchanged) || journey->ended.is) {
-            tell(journey, NUMBERED, STEP_DONE, 0, 0, "what was reported since proves it");
-            tell(journey, DURABLE, STEP_DONE, 0, 0, "what was reported since proves it");
+            journey_tell(journey, NUMBERED, STEP_DONE, 0, 0, "what was reported since proves it");
+            journey_tell(journey, DURABLE, STEP_DONE, 0, 0, "what was reported since proves it");
             cloud_reported(journey);
         }
         return;
@@ -510,30 +481,39 @@ static void cloud_journey(struct journey *journey)
     struct node_row node;
     struct store_reader *reader = store_live(journey->state->store);
     char name[LIMIT_NAME_BYTES + 1];
-    text_copy(name, sizeof name, is_pod(journey) ? wish->node : "");
-    if (!is_pod(journey) && !holder_find(journey, name)) {
+    const bool device = journey_device(journey);
+    text_copy(name, sizeof name, is_pod(journey) || device ? wish->node : "");
+    if (!is_pod(journey) && !device && !holder_find(journey, name)) {
         for (enum step_name i = NUMBERED; i < STEPS; i++) {
-            tell(journey, i, STEP_NONE, 0, 0,
-                 removes(journey) ? "no node has it any more" : "no node needs it");
+            journey_tell(journey, i, STEP_NONE, 0, 0,
+                         journey_removes(journey) ? "no node has it any more" : "no node needs it");
         }
         return;
     }
-    if (name[0] == '\0' && removes(journey)) {
-        tell(journey, NUMBERED, STEP_UNKNOWN, 0, 0, "the record does not say for which node");
+    if (name[0] == '\0' && journey_removes(journey)) {
+        journey_tell(journey, NUMBERED, STEP_UNKNOWN, 0, 0,
+                     "the record does not say for which node");
         cloud_reported(journey);
         return;
     }
     if (name[0] == '\0') {
-        tell(journey, NUMBERED, STEP_MISSING, 0, 0, "the pod has no node yet");
-        mean(journey, "No node fits, or none is Ready: 'kubectl describe pod' shows what the "
-                      "scheduler says.");
+        journey_tell(journey, NUMBERED, STEP_MISSING, 0, 0, "the %s has no node yet",
+                     device ? "device" : "pod");
+        if (device) {
+            journey_mean(journey, "Nobody chooses one for a device: write it into spec.nodeName.");
+        }
+        journey_mean(journey,
+                     "No node fits, or none is Ready: 'kubectl describe pod' shows what the "
+                     "scheduler says.");
         return;
     }
     if (node_get(reader, name, &node) != STATUS_OK) {
-        tell(journey, NUMBERED, STEP_MISSING, 0, 0, "there is no node %.100s", name);
-        mean(journey, "The pod is bound to a node that does not exist (any more): delete the pod, "
-                      "or register "
-                      "the node.");
+        journey_tell(journey, NUMBERED, STEP_MISSING, 0, 0, "there is no node %.100s", name);
+        journey_mean(journey,
+                     device ? "The device is bound to a node that does not exist (any more): name "
+                              "another in spec.nodeName, or register the node."
+                            : "The pod is bound to a node that does not exist (any more): delete "
+                              "the pod, or register the node.");
         return;
     }
     if (cloud_delivered(journey, &node)) {
@@ -551,7 +531,7 @@ static enum step_answer edge_applied_answer(struct journey *journey, struct edge
     if (journey->state->position < journey->wish.offset) {
         return STEP_UNKNOWN;
     }
-    if (removes(journey)) {
+    if (journey_removes(journey)) {
         return status == STORE_NONE ? STEP_DONE : STEP_MISSING;
     }
     return status == STATUS_OK && strcmp(put.object.uid, journey->wish.uid) == 0 ? STEP_DONE
@@ -562,49 +542,53 @@ static void edge_acted(struct journey *journey)
 {
     const struct met *attempt = &journey->attempt;
     if (!is_pod(journey)) {
-        tell(journey, ACTED, STEP_NONE, 0, 0, "only pods are acted upon");
-        tell(journey, REPORTED, STEP_NONE, 0, 0, "nothing is reported of it");
+        journey_tell(journey, ACTED, STEP_NONE, 0, 0, "only pods are acted upon");
+        journey_tell(journey, REPORTED, STEP_NONE, 0, 0, "nothing is reported of it");
         return;
     }
-    if (removes(journey)) {
-        tell(journey, ACTED, journey->ended.is ? STEP_DONE : STEP_UNKNOWN, journey->ended.offset,
-             journey->ended.time_ms,
-             journey->ended.is ? "the containers have ended"
-                               : "the runtime tells whether the containers are gone");
-        tell(journey, REPORTED, STEP_NONE, 0, 0, "the cloud took the object away itself");
+    if (journey_removes(journey)) {
+        journey_tell(journey, ACTED, journey->ended.is ? STEP_DONE : STEP_UNKNOWN,
+                     journey->ended.offset, journey->ended.time_ms,
+                     journey->ended.is ? "the containers have ended"
+                                       : "the runtime tells whether the containers are gone");
+        journey_tell(journey, REPORTED, STEP_NONE, 0, 0, "the cloud took the object away itself");
         return;
     }
     if (journey->unchanged) {
-        tell(journey, ACTED, STEP_NONE, 0, 0, "it changes nothing of what runs");
+        journey_tell(journey, ACTED, STEP_NONE, 0, 0, "it changes nothing of what runs");
     } else if (journey->ended.is) {
-        tell(journey, ACTED, STEP_DONE, journey->ended.offset, journey->ended.time_ms,
-             "the containers have ended");
+        journey_tell(journey, ACTED, STEP_DONE, journey->ended.offset, journey->ended.time_ms,
+                     "the containers have ended");
     } else if (attempt->is) {
-        tell(journey, ACTED, STEP_DONE, attempt->offset, attempt->time_ms, "%s", attempt->text);
+        journey_tell(journey, ACTED, STEP_DONE, attempt->offset, attempt->time_ms, "%s",
+                     attempt->text);
     } else if (journey->status.is) {
-        tell(journey, ACTED, STEP_MISSING, 0, 0, "nothing was started since: %s",
-             journey->status.text);
-        mean(journey,
-             "Either what runs is what is wished already, or something keeps it from starting: "
-             "what was "
-             "reported says what (a config map that is missing, an image that cannot be pulled).");
+        journey_tell(journey, ACTED, STEP_MISSING, 0, 0, "nothing was started since: %s",
+                     journey->status.text);
+        journey_mean(
+            journey,
+            "Either what runs is what is wished already, or something keeps it from starting: "
+            "what was "
+            "reported says what (a config map that is missing, an image that cannot be pulled).");
     } else {
-        tell(journey, ACTED, STEP_MISSING, 0, 0, "nothing was started and nothing reported since");
-        mean(journey, "edgecore has not come to it: is it running, and does its container runtime "
-                      "answer? 'kelp "
-                      "status' and the log lines of edgecore tell.");
+        journey_tell(journey, ACTED, STEP_MISSING, 0, 0,
+                     "nothing was started and nothing reported since");
+        journey_mean(journey,
+                     "edgecore has not come to it: is it running, and does its container runtime "
+                     "answer? 'kelp "
+                     "status' and the log lines of edgecore tell.");
     }
 }
 
 static void edge_reported(struct journey *journey, const struct edge_meta *meta, bool unread)
 {
     const struct met *fact = journey->ended.is ? &journey->ended : &journey->status;
-    if (!is_pod(journey) || removes(journey)) {
+    if (!is_pod(journey) || journey_removes(journey)) {
         return;
     }
     if (!fact->is) {
-        tell(journey, REPORTED, STEP_MISSING, 0, 0, "nothing was reported since");
-        mean(
+        journey_tell(journey, REPORTED, STEP_MISSING, 0, 0, "nothing was reported since");
+        journey_mean(
             journey,
             "The pod was begun and nothing is known of it yet: the runtime may be busy (pulling an "
             "image), or not answer.");
@@ -612,13 +596,16 @@ static void edge_reported(struct journey *journey, const struct edge_meta *meta,
     }
     const char *text = fact == &journey->ended ? "the end of the pod" : fact->text;
     if (unread || meta == NULL) {
-        tell(journey, REPORTED, meta == NULL ? STEP_UNKNOWN : STEP_MISSING, fact->offset,
-             fact->time_ms, "%s; recorded here, the cloud has not said that it has it", text);
-        mean(journey, "The link is down, or was until now: it is sent when there is one ('kelp "
-                      "status' tells).");
+        journey_tell(journey, REPORTED, meta == NULL ? STEP_UNKNOWN : STEP_MISSING, fact->offset,
+                     fact->time_ms, "%s; recorded here, the cloud has not said that it has it",
+                     text);
+        journey_mean(journey,
+                     "The link is down, or was until now: it is sent when there is one ('kelp "
+                     "status' tells).");
         return;
     }
-    tell(journey, REPORTED, STEP_DONE, fact->offset, fact->time_ms, "%s; the cloud has it", text);
+    journey_tell(journey, REPORTED, STEP_DONE, fact->offset, fact->time_ms, "%s; the cloud has it",
+                 text);
 }
 
 /* Whether a fact of this key is still to be shipped, as the state has it. */
@@ -646,16 +633,17 @@ static bool edge_unread(struct journey *journey, struct edge_machine *machine)
 static void edge_journey(struct journey *journey)
 {
     const struct met *wish = &journey->wish;
-    tell(journey, PROPOSED, STEP_DONE, 0, wish->time_ms, "%s by %.100s, in the cloud", wish->op,
-         wish->origin[0] == '\0' ? "the cloud" : wish->origin);
-    tell(journey, COMMITTED, STEP_DONE, 0, 0, "the cloud ships nothing else");
+    journey_tell(journey, PROPOSED, STEP_DONE, 0, wish->time_ms, "%s by %.100s, in the cloud",
+                 wish->op, wish->origin[0] == '\0' ? "the cloud" : wish->origin);
+    journey_tell(journey, COMMITTED, STEP_DONE, 0, 0, "the cloud ships nothing else");
     if (wish->stream != 0) {
-        tell(journey, NUMBERED, STEP_DONE, 0, 0, "number %" PRIu64 " of stream %016" PRIx64,
-             wish->sequence, wish->stream);
+        journey_tell(journey, NUMBERED, STEP_DONE, 0, 0, "number %" PRIu64 " of stream %016" PRIx64,
+                     wish->sequence, wish->stream);
     } else {
-        tell(journey, NUMBERED, STEP_DONE, 0, 0, "it came with a snapshot");
+        journey_tell(journey, NUMBERED, STEP_DONE, 0, 0, "it came with a snapshot");
     }
-    tell(journey, DURABLE, STEP_DONE, wish->offset, wish->frame_ms, "in the log of this node");
+    journey_tell(journey, DURABLE, STEP_DONE, wish->offset, wish->frame_ms,
+                 "in the log of this node");
 
     struct edge_machine *machine = NULL;
     const struct state *state = journey->state;
@@ -668,27 +656,33 @@ static void edge_journey(struct journey *journey)
     const enum step_answer applied =
         machine == NULL ? STEP_UNKNOWN : edge_applied_answer(journey, machine);
     if (applied == STEP_MISSING) {
-        tell(journey, APPLIED, STEP_MISSING, 0, 0, "the state does not hold it");
-        mean(
+        journey_tell(journey, APPLIED, STEP_MISSING, 0, 0, "the state does not hold it");
+        journey_mean(
             journey,
             "It was replaced by a snapshot since, or refused when it was applied: the log lines of "
             "edgecore of that time say so (record_refused).");
     } else if (applied == STEP_DONE || later) {
-        tell(journey, APPLIED, STEP_DONE, 0, 0,
-             applied == STEP_DONE ? "the state holds it" : "what was recorded since proves it");
+        journey_tell(journey, APPLIED, STEP_DONE, 0, 0,
+                     applied == STEP_DONE ? "the state holds it"
+                                          : "what was recorded since proves it");
     } else if (state->running && state->applied >= wish->offset) {
-        tell(journey, APPLIED, STEP_DONE, 0, 0, "the running edgecore has applied it");
+        journey_tell(journey, APPLIED, STEP_DONE, 0, 0, "the running edgecore has applied it");
     } else if (machine == NULL) {
-        tell(journey, APPLIED, STEP_UNKNOWN, 0, 0, "%.300s", state->why);
+        journey_tell(journey, APPLIED, STEP_UNKNOWN, 0, 0, "%.300s", state->why);
     } else {
-        tell(journey, APPLIED, STEP_UNKNOWN, 0, 0,
-             "the state on disk ends at offset %" PRIu64 "; a running edgecore may be further",
-             state->position);
-        mean(journey, "The state is flushed within a minute; a start replays the log from there. "
-                      "If edgecore does "
-                      "not run, start it.");
+        journey_tell(journey, APPLIED, STEP_UNKNOWN, 0, 0,
+                     "the state on disk ends at offset %" PRIu64
+                     "; a running edgecore may be further",
+                     state->position);
+        journey_mean(journey,
+                     "The state is flushed within a minute; a start replays the log from there. "
+                     "If edgecore does "
+                     "not run, start it.");
     }
-    if (applied != STEP_MISSING) {
+    if (applied != STEP_MISSING && journey_device(journey)) {
+        struct edge_machine *known = applied == STEP_DONE ? machine : NULL;
+        journey_device_edge(journey, known, known != NULL && edge_unread(journey, known));
+    } else if (applied != STEP_MISSING) {
         edge_acted(journey);
         const bool known =
             machine != NULL && (journey->status.is || journey->ended.is) &&
@@ -700,8 +694,9 @@ static void edge_journey(struct journey *journey)
         if (journey->steps[REPORTED].answer == STEP_UNKNOWN && journey->status.is &&
             !journey->ended.is &&
             (shipped || (journey->ack.is && journey->ack.offset > journey->status.offset))) {
-            tell(journey, REPORTED, STEP_DONE, journey->status.offset, journey->status.time_ms,
-                 "%s; the cloud has acknowledged since", journey->status.text);
+            journey_tell(journey, REPORTED, STEP_DONE, journey->status.offset,
+                         journey->status.time_ms, "%s; the cloud has acknowledged since",
+                         journey->status.text);
             journey->meaning = NULL;
         }
     }
@@ -730,7 +725,8 @@ static const char *conclusion(const struct journey *journey)
     if (first_open(journey) != STEPS) {
         return journey->meaning == NULL ? "" : journey->meaning;
     }
-    if (journey->status.is && journey->status.trouble && !journey->ended.is && !removes(journey)) {
+    if (journey->status.is && journey->status.trouble && !journey->ended.is &&
+        !journey_removes(journey)) {
         return "Every step was taken, but not all of the pod runs: what was reported says why.";
     }
     return journey->edge && journey->state->link_down

@@ -2,8 +2,8 @@
 """Claim: `kelp log why`, `replay` and `diff` tell what really happened, from either end of the link.
 
 Method: the directories of a small story (log_world.c) are looked at in every way and compared with
-kelp_look.golden beside this file (--update writes it anew; a human reads the difference). Then with less to
-go by: without a state, with a state that may not be read, with the front of the log dropped, with records
+kelp_look.golden beside this file, those of a story of devices with kelp_look_devices.golden (--update writes both
+anew; a human reads the difference). Then with less to go by: without a state, with a state that may not be read, with the front of the log dropped, with records
 of one end taken away.
 
     kelp_look_test.py KELP LOG_WORLD SAMPLE [--update]
@@ -74,6 +74,27 @@ def test_output_is_golden(top):
             file.write(told)
     with open(golden, encoding="utf-8") as file:
         expect(told == file.read(), f"kelp log says something new:\n{told}")
+
+
+def test_devices_are_golden(top):
+    """Records of devices are told, and the journey of a wish ends where the device says that it has come."""
+    told = ""
+    devices = os.path.join(top, "devices")
+    subprocess.run([world, devices, "--devices"], check=True, timeout=60)
+    for side in ("cloud", "edge"):
+        for command in (("why", "devices/default/thermo", side), ("why", "devices/default/idle", side),
+                        ("find", "devices/default/thermo", side, "-o", "jsonl"),
+                        ("cat", side, "--op", "say", "-o", "jsonl"), ("cat", side, "--kind", "outbox_done", "-o", "jsonl"),
+                        ("replay", side, "--show", "devices/default/thermo", "-o", "json")):
+            arguments = [os.path.join(devices, word) if word == side else word for word in command]
+            code, out, err = run(*arguments)
+            told += f"$ kelp log {' '.join(command)}\n{out}{err}=> {code}\n".replace(devices + "/", "")
+    golden_devices = golden.replace("kelp_look", "kelp_look_devices")
+    if sys.argv[4:] == ["--update"]:
+        with open(golden_devices, "w", encoding="utf-8") as file:
+            file.write(told)
+    with open(golden_devices, encoding="utf-8") as file:
+        expect(told == file.read(), f"kelp log says something new of devices:\n{told}")
 
 
 def open_step(key, directory):
@@ -309,6 +330,7 @@ def main():
     with tempfile.TemporaryDirectory() as top:
         subprocess.run([world, top], check=True, timeout=60)
         test_output_is_golden(top)
+        test_devices_are_golden(top)
         test_nothing_is_touched(top)
         test_with_less(top)
         test_a_running_owner_is_asked(top)

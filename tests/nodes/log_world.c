@@ -4,6 +4,7 @@
  *     log_world DIR [N]      DIR/cloud and DIR/edge, each with log and state; with N reports more, which
  *                            fill segments, and DIR/edge/state.half as it was after half of them
  *     log_world DIR --more   the same, and what the second part of the story adds
+ *     log_world DIR --devices  the story, and then one of devices
  *     log_world --start DIR  open an edge's directory as edgecore does, fold what the state lacks, and
  *                            print where it stands; exit 1 when edgecore would refuse to start
  *
@@ -12,6 +13,9 @@
  * too, is removed, `late` is bound to the node, `loose` has no node, and the edge records that `web`
  * failed without being able to tell. The second part: the link is there for a moment and `web` gets a
  * label, which changes nothing of what runs; then it is down again and the config map is deleted.
+ *
+ * The one of devices: `thermo` is wished to be at 25, its mapper says 24, and that reaches the cloud; then it says 25,
+ * and the link is down. Somebody says something for the cloud alone. `idle` has no node.
  */
 #include "log/disk_uv.h"
 #include "log/log.h"
@@ -302,6 +306,65 @@ static void more(void)
     (void)cloud(RECORD_OBJECT_REMOVE, "/configmaps/default/settings", "cloudcore-1", bytes);
 }
 
+#define THERMO "devices.kubeedge.io/devices/default/thermo"
+
+static void put_device(const char *name, const char *node, const char *desired)
+{
+    const char *key = codec_print(codec, "devices.kubeedge.io/devices/default/%s", name);
+    const struct device_property property = {
+        .name = "temperature", .type = "int", .has_desired = true, .desired = desired, .revision = 7};
+    const struct device_wish wish = {
+        .description = "on the roof", .properties = &property, .property_count = 1};
+    const struct object_put body = {
+        .mode = PUT_CREATE,
+        .object = {.group = "devices.kubeedge.io",
+                   .version = "v1beta1",
+                   .kind = "Device",
+                   .resource = "devices",
+                   .namespace_ = "default",
+                   .name = name,
+                   .uid = codec_print(codec, "uid-%s", name),
+                   .node_name = node,
+                   .device = &wish,
+                   .tag = tag_of(key),
+                   .json = bytes_text("{\"kind\":\"Device\"}")},
+    };
+    struct bytes bytes;
+    CHECK(codec_object_put_build(codec, &body, &bytes) == 0);
+    (void)cloud(RECORD_OBJECT_PUT, key, "cloudcore-1", bytes);
+}
+
+static void mapper_says(const char *actual)
+{
+    const struct twin_change change = {
+        .key = "temperature", .has_actual = true, .actual = actual, .type = ""};
+    const struct twin_update update = {.event_id = "u-1", .changes = &change, .change_count = 1};
+    struct bytes bytes;
+    CHECK(codec_twin_update_build(codec, &update, &bytes) == 0);
+    at_edge(LOG_TYPE_UP, RECORD_TWIN_UPDATE, THERMO, bytes);
+}
+
+static void devices(void)
+{
+    struct bytes bytes;
+    put_device("thermo", "edge-1", "25");
+    put_device("idle", "", "on");
+    ship_down();
+    mapper_says("24");
+    ship_up();
+    const struct device_state state = {.event_id = "s-1", .state = "online"};
+    CHECK(codec_device_state_build(codec, &state, &bytes) == 0);
+    at_edge(LOG_TYPE_UP, RECORD_DEVICE_STATE, THERMO, bytes);
+    mapper_says("25");
+    const struct mqtt_message message = {.topic = "alarms/user/1",
+                                         .payload = bytes_text("{\"fire\":false}")};
+    CHECK(codec_mqtt_message_build(codec, &message, &bytes) == 0);
+    at_edge(LOG_TYPE_UP, RECORD_MQTT_MESSAGE, "", bytes);
+    const struct outbox_done done = {.position = 1};
+    CHECK(codec_outbox_done_build(codec, &done, &bytes) == 0);
+    at_edge(LOG_TYPE_UP, RECORD_OUTBOX_DONE, "", bytes);
+}
+
 static void on_closed(void *context)
 {
     (*(unsigned *)context)++;
@@ -402,6 +465,9 @@ int main(int argc, char **argv)
     story();
     if (argc == 3 && strcmp(argv[2], "--more") == 0) {
         more();
+    }
+    if (argc == 3 && strcmp(argv[2], "--devices") == 0) {
+        devices();
     }
     for (unsigned i = 0; i < reports; i++) {
         report(i % 2 == 0 ? POD_RUNNING : POD_FAILED, CONTAINER_RUNNING, "");

@@ -639,6 +639,12 @@ static int io_bootstrap(struct raft_io *raft_io, const struct raft_configuration
     }
     struct raft_buffer data;
     int result = raft_configuration_encode(members, &data);
+    if (result == 0) {
+        /* libraft leaves behind it what was in its memory, and each founder writes its own */
+        const size_t used = raft_members_bytes(members);
+        CHECK(used <= data.len);
+        memset((uint8_t *)data.base + used, 0, data.len - used);
+    }
     if (result == 0 && io->term == 0) {
         result = meta_store(io, 1, 0);
     }

@@ -76,6 +76,15 @@ malformed:
     return STATUS_MALFORMED;
 }
 
+size_t raft_members_bytes(const struct raft_configuration *members)
+{
+    size_t bytes = 1 + 8;
+    for (unsigned i = 0; i < members->n; i++) {
+        bytes += 8 + strlen(members->servers[i].address) + 1 + 1;
+    }
+    return bytes;
+}
+
 void raft_members_copy(const struct raft_configuration *from, struct raft_configuration *to)
 {
     raft_configuration_close(to);

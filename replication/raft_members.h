@@ -21,6 +21,9 @@ void *raft_memory(size_t size);
  */
 int raft_members_decode(struct bytes bytes, struct raft_configuration *out);
 
+/* Bytes of its encoding, without the zeros behind it. */
+size_t raft_members_bytes(const struct raft_configuration *members);
+
 /* Make `to` (initialised) the same as `from`. */
 void raft_members_copy(const struct raft_configuration *from, struct raft_configuration *to);
 

@@ -16,6 +16,7 @@ Rules, each with its name as it is printed:
               on one connection
     list      a list is exactly the state at its version, and a fresh one is not older than what was acknowledged
     watch     each change once, in order, as the kind of change it is, across reconnects and replicas; all of them
+    up        what an edge was told is taken is in the state of the group
     final     at rest all replicas show the same, node by node too, and hold the same log; and each edge has what the
               cloud means it to have
     pods      a pod is where it was put, ended as it must, and was started as often as its restart count says
@@ -58,7 +59,7 @@ class Checker:
     def check(self):
         self.discover()
         for rule in (self.check_refused, self.check_versions, self.check_updates, self.check_registers,
-                     self.check_stales, self.check_lists, self.check_watches, self.check_lost, self.check_final,
+                     self.check_stales, self.check_lists, self.check_watches, self.check_up, self.check_lost, self.check_final,
                      self.check_pods, self.check_processes):
             rule()
         return self.problems
@@ -237,6 +238,15 @@ class Checker:
                 if there != meant:
                     self.problem("list", "%s at version %d from replica %d: %s is %s and should be %s",
                                  listed["client"], listed["version"], listed["replica"], key, there, meant)
+
+    # -- facts of the edges ------------------------------------------------------------------------------------------
+
+    def check_up(self):
+        """A stream of the edge that the group has left for another one says nothing."""
+        for line in self.by["up"]:
+            if line["stream"] == line["now"] and line["position"] < line["acked"]:
+                self.problem("up", "%s was told that %d of its records are taken, and replica %d has %d", line["edge"],
+                             line["acked"], line["replica"], line["position"])
 
     # -- watches -----------------------------------------------------------------------------------------------------
 

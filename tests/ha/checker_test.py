@@ -89,6 +89,8 @@ def good():
     b.op("pod-delete", "p-2", code=200)
     b.op("get", "a-1", value="v10", version=16, client="final", conn="final.1")
     b.op("get", "counter-0", value="n2", version=18, client="final", conn="final.1", replica=2)
+    b.put("up", edge="edge-1", replica=2, stream=2, acked=7, now=2, position=7)
+    b.put("up", edge="edge-1", replica=3, stream=1, acked=90, now=2, position=7)  # of a life before this one
     b.put("end", version=18)
     for replica in (1, 2, 3):
         b.put("log", replica=replica, **{"from": 1, "to": 30}, bytes=900, digest="l")
@@ -195,6 +197,7 @@ BAD = (
                                           {"t": "event", "watcher": "w1", "version": 16})),
     ("watch", "a removal told as a change", change("type", "MODIFIED", t="event", version=14, watcher="w1")),
     ("watch", "it stops before the end", drop(t="event", watcher="w1", version=18)),
+    ("up", "a record that was taken is not there", change("position", 6, t="up", stream=2)),
     ("watch", "a gap after a list", drop(t="event", watcher="w2", version=17)),
     ("final", "replicas at two versions", change("version", 22, **replica(3))),
     ("final", "replicas with two states", change("lists", {"pods": "y"}, **replica(2))),

@@ -21,6 +21,8 @@
                   count         of a counter
     list      client, conn, replica, begin, end, gen, version, items {key: [version, value]}: a whole collection
               (gen: its label, "" for all); watcher: what a watch starts from
+    up        at, edge, stream, acked: what the edge was told is taken of its facts; replica, now, position: the stream
+              and how far, as a replica shows it that has applied all that was acknowledged when the edge was asked
     watch     at, watcher, replica, from: a stream was opened, after this version
     event     at, watcher, type, key, version, value: what it told
     watch-end at, watcher, reason: why the stream ended

@@ -1,7 +1,8 @@
 """What befalls the cluster: a plan made from the seed, and the hand that carries it out.
 
 A plan is a list of faults, each {at, for, kind, ...} in seconds from the beginning; faults may overlap. "leader"
-as a victim is whoever leads when the fault begins.
+as a victim is whoever leads when the fault begins. An island is an edge with the replica that serves it, cut off from
+the rest: all that the edge is told there the others do not know; and it may end with the death of that replica.
 """
 import os
 import random
@@ -12,7 +13,7 @@ import time
 
 from cluster import CLIENTS, CLOUDS, EDGES
 
-NETWORK = ("halves", "oneway", "isolate", "isolate-edge", "delay", "loss")
+NETWORK = ("halves", "oneway", "isolate", "isolate-edge", "island", "delay", "loss")
 PROCESSES = ("kill", "kill-all", "kill-edge", "stop", "stop-edge", "disk", "clock", "transfer", "demote")
 MIXES = {"network": NETWORK, "processes": PROCESSES, "combined": NETWORK + PROCESSES, "none": ()}
 LONGEST = 7.0                 # seconds of one fault; the election time-out is one
@@ -24,6 +25,8 @@ def plan_fault(chance, kind):
     if kind == "halves":
         alone = chance.choice(CLOUDS)
         return {"hosts": [alone] + [edge for edge in EDGES if chance.random() < 0.5]}
+    if kind == "island":
+        return {"edge": chance.choice(EDGES), "kill": chance.random() < 0.5}
     if kind == "oneway":
         pair = chance.sample(CLOUDS, 2)
         return {"from": pair[0], "to": pair[1]}
@@ -69,8 +72,9 @@ def make_plan(seed, seconds, mix):
 
 
 class Nemesis:
-    def __init__(self, cluster, history, plan):
+    def __init__(self, cluster, history, plan, numbers):
         self.cluster = cluster
+        self.numbers = numbers  # of the workload: who serves whom
         self.history = history
         self.plan = plan
         self.active = {}  # place in the plan -> (fault, victims)
@@ -137,7 +141,7 @@ class Nemesis:
                         worse(a, b, loss=1000)
                     elif kind == "oneway" and (a, b) == (fault["from"], fault["to"]):
                         worse(a, b, loss=1000)
-                    elif kind in ("isolate", "isolate-edge") and (a in victims) != (b in victims):
+                    elif kind in ("isolate", "isolate-edge", "island") and (a in victims) != (b in victims):
                         worse(a, b, loss=1000)
                     elif kind == "delay" and (fault["on"] == "*" or fault["on"] in (a, b)):
                         worse(a, b, delay=fault["ms"], jitter=fault["jitter"])
@@ -178,6 +182,8 @@ class Nemesis:
             return list(CLOUDS)
         if kind == "halves":
             return fault["hosts"]
+        if kind == "island":
+            return [CLOUDS[max(self.numbers.get("serves " + fault["edge"]), 1) - 1], fault["edge"]]
         on = fault.get("on")
         if on == "leader":
             leader = self.cluster.leader()
@@ -219,6 +225,10 @@ class Nemesis:
                 self.cluster.processes[name].start()
             elif kind.startswith("stop") and not any(k.startswith("stop") for k in others):
                 self.cluster.processes[name].signal(signal.SIGCONT)
+            elif kind == "island" and fault["kill"] and name in CLOUDS and not any(
+                    k.startswith(("kill", "stop")) for k in others):
+                self.cluster.processes[name].signal(signal.SIGKILL)
+                self.cluster.processes[name].start()
             elif kind == "disk" and "disk" not in others:
                 self.room(name)
             elif kind == "clock":

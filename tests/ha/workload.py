@@ -52,6 +52,9 @@ class Numbers:
     def get(self, name):
         return self.last.get(name, 0)
 
+    def set(self, name, number):
+        self.last[name] = number
+
 
 class Caller(threading.Thread):
     """One client with a connection to each replica, opened when needed."""
@@ -296,6 +299,29 @@ class Edges(Caller):
                    "application/merge-patch+json", key=key, value=value)
 
 
+class Upward(Caller):
+    """What an edge was told is taken, and what one replica shows of it. The edge is asked first; then a fresh read has
+    the replica apply all that was acknowledged by then; then it is asked, in the same life of it. One of these for each
+    replica: an edge that is on the side of one that is cut off must hear nothing that the others do not know."""
+
+    def __init__(self, cluster, history, numbers, name, seed, replica):
+        super().__init__(cluster, history, numbers, name, seed)
+        self.replica = replica
+
+    def step(self):
+        edge, replica = self.chance.choice(EDGES), self.replica
+        report = self.cluster.status(edge)
+        if report is not None and report["upStream"] != 0:
+            conn, _, _, code, _ = self.call(replica, "GET", MAPS + "/nothing")
+            if code == 404:
+                again, _, end, code, node = self.call(replica, "GET", "/kelp/v1/nodes/" + edge)
+                if code == 200 and again == conn:
+                    self.numbers.set("serves " + edge, node["replica"])
+                    self.history.put("up", at=end, edge=edge, replica=replica, stream=report["upStream"],
+                                     acked=report["upAcked"], now=node["upStream"], position=node["upPosition"])
+        self.leaving.wait(self.chance.uniform(0.2, 0.5))  # pacing: each look is a process
+
+
 class Watcher(Caller):
     """One watch of all config maps, for the whole run. It goes on where it was; at one replica, or at any."""
 
@@ -364,6 +390,7 @@ class Workload:
         self.callers = [Registers(cluster, history, self.numbers, "c%d" % i, seed * 100 + i, i % 4)
                         for i in range(8)]
         self.callers.append(Edges(cluster, history, self.numbers, "edges", seed * 100 + 50))
+        self.callers += [Upward(cluster, history, self.numbers, "up%d" % i, seed * 100 + 50 + i, i) for i in (1, 2, 3)]
         self.watchers = [Watcher(cluster, history, self.numbers, "w%d" % i, seed * 100 + 60 + i, i) for i in (1, 2, 3)]
         self.watchers.append(Watcher(cluster, history, self.numbers, "roaming", seed * 100 + 70, 0))
 

@@ -83,6 +83,9 @@ void options_print_help(const struct options_command *command, FILE *stream)
     fprintf(stream, "\nFlags:\n");
     for (size_t i = 0; i < command->flags_count; i++) {
         const struct options_flag *flag = &command->flags[i];
+        if (flag->help == NULL) {
+            continue;
+        }
         char left[64];
         char letter[8] = "    ";
         if (flag->letter != 0) {

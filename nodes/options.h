@@ -36,7 +36,7 @@ struct options_flag {
     enum options_type type;
     void *out;        /* left alone when the flag is not given, so presets are written there before */
     const char *value; /* what the help calls the value: "DIR"; NULL for OPTIONS_FLAG */
-    const char *help;
+    const char *help;  /* NULL: another spelling of a flag before it, taken and not listed */
 };
 
 struct options_command {

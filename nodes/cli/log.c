@@ -19,7 +19,7 @@
 enum {
     TAKES_FORM = 1u << 0,   /* -o, with the forms of records */
     TAKES_JSON = 1u << 1,   /* -o, table or json */
-    TAKES_RANGE = 1u << 2,  /* --from --to */
+    TAKES_RANGE = 1u << 2,  /* --from --to, which --until says too */
     TAKES_FILTER = 1u << 3, /* --kind --key --ns --name --node --op -g */
     TAKES_SECRET = 1u << 4,
     TAKES_TAIL = 1u << 5,
@@ -160,6 +160,7 @@ static size_t flags_fill(struct options_flag *flags, unsigned takes, struct ask 
     if ((takes & TAKES_RANGE) != 0) {
         FLAG("from", 0, OPTIONS_TEXT, &selection->from_text, "PLACE", "begin there");
         FLAG("to", 0, OPTIONS_TEXT, &selection->to_text, "PLACE", "end there, that one included");
+        FLAG("until", 0, OPTIONS_TEXT, &selection->to_text, "PLACE", NULL);
     }
     if ((takes & TAKES_FILTER) != 0) {
         FLAG("kind", 0, OPTIONS_TEXTS, &selection->kinds, "KIND",
@@ -181,8 +182,9 @@ static size_t flags_fill(struct options_flag *flags, unsigned takes, struct ask 
         FLAG("timeout", 0, OPTIONS_TEXT, &raw->timeout, "TIME", "with -f: end after 10s, 5m ...");
     }
     if ((takes & TAKES_UNTIL) != 0) {
-        FLAG("until", 0, OPTIONS_TEXT, &ask->until, "PLACE",
+        FLAG("to", 0, OPTIONS_TEXT, &ask->until, "PLACE",
              "fold up to there, that one included; the end when not said");
+        FLAG("until", 0, OPTIONS_TEXT, &ask->until, "PLACE", NULL);
         FLAG("show", 0, OPTIONS_TEXT, &ask->show, "KEY", "the row to show");
     }
     if ((takes & TAKES_SECRET) != 0) {

@@ -345,6 +345,7 @@ struct telling {
     struct diff *diff;
     bool down;
     bool at_cloud; /* whose log the entries are of */
+    int width;     /* of offsets */
     uint64_t lines;
 };
 
@@ -367,8 +368,8 @@ static void tell_line(struct out *out, const struct telling *telling, const stru
     char memory[16];
     if (telling->lines == 0) {
         out_colour(out, COLOUR_HEAD);
-        out_print(out, "%-4s %-10s %-5s %10s %16s %8s %-14s %s", "WAY", "ANSWER", "AT", "OFFSET",
-                  "STREAM", "SEQUENCE", "KIND", "KEY");
+        out_print(out, "%-4s %-10s %-5s %*s %16s %8s %-14s %s", "WAY", "ANSWER", "AT",
+                  telling->width, "OFFSET", "STREAM", "SEQUENCE", "KIND", "KEY");
         out_colour(out, COLOUR_NONE);
         out_character(out, '\n');
     }
@@ -376,7 +377,8 @@ static void tell_line(struct out *out, const struct telling *telling, const stru
     out_colour(out, COLOUR_BAD);
     out_print(out, "%-10s", words[entry->word]);
     out_colour(out, COLOUR_NONE);
-    out_print(out, " %-5s %10" PRIu64 " ", telling->at_cloud ? "cloud" : "edge", entry->offset);
+    out_print(out, " %-5s %*" PRIu64 " ", telling->at_cloud ? "cloud" : "edge", telling->width,
+              entry->offset);
     if (entry->stream == 0) {
         out_print(out, "%16s %8s", "-", "-");
     } else {
@@ -424,7 +426,10 @@ static int diff_tell(struct diff *diff)
 {
     struct out *out = diff->ask->out;
     const bool json = diff->ask->form != FORM_TABLE;
-    struct telling telling = {.diff = diff, .down = true, .at_cloud = true};
+    const int cloud = view_offset_width(&diff->cloud.view);
+    const int edge = view_offset_width(&diff->edge.view);
+    struct telling telling = {
+        .diff = diff, .down = true, .at_cloud = true, .width = cloud > edge ? cloud : edge};
     if (json) {
         out_text(out, "{\"node\":");
         out_json_text(out, diff->node);

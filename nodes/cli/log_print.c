@@ -6,8 +6,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define WIDTH_OFFSET 10
-#define WIDTH_TERM   6
 #define WIDTH_TIME   24
 #define WIDTH_LOCAL  28
 #define WIDTH_KIND   26
@@ -58,13 +56,16 @@ void printer_deinit(struct printer *printer)
 
 /* -- the table -------------------------------------------------------------------------------- */
 
-static void table_head(struct out *out, bool wide)
+static void table_head(struct printer *printer, bool wide)
 {
+    struct out *out = printer->view->out;
+    printer->offset_width = view_offset_width(printer->view);
+    printer->term_width = view_term_width(printer->view);
     const int time = out->local ? WIDTH_LOCAL : WIDTH_TIME;
     out_colour(out, COLOUR_HEAD);
-    out_print(out, "%*s %*s %-*s %-*s %-*s %-*s %*s", WIDTH_OFFSET, "OFFSET", WIDTH_TERM, "TERM",
-              time, "TIME", WIDTH_KIND, "KIND", WIDTH_OP, "OP", WIDTH_KEY, "KEY", WIDTH_SIZE,
-              "SIZE");
+    out_print(out, "%*s %*s %-*s %-*s %-*s %-*s %*s", printer->offset_width, "OFFSET",
+              printer->term_width, "TERM", time, "TIME", WIDTH_KIND, "KIND", WIDTH_OP, "OP",
+              WIDTH_KEY, "KEY", WIDTH_SIZE, "SIZE");
     if (wide) {
         out_print(out, " %-*s %-*s %*s %-*s %s", WIDTH_ORIGIN, "ORIGIN", WIDTH_USER, "USER",
                   WIDTH_SEQ, "SEQ", WIDTH_NODE, "NODE", "TRACE");
@@ -103,11 +104,11 @@ static void table_line(struct printer *printer, const struct item *item)
     struct out *out = printer->view->out;
     const bool wide = printer->form == FORM_WIDE;
     if (printer->printed == 0) {
-        table_head(out, wide);
+        table_head(printer, wide);
     }
-    out_u64_wide(out, item->offset, WIDTH_OFFSET);
+    out_u64_wide(out, item->offset, (size_t)printer->offset_width);
     out_character(out, ' ');
-    out_u64_wide(out, item->term, WIDTH_TERM);
+    out_u64_wide(out, item->term, (size_t)printer->term_width);
     out_character(out, ' ');
     const size_t time_width = out->local ? WIDTH_LOCAL : WIDTH_TIME;
     const size_t time = out_time(out, item->time_ms);

@@ -16,9 +16,10 @@ struct printer {
     uint64_t most;    /* and no more than this printed */
     uint64_t matched; /* items that match, printed or not */
     uint64_t printed;
-    uint64_t looked; /* items there were, meant or not */
+    uint64_t looked;                    /* items there were, meant or not */
     uint64_t looked_first, looked_last; /* offsets of these */
-    bool quiet;      /* count only */
+    int offset_width, term_width;       /* of the table, decided with its head */
+    bool quiet;                         /* count only */
     int code;        /* OPTIONS_EXIT_OK, or why it ended: VIEW_EXIT_REFUSED (said) */
     int64_t last_ms; /* for items without a time */
     struct out body; /* memory */

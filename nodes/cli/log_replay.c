@@ -422,7 +422,7 @@ int log_replay(struct ask *ask)
     if (ask->until != NULL &&
         !place_parse(ask->until, ask->out->local, (int64_t)now.tv_sec * 1000, &until)) {
         fprintf(stderr,
-                "%s: --until %s is no place in a log: an offset, end, -N, a time, 18:05, now, or "
+                "%s: --to %s is no place in a log: an offset, end, -N, a time, 18:05, now, or "
                 "-10m\n",
                 ask->command, ask->until);
         return OPTIONS_EXIT_USAGE;

@@ -54,13 +54,14 @@ static void ls_json(struct out *out, const struct inspect_segment *segment,
 }
 
 static void ls_line(struct out *out, const struct inspect_segment *segment,
-                    const struct state *state)
+                    const struct state *state, int width)
 {
     out_print(out, "%016" PRIx64 " ", segment->sequence);
     if (segment->frames == 0) {
-        out_print(out, "%10s %10s", "-", "-");
+        out_print(out, "%*s %*s", width, "-", width, "-");
     } else {
-        out_print(out, "%10" PRIu64 " %10" PRIu64, segment->index_first, segment->index_last);
+        out_print(out, "%*" PRIu64 " %*" PRIu64, width, segment->index_first, width,
+                  segment->index_last);
     }
     out_print(out, " %11" PRIu64 " %11" PRIu64 "  %-8s  %s\n", segment->used_bytes,
               segment->size_bytes, segment_state(segment), segment_use(segment, state));
@@ -77,11 +78,12 @@ int log_ls(struct ask *ask)
         return code;
     }
     const struct inspect *inspect = &view.inspect;
+    const int width = view_offset_width(&view);
     state_open(&state, &view);
     if (!form_is_json(ask) && inspect->segment_count > 0) {
         out_colour(out, COLOUR_HEAD);
-        out_print(out, "%16s %10s %10s %11s %11s  %-8s  %s", "SEGMENT", "FIRST", "LAST", "BYTES",
-                  "SIZE", "STATE", "USE");
+        out_print(out, "%16s %*s %*s %11s %11s  %-8s  %s", "SEGMENT", width, "FIRST", width, "LAST",
+                  "BYTES", "SIZE", "STATE", "USE");
         out_colour(out, COLOUR_NONE);
         out_character(out, '\n');
     }
@@ -91,7 +93,7 @@ int log_ls(struct ask *ask)
             ls_json(out, &inspect->segments[i], &state);
             out_text(out, ask->form == FORM_JSONL ? "\n" : "");
         } else {
-            ls_line(out, &inspect->segments[i], &state);
+            ls_line(out, &inspect->segments[i], &state, width);
         }
     }
     if (ask->form == FORM_JSON) {

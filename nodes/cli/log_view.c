@@ -379,3 +379,17 @@ int view_frame(struct view *view, uint64_t offset, struct log_frame *out_frame)
     }
     return answer == INSPECT_FRAME ? OPTIONS_EXIT_OK : OPTIONS_EXIT_NOTHING;
 }
+
+int view_offset_width(const struct view *view)
+{
+    int width = 1;
+    for (uint64_t rest = view->inspect.index_next; rest >= 10; rest /= 10) {
+        width++;
+    }
+    return width < VIEW_OFFSET_WIDTH ? VIEW_OFFSET_WIDTH : width;
+}
+
+int view_term_width(const struct view *view)
+{
+    return view_offset_width(view) == VIEW_OFFSET_WIDTH ? VIEW_TERM_WIDTH : VIEW_TERM_WIDTH_JUMPED;
+}

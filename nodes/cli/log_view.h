@@ -77,6 +77,14 @@ int view_frames(struct view *view, uint64_t from, uint64_t to,
  *             else the exit code, and what is wrong was printed */
 int view_frame(struct view *view, uint64_t offset, struct log_frame *out_frame);
 
+/* Columns that offsets and terms take in a table: more after a restore, which lets offsets jump by 2^40 and more
+ * (statemachine/rebirth.h), and terms by a million. */
+#define VIEW_OFFSET_WIDTH      10
+#define VIEW_TERM_WIDTH        6
+#define VIEW_TERM_WIDTH_JUMPED 10
+int view_offset_width(const struct view *view);
+int view_term_width(const struct view *view);
+
 /* The segment a sequence names; NULL when there is none. */
 const struct inspect_segment *view_segment(const struct view *view, uint64_t sequence);
 

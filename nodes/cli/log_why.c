@@ -771,6 +771,7 @@ static void why_json(struct out *out, const struct journey *journey)
 static void why_text(struct out *out, const struct journey *journey)
 {
     const enum step_name open = first_open(journey);
+    const int offset_width = view_offset_width(journey->view);
     out_plain(out, journey->key, 0);
     if (journey->wish.uid[0] != '\0') {
         out_text(out, "  uid ");
@@ -790,9 +791,9 @@ static void why_text(struct out *out, const struct journey *journey)
                   step->answer == STEP_NONE ? "-" : step_answers[step->answer]);
         out_colour(out, COLOUR_NONE);
         if (step->offset > 0) {
-            out_print(out, " %10" PRIu64 " ", step->offset);
+            out_print(out, " %*" PRIu64 " ", offset_width, step->offset);
         } else {
-            out_print(out, " %10s ", "-");
+            out_print(out, " %*s ", offset_width, "-");
         }
         const size_t width = out->local ? 28 : 24;
         const size_t time = out_time(out, step->time_ms);

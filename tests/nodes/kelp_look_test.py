@@ -52,7 +52,7 @@ def test_output_is_golden(top):
                         ("why", "configmaps/default/settings", side),
                         ("why", "nodes//edge-1", side), ("why", "pods/default/nobody", side),
                         ("replay", side, "--show", "pods/default/web"),
-                        ("replay", side, "--until", "5", "--show", "pods/default/web", "-o", "json"),
+                        ("replay", side, "--to", "5", "--show", "pods/default/web", "-o", "json"),
                         ("replay", side, "--until", "2025-11-20T12:00:11Z", "--show", "pods/default/web",
                          "-o", "json"),
                         ("replay", side, "--show", "secrets/default/password", "-o", "json"),

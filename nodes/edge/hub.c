@@ -309,6 +309,7 @@ static int hub_append(struct hub *hub, uint16_t kind, struct bytes body, uint64_
                                               .kind = kind,
                                               .key = "",
                                               .origin = "cloud",
+                                              .time_ms = hub->wall_ms,
                                               .body = body,
                                           },
                                           &record);

@@ -65,6 +65,7 @@ struct hub_door {
 enum hub_state { HUB_WAITING, HUB_DIALING, HUB_GREETING, HUB_ACTIVE, HUB_CLOSING, HUB_STATES };
 
 struct hub {
+    int64_t wall_ms; /* of what is appended, for people and publications: the owner sets it before hub_on_frame */
     const struct hub_door *door;
     enum hub_state state;
     uint32_t address_count;

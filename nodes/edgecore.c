@@ -4,7 +4,7 @@
  *   2. open the log and the state of the data directory (locked: one process at a time)
  *   3. open the core over them: it replays what the state does not have yet, and pods go on, whether
  *      there is a link or not
- *   4. connect to one of the cloudcores, and to another when that one is lost
+ *   4. connect to one of the cloudcores, and to another when that one is lost; and to the MQTT brokers of the devices
  *   5. run until SIGTERM or SIGINT: say bye, flush, leave; containers keep running
  *
  * What can fail: 1 and 2 end the process with one line that says what to do. The runtime, the link and the
@@ -27,9 +27,11 @@
 #include "log/log.h"
 #include "nodes/config.h"
 #include "nodes/control.h"
+#include "nodes/edge/bus_hands.h"
 #include "nodes/edge/core.h"
 #include "nodes/edge/driver_cri.h"
 #include "nodes/edge/node.h"
+#include "nodes/edge/settings.h"
 #include "nodes/edge/uplink.h"
 #include "nodes/edge/volumes_uv.h"
 #include "nodes/logger.h"
@@ -52,87 +54,11 @@
 #define NODE_FIRST_MS      250u
 #define NODE_FIRST_LOOKS   20u
 
-struct settings {
-    const char *node;
-    const char *data;
-    struct config_addresses cloud;
-    const char *control;
-    const char *metrics_listen;
-    const char *authority;
-    const char *certificate;
-    const char *key;
-    const char *runtime;
-    const char *root;
-    const char *cgroup_root;
-    const char *node_ip;
-    struct config_map labels;
-    int64_t max_pods;
-    uint64_t backoff_ms;
-    uint64_t history_bytes;
-    uint64_t history_ms;
-    uint64_t limit_bytes;
-    uint64_t reserve_bytes;
-    struct config_list dns_servers;
-    enum logger_level log_level;
-    enum logger_format log_format;
-};
-
-#define AT(field) offsetof(struct settings, field)
-static const struct config_key keys[] = {
-    {"node", CONFIG_TEXT, AT(node), "", 0, LIMIT_NAME_BYTES, NULL,
-     "name of this node; empty: what the certificate says. Another name than that is refused"},
-    {"data", CONFIG_TEXT, AT(data), "/var/lib/kelp/edgecore", 1, 900, NULL,
-     "directory of the log, the state and the control socket"},
-    {"cloud", CONFIG_ADDRESS_LIST, AT(cloud), NULL, 1, 16, NULL,
-     "the cloudcores, as host:port of their hub.listen; any of them will do"},
-    {"control", CONFIG_TEXT, AT(control), "", 0, 107, NULL,
-     "unix socket that `kelp status` asks; empty: <data>/control"},
-    {"metrics.listen", CONFIG_TEXT, AT(metrics_listen), "", 0, 263, NULL,
-     "where /metrics and the probes are served in plain HTTP to whoever asks, such as "
-     "127.0.0.1:9403; "
-     "empty: nowhere"},
-    {"tls.authority", CONFIG_TEXT, AT(authority), "/etc/kelp/pki/ca.crt", 1, 4096, NULL,
-     "certificates of the authority that signed the cloudcores"},
-    {"tls.certificate", CONFIG_TEXT, AT(certificate), "/etc/kelp/pki/edge.crt", 1, 4096, NULL,
-     "certificate of this node: CN system:node:<name>, O system:nodes"},
-    {"tls.key", CONFIG_TEXT, AT(key), "/etc/kelp/pki/edge.key", 1, 4096, NULL,
-     "its private key, readable only by this user"},
-    {"runtime.endpoint", CONFIG_TEXT, AT(runtime), "unix:///run/containerd/containerd.sock", 1, 200,
-     NULL, "CRI socket of the container runtime"},
-    {"runtime.root", CONFIG_TEXT, AT(root), "/var/lib/kelp/pods", 1, 512, NULL,
-     "directory of volumes and container logs"},
-    {"runtime.cgroup", CONFIG_TEXT, AT(cgroup_root), "/kelp", 0, 128, NULL,
-     "parent of all pods' cgroups (cgroupfs driver); empty: the runtime's own"},
-    {"runtime.dns", CONFIG_LIST, AT(dns_servers), "", 0, 3, NULL,
-     "name servers of pods with dnsPolicy ClusterFirst; empty: those of this machine"},
-    {"nodeStatus.ip", CONFIG_TEXT, AT(node_ip), "", 0, 63, NULL,
-     "InternalIP of the node; empty: the address of the default route"},
-    {"nodeStatus.labels", CONFIG_MAP, AT(labels), "", 0, 0, NULL, "labels the node registers with"},
-    {"nodeStatus.maxPods", CONFIG_INTEGER, AT(max_pods), "110", 1, 1000, NULL,
-     "pods this node takes"},
-    {"link.backoff", CONFIG_DURATION, AT(backoff_ms), "30s", 100, 600000, NULL,
-     "longest wait between attempts to connect"},
-    {"log.history", CONFIG_SIZE, AT(history_bytes), "64MiB", 0, INT64_MAX, NULL,
-     "log kept for whoever asks why, beyond what is needed, while there is room"},
-    {"log.historyAge", CONFIG_DURATION, AT(history_ms), "0", 0, INT64_MAX, NULL,
-     "age from which log that is not needed goes even if log.history has room; 0: any age"},
-    {"log.limit", CONFIG_SIZE, AT(limit_bytes), "1GiB", LIMIT_LOG_EDGE_BYTES_MIN, INT64_MAX, NULL,
-     "size the log never exceeds; history goes at half of it"},
-    {"disk.reserve", CONFIG_SIZE, AT(reserve_bytes), "32MiB", 1 << 20, INT64_MAX, NULL,
-     "free space below which nothing new is taken from the cloud and no container is created, "
-     "below a quarter "
-     "of it nothing is recorded; as much again is held in a file, for the work that frees space"},
-    {"logging.level", CONFIG_CHOICE, AT(log_level), "info", 0, 0, LOGGER_LEVEL_CHOICES,
-     "least important lines that are written"},
-    {"logging.format", CONFIG_CHOICE, AT(log_format), "text", 0, 0, LOGGER_FORMAT_CHOICES,
-     "form of the lines"},
-};
-static const struct config_table table = {keys, sizeof keys / sizeof keys[0]};
 static const struct program program = {
     .name = "edgecore",
     .about = "One edge node of Kelp: runs the pods it was given, with the link up or down, and tells "
                  "the cloud what happened.",
-    .table = &table,
+    .table = &edge_settings_table,
 };
 
 /* Files of a pod that cannot be planned, and why. */
@@ -144,7 +70,7 @@ struct refusal {
 };
 
 struct edgecore {
-    struct settings settings;
+    struct edge_settings settings;
     char node[LIMIT_NAME_BYTES + 1];
     uv_loop_t loop;
     struct link_context *context;
@@ -154,6 +80,8 @@ struct edgecore {
     struct log log;
     struct store *store;
     struct edge_core *core;
+    struct bus_hands_options bus_options;
+    struct bus_hands *bus;
     struct driver_cri *runtime;
     struct node *self;
     struct space space;
@@ -305,6 +233,13 @@ static void on_log_remove(void *context, const char *uid, const char *namespace,
         logger_warn_limited("log_not_removed", "pod=%s/%s container=%s attempt=%u", namespace, name,
                             container, attempt);
     }
+}
+
+static int on_bus_publish(void *context, uint32_t broker, uint64_t id, const char *topic,
+                          struct bytes payload)
+{
+    struct edgecore *e = context;
+    return bus_hands_publish(e->bus, broker, id, topic, payload);
 }
 
 static void flush_on_work(uv_work_t *work)
@@ -459,10 +394,12 @@ static void on_prepare(uv_prepare_t *prepare)
     const uint64_t next_ms = edge_core_run(e->core, at);
     const uint64_t wait_ms = next_ms <= at.mono_ms ? 0 : next_ms - at.mono_ms;
     uv_timer_start(&e->core_timer, on_core_timer, wait_ms, 0);
+    bus_hands_turn(e->bus);
     /* The goodbye goes out first, unless the cloud does not take it. */
     const bool link_ended = uplink_is_down(&e->uplink) || at.mono_ms >= e->leave_ms;
     if (e->stopping && !e->left && link_ended && edge_core_idle(e->core)) {
         e->left = true;
+        bus_hands_leave(e->bus);
         edge_core_close(e->core);
         uv_prepare_stop(&e->prepare);
         log_close(&e->log, on_log_closed, e);
@@ -540,6 +477,7 @@ static size_t on_report(void *owner, char *buffer, size_t size)
         return 0;
     }
     const struct edge_core_report r = edge_core_report(e->core);
+    const struct bus_report bus = bus_report(edge_core_bus(e->core));
     const int written = snprintf(
         buffer, size,
         "{\"program\":\"edgecore\",\"version\":\"%s\",\"node\":\"%s\",\"cluster\":\"%s\""
@@ -548,11 +486,17 @@ static size_t on_report(void *owner, char *buffer, size_t size)
         ",\"upAcked\":%" PRIu64 ",\"digest\":\"%016" PRIx64 "%016" PRIx64 "\""
         ",\"digestAlarms\":%" PRIu64 ",\"podsWanted\":%zu,\"podsRunning\":%zu"
         ",\"logFirst\":%" PRIu64 ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64
-        ",\"space\":\"%s\"}\n",
+        ",\"space\":\"%s\",\"brokers\":%u,\"brokersConnected\":%u,\"mqttReceived\":%" PRIu64
+        ",\"mqttIgnored\":%" PRIu64 ",\"mqttRedelivered\":%" PRIu64 ",\"mqttWaiting\":%" PRIu64
+        ",\"mqttPublished\":%" PRIu64 ",\"mqttOutbox\":%" PRIu64 ",\"mqttOutboxDropped\":%" PRIu64
+        "}\n",
         KELP_VERSION, e->node, r.cluster, r.link_up ? "true" : "false", r.applied, r.down_stream,
         r.down_position, r.up_stream, r.up_last, r.up_acked, r.digest.high, r.digest.low,
         r.digest_alarms, r.pods.wanted, r.pods.running, log_index_first(&e->log),
-        log_index_next(&e->log), log_disk_bytes(&e->log), space_text(e->space.level));
+        log_index_next(&e->log), log_disk_bytes(&e->log), space_text(e->space.level),
+        bus_hands_config(&e->bus_options).broker_count, bus_hands_connected(e->bus), bus.received,
+        bus.ignored, bus_hands_redelivered(e->bus), bus.waiting, bus.published, bus.outbox,
+        bus.outbox_dropped);
     return written < 0 ? 0 : (size_t)written < size ? (size_t)written : size - 1;
 }
 
@@ -584,6 +528,7 @@ static void on_metrics(void *owner, struct metrics_page *page)
     }
     if (!e->left) {
         edge_core_metrics(e->core, page);
+        bus_hands_metrics(e->bus, page);
     }
 }
 
@@ -724,8 +669,35 @@ static int open_world(struct edgecore *e)
 }
 static_assert(sizeof(struct config_pair) == sizeof(struct pair), "labels are passed on as they are");
 
+static void set_bus_options(struct edgecore *e)
+{
+    const struct edge_settings *s = &e->settings;
+    e->bus_options = (struct bus_hands_options){
+        .mode = s->bus_mode,
+        .node = e->node,
+        .data = s->data,
+        .external = s->bus_external,
+        .internal = s->bus_internal,
+        .program = s->bus_program,
+        .client = s->bus_client,
+        .user = s->bus_user,
+        .password_file = s->bus_password_file,
+        .authority = s->bus_authority,
+        .certificate = s->bus_certificate,
+        .key = s->bus_key,
+        .topics = s->bus_topics,
+        .qos = (uint8_t)s->bus_qos,
+        .retain = s->bus_retain,
+        .queue_count = (uint32_t)s->bus_queue,
+        .window_ms = (uint32_t)s->bus_window_ms,
+        .upload = s->bus_upload.items,
+        .upload_count = (uint32_t)s->bus_upload.count,
+    };
+}
+
 static int open_core(struct edgecore *e)
 {
+    set_bus_options(e);
     const struct edge_core_config config = {
         .node = e->node,
         .pods =
@@ -745,6 +717,7 @@ static int open_core(struct edgecore *e)
         .software = "kelp " KELP_VERSION,
         .labels = node_labels(e->self),
         .label_count = node_label_count(e->self),
+        .bus = bus_hands_config(&e->bus_options),
     };
     const struct edge_core_ops ops = {
         .context = e,
@@ -758,6 +731,7 @@ static int open_core(struct edgecore *e)
         .volumes_prepare = on_volumes_prepare,
         .volumes_remove = on_volumes_remove,
         .log_remove = on_log_remove,
+        .bus_publish = on_bus_publish,
         .flush_store = on_flush_store,
         .fatal = on_fatal,
     };
@@ -778,6 +752,11 @@ static int open_core(struct edgecore *e)
         return program_refuse(&program, "cannot start on %s: %s: %s", e->settings.data, status_text(status), reason);
     }
     set_space(e);
+    char why[512];
+    e->bus = bus_hands_open(&e->loop, &e->bus_options, edge_core_bus(e->core), why);
+    if (e->bus == NULL) {
+        return program_refuse(&program, "%s", why);
+    }
     snprintf(path, sizeof path, "%s/control", e->settings.data);
     const char *control = e->settings.control[0] == 0 ? path : e->settings.control;
     const int listening = control_open(&e->control, &e->loop, control, on_report, e);

@@ -250,6 +250,14 @@ static_assert(LIMIT_BUS_PAYLOAD_BYTES >= LIMIT_DEVICE_TWINS * (LIMIT_TWIN_KEY_BY
  * on top of it. */
 #define LIMIT_BUS_WAITING       4096u
 #define LIMIT_BUS_WAITING_BYTES (4u * 1024u * 1024u)
+/* Questions that wait for what is told before their answers; beyond, they are not answered. They do not hold up
+ * reading: what they wait for is what the broker says. */
+#define LIMIT_BUS_QUESTIONS     1024u
+/* Topics to subscribe to: ours, and what the configuration adds. */
+#define LIMIT_BUS_FILTERS       32u
+/* A broker is near: one that does not answer for so long is tried again, at least so often (KubeEdge: every 5 s). */
+#define LIMIT_BUS_CONNECT_MS    10000u
+#define LIMIT_BUS_BACKOFF_MS    5000u
 /* Messages given to the brokers that these have not taken yet. */
 #define LIMIT_BUS_OUTGOING      512u
 /* Devices whose telemetry is being gathered for a moment; others are recorded as they come. */

@@ -48,27 +48,36 @@ static struct bus_item *queue_pop(struct bus_queue *queue)
     return item;
 }
 
-/* An item that left its queue is forgotten. */
-static void item_free(struct bus *bus, struct bus_item *item)
+/* The head of the queue leaves it, and is the caller's to free. */
+static struct bus_item *bus_queue_pop(struct bus *bus)
 {
-    CHECK(bus->queue_count > 0);
-    CHECK(bus->queue_bytes >= item->size);
-    bus->queue_count--;
-    bus->queue_bytes -= item->size;
-    free(item);
+    struct bus_item *item = queue_pop(&bus->queue);
+    if (item != NULL) {
+        CHECK(bus->queue_count > 0);
+        CHECK(bus->queue_bytes >= item->size);
+        bus->queue_count--;
+        bus->queue_bytes -= item->size;
+    }
+    return item;
+}
+
+static void bus_question_pop(struct bus *bus)
+{
+    CHECK(bus->question_count > 0);
+    bus->question_count--;
+    free(queue_pop(&bus->questions));
 }
 
 void bus_destroy(struct bus *bus)
 {
-    struct bus_item *item;
     if (bus == NULL) {
         return;
     }
-    while ((item = queue_pop(&bus->queue)) != NULL) {
-        item_free(bus, item);
+    while (bus->queue.head != NULL) {
+        free(bus_queue_pop(bus));
     }
-    while ((item = queue_pop(&bus->questions)) != NULL) {
-        item_free(bus, item);
+    while (bus->questions.head != NULL) {
+        bus_question_pop(bus);
     }
     bus_gather_deinit(bus);
     bus_names_forget(bus);
@@ -297,17 +306,30 @@ static void bus_record_done(struct bus *bus, bool with_another)
     }
 }
 
-/* The queue, as far as the log takes it; questions wait for what was appended before them. */
+/* A question leaves the queue, and waits for what was appended before it. */
+static void bus_run_question(struct bus *bus)
+{
+    struct bus_item *item = bus_queue_pop(bus);
+    if (bus->question_count == LIMIT_BUS_QUESTIONS) {
+        bus->report.ignored++;
+        free(item);
+        return;
+    }
+    item->after = bus->appended;
+    queue_push(&bus->questions, item);
+    bus->question_count++;
+}
+
+/* The queue, as far as the log takes it. */
 static void bus_run_queue(struct bus *bus)
 {
     if (bus->queue.head != NULL) {
         bus_record_done(bus, true);
     }
     while (bus->queue.head != NULL) {
-        struct bus_item *item = bus->queue.head;
+        const struct bus_item *item = bus->queue.head;
         if (item->type != BUS_ITEM_RECORD) {
-            item->after = bus->appended;
-            queue_push(&bus->questions, queue_pop(&bus->queue));
+            bus_run_question(bus);
             continue;
         }
         if (!bus_may_append(bus)) {
@@ -319,7 +341,7 @@ static void bus_run_queue(struct bus *bus)
             return;
         }
         bus->report.ignored += status == STATUS_TOO_LARGE ? 1 : 0;
-        item_free(bus, queue_pop(&bus->queue));
+        free(bus_queue_pop(bus));
     }
 }
 
@@ -520,7 +542,7 @@ static bool bus_answer(struct bus *bus)
         }
         (void)bus_send(bus, 0, true, topic);
     }
-    item_free(bus, queue_pop(&bus->questions));
+    bus_question_pop(bus);
     return true;
 }
 
@@ -613,7 +635,7 @@ struct bus_report bus_report(const struct bus *bus)
     for (uint32_t i = 0; i < BUS_BROKERS; i++) {
         report.brokers[i] = (bus->connected >> i & 1) != 0;
     }
-    report.waiting = bus->queue_count + (bus->appended - bus->applied);
+    report.waiting = bus->queue_count + bus->question_count + (bus->appended - bus->applied);
     report.outbox = meta->outbox_last - meta->outbox_done;
     report.outbox_dropped = meta->outbox_dropped;
     return report;
@@ -622,10 +644,13 @@ struct bus_report bus_report(const struct bus *bus)
 void bus_metrics(const struct bus *bus, struct metrics_page *page)
 {
     const struct bus_report r = bus_report(bus);
+    if (bus->config.broker_count == 0) {
+        return;
+    }
     metrics_family(page, METRICS_GAUGE, "kelp_bus_broker_up",
                    "1 while a broker is connected and has our subscriptions.");
     for (uint32_t i = 0; i < bus->config.broker_count; i++) {
-        metrics_labelled(page, "broker", i == 0 ? "0" : "1", r.brokers[i]);
+        metrics_labelled(page, "broker", bus->config.brokers[i], r.brokers[i]);
     }
     metrics_counter(page, "kelp_bus_messages_total", "Messages that clients said.", r.received);
     metrics_counter(page, "kelp_bus_messages_ignored_total",

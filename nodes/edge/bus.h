@@ -36,10 +36,11 @@
 
 struct bus_config {
     const char *node;
-    uint32_t
-        broker_count; /* 0 .. BUS_BROKERS; 0: what is promised is given up, as nobody can hear it */
-    enum device_topics topics; /* the generations that are spoken */
-    uint32_t window_ms;        /* in which telemetry is gathered; 0: it is not */
+    /* 0 .. BUS_BROKERS; 0: what is promised is given up, as nobody can hear it */
+    uint32_t broker_count;
+    const char *brokers[BUS_BROKERS]; /* what they are called, for people */
+    enum device_topics topics;        /* the generations that are spoken */
+    uint32_t window_ms;               /* in which telemetry is gathered; 0: it is not */
 };
 
 struct bus_time {

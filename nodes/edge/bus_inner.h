@@ -86,8 +86,9 @@ struct bus {
 
     struct bus_queue queue;     /* not appended yet */
     struct bus_queue questions; /* those before them are */
-    uint64_t queue_count;       /* of both */
+    uint64_t queue_count;
     size_t queue_bytes;
+    uint64_t question_count;
     uint64_t appended; /* records, since the beginning */
     uint64_t applied;
     uint32_t sizes[LIMIT_BUS_WAITING]; /* of those between, each at its number modulo */

@@ -142,6 +142,7 @@ static void core_on_applied(struct edge_core *core, const struct edge_applied *a
         edge_core_log(core, LOGGER_ERROR, "digest_differed", "position=%llu",
                  (unsigned long long)edge_machine_meta(core->machine)->down_position);
     }
+    edge_core_tell_bus(core, applied);
     if (!core->started) {
         return;
     }
@@ -192,6 +193,9 @@ static bool core_apply_durable(struct edge_core *core)
         core->appends_head = append->next;
         if (core->appends_head == NULL) {
             core->appends_tail = NULL;
+        }
+        if (append->from_bus) {
+            bus_applied(core->bus);
         }
         if (append->from_cloud && core->started) {
             hub_on_settled(&core->hub, append->mark, core->now.mono_ms);
@@ -451,6 +455,7 @@ int edge_core_open(const struct edge_core_config *config, const struct edge_core
         edge_core_close(core);
         return status;
     }
+    edge_core_open_bus(core);
     *out = core;
     return 0;
 }
@@ -459,6 +464,7 @@ void edge_core_stop(struct edge_core *core, struct pods_time now)
 {
     core->now = now;
     hub_stop(&core->hub, now.mono_ms);
+    bus_flush(core->bus, edge_core_bus_time(core));
     core->stopping = true;
 }
 
@@ -477,6 +483,7 @@ void edge_core_close(struct edge_core *core)
         return;
     }
     pods_destroy(core->pods);
+    bus_destroy(core->bus);
     hub_deinit(&core->hub);
     if (core->machine != NULL) {
         edge_machine_close(core->machine);
@@ -517,6 +524,7 @@ void edge_core_on_link(struct edge_core *core, struct bytes frame, struct pods_t
 {
     if (!core->stopping && !core->ended) {
         core->now = now;
+        core->hub.wall_ms = now.wall_ms;
         hub_on_frame(&core->hub, frame, now.mono_ms);
     }
 }
@@ -680,6 +688,9 @@ uint64_t edge_core_run(struct edge_core *core, struct pods_time now)
         core->pods_due_ms = pods_tick(core->pods, now);
         next = core_earlier(next, core->pods_due_ms);
         next = core_earlier(next, hub_tick(&core->hub, now.mono_ms));
+    }
+    if (!core->ended) {
+        next = core_earlier(next, bus_run(core->bus, edge_core_bus_time(core)));
     }
     if (now.mono_ms >= core->log_tick_ms) {
         core->log_tick_ms = now.mono_ms + 1000;

@@ -16,6 +16,7 @@
 #define KELP_NODES_EDGE_CORE_H
 
 #include "log/log.h"
+#include "nodes/edge/bus.h"
 #include "nodes/edge/pods.h"
 #include "nodes/logger.h"
 #include "nodes/metrics.h"
@@ -35,6 +36,7 @@ struct edge_core_config {
     uint32_t label_count;
     uint64_t flush_bytes;    /* log bytes after which the store is flushed; 0: 8 MiB */
     uint32_t flush_ms;       /* and time, when something was applied; 0: 60000 */
+    struct bus_config bus;   /* its node is ours; without brokers devices are held, and nobody hears of them */
 };
 
 struct edge_core_ops {
@@ -58,6 +60,9 @@ struct edge_core_ops {
     int (*volumes_remove)(void *context, const char *uid, const char *namespace, const char *name);
     void (*log_remove)(void *context, const char *uid, const char *namespace, const char *name,
                        const char *container, uint32_t attempt);
+    /* As in struct bus_door, with this context; called only when there are brokers. */
+    int (*bus_publish)(void *context, uint32_t broker, uint64_t id, const char *topic,
+                       struct bytes payload);
     /* Run store_flush in a pool thread, then edge_core_flushed. One at a time. */
     void (*flush_store)(void *context);
     /* The log or the store failed: the process must end with this message. */
@@ -112,6 +117,10 @@ void edge_core_event(struct edge_core *core, const struct edge_event *event, str
  * container is created, what happens here is still recorded. NONE: not that either, but for what the cloud
  * acknowledges. */
 void edge_core_set_space(struct edge_core *core, enum space_level space, struct pods_time now);
+
+/* What clients say and brokers take is told to this: bus_message, bus_broker_up and _down, bus_taken; the core
+ * tells it the rest. Lent until edge_core_close. */
+struct bus *edge_core_bus(const struct edge_core *core);
 
 /* The store_flush that was asked for is done, with its answer. */
 void edge_core_flushed(struct edge_core *core, int status);

@@ -1,5 +1,5 @@
 /* What the files of the edge's core share: core.c (log, state, link, turns), core_pods.c (the pods it is
- * to run, and what they ask of it). */
+ * to run, and what they ask of it), core_bus.c (MQTT). */
 #ifndef KELP_NODES_EDGE_CORE_INNER_H
 #define KELP_NODES_EDGE_CORE_INNER_H
 
@@ -16,6 +16,7 @@ struct core_append {
     struct edge_core *core;
     bool durable;
     bool from_cloud;
+    bool from_bus; /* it is told when this one is applied */
     struct hub_mark mark;
     size_t size;
     _Alignas(8) uint8_t record[];
@@ -31,6 +32,7 @@ struct edge_core {
     struct hub_door hub_door;
     struct pods *pods;
     struct pods_door pods_door;
+    struct bus *bus;
     struct pods_time now;
     bool started; /* the state knows who we are: link and pods are at work */
     bool pods_begun; /* all wishes were known once, and pods are acted upon */
@@ -73,6 +75,12 @@ void edge_core_fatal(struct edge_core *core, int status, const char *message);
  *   answers  as log_append */
 int edge_core_append_fact(struct edge_core *core, uint16_t kind, const char *key,
                           struct bytes body);
+
+/* core_bus.c */
+void edge_core_open_bus(struct edge_core *core);
+/* Wishes that changed may be devices. */
+void edge_core_tell_bus(struct edge_core *core, const struct edge_applied *applied);
+struct bus_time edge_core_bus_time(const struct edge_core *core);
 
 /* core_pods.c */
 void edge_core_init_pods(struct edge_core *core);

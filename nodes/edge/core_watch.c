@@ -61,4 +61,5 @@ void edge_core_metrics(const struct edge_core *core, struct metrics_page *page)
     metrics_gauge(page, "kelp_edge_applied_index", "Newest entry of the log that the state holds.",
                   report.applied);
     watch_pods(core, &report, page);
+    bus_metrics(core->bus, page);
 }

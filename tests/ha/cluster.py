@@ -233,6 +233,7 @@ cloud:
 {cloud}tls: {{ authority: {self.pki}/ca.crt, certificate: {self.pki}/{name}.crt, key: {self.pki}/{name}.key }}
 runtime: {{ endpoint: "unix://{socket}", root: {self.path(name, "pods")}, cgroup: "" }}
 link: {{ backoff: 2s }}
+eventBus: {{ mode: none }}
 disk: {{ reserve: 16MiB }}
 """)
         self.processes[name + "-runtime"] = Process(

@@ -1,0 +1,77 @@
+/* A client of an MQTT broker on libuv's loop, over libmosquitto: one connection, for listening and for publishing.
+ *
+ *   1. the name is resolved and the connection begun in a pool thread, as libmosquitto resolves names blocking
+ *   2. CONNECT, with a session that survives (QoS 1 that is said while we are away waits at the broker); the
+ *      broker's answer; subscriptions; on_up
+ *   3. messages come (on_message) and are published; what the broker has taken is told (on_taken): for QoS 1 its
+ *      PUBACK, for QoS 0 that it is written to the socket
+ *   4. what fails anywhere, or takes longer than LIMIT_BUS_CONNECT_MS to be up, ends the connection: on_down, and
+ *      another attempt after a while, twice as long each time up to LIMIT_BUS_BACKOFF_MS, give or take a quarter
+ *
+ * libmosquitto acknowledges a message of QoS 1 to the broker before it is handed over here; bus.h says what is
+ * promised nevertheless.
+ *
+ * While `wants` says no the socket is not read: the broker keeps what comes, as far as its queues go.
+ */
+#ifndef KELP_NODES_EDGE_BUS_MQTT_H
+#define KELP_NODES_EDGE_BUS_MQTT_H
+
+#include "schemas/bytes.h"
+#include "schemas/limits.h"
+#include "schemas/status.h"
+
+#include <uv.h>
+
+/* All borrowed until the process ends. */
+struct bus_mqtt_options {
+    const char *name; /* for log lines */
+    const char *host;
+    uint16_t port;
+    const char *client;      /* id; 1 .. 65535 bytes */
+    const char *user;        /* NULL: none */
+    const char *password;    /* NULL: none */
+    const char *authority;   /* PEM file; NULL: no TLS */
+    const char *certificate; /* with key; NULL: none */
+    const char *key;
+    uint8_t qos; /* of what is published: 0 or 1 */
+    bool retain;
+    const char *const *filters; /* to subscribe to, with QoS 1 */
+    uint32_t filter_count;      /* 1 .. LIMIT_BUS_FILTERS */
+};
+
+/* Called from the loop, on_message from inside bus_mqtt_publish never. */
+struct bus_mqtt_events {
+    void (*on_up)(void *owner);
+    void (*on_down)(void *owner);
+    void (*on_message)(void *owner, const char *topic, struct bytes payload);
+    void (*on_taken)(void *owner, uint64_t id);
+    bool (*wants)(void *owner);
+};
+
+struct bus_mqtt_report {
+    bool up;
+    uint64_t connections; /* that came up */
+    uint64_t redelivered; /* messages that the broker had told before the connection was lost */
+};
+
+struct bus_mqtt;
+
+/* Begin. Never ends by itself.
+ *   events, owner  borrowed for ever
+ *   answers        given; NULL: the files of TLS or the client id are not taken, `reason` (256 bytes) says why */
+struct bus_mqtt *bus_mqtt_open(uv_loop_t *loop, const struct bus_mqtt_options *options,
+                               const struct bus_mqtt_events *events, void *owner, char *reason);
+/* Say goodbye to the broker: the process is about to end. */
+void bus_mqtt_leave(struct bus_mqtt *mqtt);
+
+/* Publish a message; both are borrowed during the call.
+ *   id        rises; told by on_taken
+ *   answers   0; -ENOTCONN: not up; other negative: on_down follows */
+int bus_mqtt_publish(struct bus_mqtt *mqtt, uint64_t id, const char *topic, struct bytes payload);
+
+/* Read again, or not, as `wants` says now: once a turn of the loop. */
+void bus_mqtt_turn(struct bus_mqtt *mqtt);
+
+struct bus_mqtt_report bus_mqtt_report(const struct bus_mqtt *mqtt);
+
+#endif

@@ -1,0 +1,176 @@
+#!/usr/bin/env bash
+# Claim: mappers of KubeEdge work at a Kelp edge as they are, on both generations of topics and on two brokers at
+# once; what became durable is answered and its newest value reaches the cloud, whoever of edgecore, the brokers and
+# the cloud is killed with -9 in between. Method: a real cloudcore, edgecore and two mosquittos (one of edgecore's
+# own; one with TLS and passwords); mosquitto_pub and mosquitto_sub as mappers, kubectl as the user.
+#   bus_test.sh PORT
+. "$(dirname "$0")/lib.sh"
+begin fake "$1"
+command -v mosquitto_pub >/dev/null || skip "no mosquitto-clients"
+[ -x /usr/sbin/mosquitto ] || skip "no mosquitto"
+own=$((port + 50)) tls=$((port + 51)) open=$((port + 52))
+cd "$home" || exit 1
+declare -A pids=()
+end() {
+    local code=$?
+    kill -9 "${pids[@]}" 2>/dev/null
+    if [ $code -ne 0 ]; then tail -n 15 "$home"/*.log; fi
+    leave
+}
+trap end EXIT
+run() { # name, command...
+    local name=$1
+    shift
+    "$@" >>"$name.log" 2>&1 &
+    pids[$name]=$!
+    disown $!
+}
+killed() { kill -9 "${pids[$1]}"; while kill -0 "${pids[$1]}" 2>/dev/null; do sleep 0.02; done; }
+json() { python3 -c 'import json, sys; print(eval(sys.argv[1], {"o": json.load(sys.stdin)}))' "$1"; }
+
+# -- one of each -----------------------------------------------------------------------------------------------
+kelp pki ca --out pki >/dev/null
+kelp pki server --ca pki --name cloudcore-1 --san 127.0.0.1 --out pki >/dev/null
+kelp pki server --ca pki --name broker --san 127.0.0.1 --out pki >/dev/null
+kelp pki node --ca pki --node edge-1 --out pki >/dev/null
+kelp pki client --ca pki --user admin --group system:masters --out pki >/dev/null
+kelp pki kubeconfig --pki pki --user admin --server "https://127.0.0.1:$((port + 11))" --out kubeconfig >/dev/null
+kube() { KUBECONFIG=$home/kubeconfig kubectl --cache-dir "$home/cache" "$@"; }
+cat >cloud.yaml <<YAML
+replica: 1
+data: $home/cloud
+group: [ "1=127.0.0.1:$((port + 31))" ]
+api: { listen: "127.0.0.1:$((port + 11))" }
+hub: { listen: "127.0.0.1:$((port + 21))" }
+peer: { listen: "127.0.0.1:$((port + 31))" }
+tls: { authority: pki/ca.crt, certificate: pki/cloudcore-1.crt, key: pki/cloudcore-1.key }
+session: { heartbeat: 2s, unreachable: 10s }
+YAML
+cat >edge.yaml <<YAML
+data: $home/edge
+cloud: [ "127.0.0.1:$((port + 21))" ]
+tls: { authority: pki/ca.crt, certificate: pki/edge-1.crt, key: pki/edge-1.key }
+runtime: { endpoint: "unix://$home/none.sock", root: $home/pods, cgroup: "" }
+link: { backoff: 500ms }
+metrics: { listen: "127.0.0.1:$((port + 60))" }
+eventBus:
+  mode: both
+  internal: tcp://127.0.0.1:$own
+  external: tcp://127.0.0.1:$tls
+  user: kelp
+  passwordFile: $home/password
+  tls: { authority: pki/ca.crt }
+  upload: [ "plant/#" ]
+YAML
+echo 'known only here' >password
+mosquitto_passwd -b -c passwords kelp "$(cat password)"
+cat >broker.conf <<CONF
+per_listener_settings true
+listener $tls 127.0.0.1
+cafile $home/pki/ca.crt
+certfile $home/pki/broker.crt
+keyfile $home/pki/broker.key
+password_file $home/passwords
+allow_anonymous false
+listener $open 127.0.0.1
+allow_anonymous true
+log_type error
+user root
+CONF
+broker() { run broker /usr/sbin/mosquitto -c broker.conf; }
+cloud() { run cloud "$bin/nodes/cloudcore" --config cloud.yaml; }
+edge() { run edge "$bin/nodes/edgecore" --config edge.yaml; }
+broker
+cloud
+edge
+status() { kelp status -o json edge | json "o['$1']"; }
+is() { [ "$("${@:2}")" = "$1" ] || { echo "wanted $1, got $("${@:2}")"; return 1; }; }
+check "both brokers are connected" within 10 is 2 status brokersConnected
+check "the link is up" within 10 is True status linkUp
+
+# -- a mapper, at each broker ------------------------------------------------------------------------------------
+run heard-own mosquitto_sub -h 127.0.0.1 -p $own -q 1 -t '$hw/#' -F '%t %p'
+run heard-open mosquitto_sub -h 127.0.0.1 -p $open -q 1 -t '$hw/#' -F '%t %p'
+say() { mosquitto_pub -h 127.0.0.1 -p "$1" -q 1 -t "$2" -m "$3"; } # port, topic, payload
+heard() { grep -F -- "$2" "heard-$1.log" | grep -qE -- "$3" || { tail -3 "heard-$1.log"; return 1; }; } # which, topic, pattern
+listening() { say $1 '$hw/test' "$3" && heard "$2" '$hw/test' "$3"; } # port, which, a word
+check "mappers listen at the one" within 5 listening $own own now
+check "and at the other" within 5 listening $open open now
+
+kube apply -f - >/dev/null <<YAML
+apiVersion: devices.kubeedge.io/v1beta1
+kind: DeviceModel
+metadata: { name: thermo, namespace: default }
+spec: { properties: [ { name: temperature, type: INT, accessMode: ReadWrite }, { name: count, type: INT, accessMode: ReadOnly } ] }
+---
+apiVersion: devices.kubeedge.io/v1beta1
+kind: Device
+metadata: { name: dht11, namespace: default }
+spec: { deviceModelRef: { name: thermo }, nodeName: edge-1, properties: [ { name: temperature, desired: { value: "25" } }, { name: count } ] }
+YAML
+plain='$hw/events/device/dht11' spaced='$hw/events/device/default/dht11'
+for which in own open; do
+    check "a new device is told at $which" within 5 heard $which '$hw/events/node/edge-1/membership/updated' '"added_devices":\[\{"id":"default/dht11"'
+    check "what it should be is told on plain topics at $which" within 5 heard $which "$plain/twin/update/delta" '"delta":\{"temperature":"25"\}'
+    check "and on those of today" within 5 heard $which "$spaced/twin/update/delta" '"delta":\{"temperature":"25"\}'
+done
+say $own "$plain/twin/update" '{"event_id":"u-1","timestamp":1,"twin":{"temperature":{"actual":{"value":"25"},"metadata":{"type":"Updated"}}}}'
+check "an update is answered" within 5 heard own "$plain/twin/update/result" '"event_id":"u-1","timestamp":[0-9]+,"twin":\{"temperature":\{"actual":\{"value":"25"'
+check "at the other broker, too" within 5 heard open "$spaced/twin/update/document" '"event_id":"u-1"'
+say $open "$spaced/state/update" '{"state":"online"}'
+check "a state is answered" within 5 heard open "$spaced/state/update/result" '"device":\{"name":"dht11","state":"online","lastOnlineTime":"20'
+say $open "$spaced/twin/get" '{"event_id":"g-1"}'
+check "a question is answered" within 5 heard open "$spaced/twin/get/result" '"event_id":"g-1".*"actual":\{"value":"25"'
+reported() { kube get device dht11 -o "jsonpath={.status.twins[?(@.propertyName=='$1')].reported.value}"; }
+check "the user sees it" within 5 is 25 reported temperature
+kube patch device dht11 --type merge -p '{"spec":{"properties":[{"name":"temperature","desired":{"value":"30"}},{"name":"count"}]}}' >/dev/null
+check "a wish reaches the mapper" within 5 heard own "$plain/twin/update/delta" '"delta":\{"temperature":"30"\}'
+
+# -- nobody is safe ---------------------------------------------------------------------------------------------
+killed cloud
+stream() { # first, last: telemetry, each fifth a question, as one client
+    awk -v a="$1" -v b="$2" 'BEGIN { for (i = a; i <= b; i++)
+        printf "{\"event_id\":\"%s\",\"twin\":{\"count\":{\"actual\":{\"value\":\"%d\"}}}}\n", i % 5 ? "" : "s-" i, i }' |
+        mosquitto_pub -h 127.0.0.1 -p $open -q 1 -l -t "$spaced/twin/update"
+}
+said() { heard open "$spaced/twin/update/result" "\"event_id\":\"s-$1\""; }
+stream 1 1500
+check "telemetry goes on without the cloud" within 10 said 1500
+stream 1501 3000 &
+publisher=$!
+within 5 said 1800 >/dev/null
+killed edge
+edge
+wait $publisher
+check "edgecore is killed, and goes on" within 10 said 3000
+kill -9 "$(pgrep -P "${pids[edge]}" -x mosquitto)"
+check "its own broker is killed, and comes again" within 10 is 2 status brokersConnected
+killed broker
+say $own "$spaced/twin/update" '{"event_id":"alone","twin":{"count":{"actual":{"value":"4000"}}}}'
+broker
+check "the other broker is killed, and comes again" within 10 is 2 status brokersConnected
+check "mappers listen again" within 5 listening $open open again
+say $open "$plain/twin/get" '{"event_id":"g-2"}'
+check "the last value is there" within 5 heard open "$plain/twin/get/result" '"event_id":"g-2".*"count":\{"actual":\{"value":"4000"'
+answered() { # every question that is in the log was answered
+    kelp log cat -o jsonl --kind twin_update edge | grep -o '"eventId":"s-[0-9]*"' | grep -o 's-[0-9]*' | sort -u >recorded
+    grep -F "$spaced/twin/update/result" heard-open.log | grep -o '"event_id":"s-[0-9]*"' | grep -o 's-[0-9]*' | sort -u >told
+    [ "$(comm -23 recorded told | wc -l)" = 0 ] && [ "$(wc -l <recorded)" -gt 300 ] || { comm -23 recorded told | head; wc -l recorded told; return 1; }
+}
+check "what is durable was answered" within 5 answered
+say $own plant/alarm fire
+check "a message for the cloud is recorded" within 5 says mqtt_message kelp log cat --kind mqtt_message edge
+cloud
+check "the newest value reaches the cloud when it is back" within 10 is 4000 reported count
+page() { curl -sf "http://127.0.0.1:$((port + 60))/metrics"; }
+check "it is counted" says 'kelp_bus_broker_up{broker="external"} 1' page
+
+# -- what cannot be -----------------------------------------------------------------------------------------------
+sure() { timeout 5 "$bin/nodes/edgecore" --config edge.yaml --set "data=$home/other" "$@"; }
+check "a broker that is not installed" says 'apt-get install' sure --set eventBus.program=/none
+check "a broker for everybody without a password" says 'on this machine alone' sure --set eventBus.internal=0.0.0.0:$own
+check "an address that is none" says 'eventBus.external' sure --set eventBus.external=ssl://here
+check "a topic that is none" says 'eventBus.upload' sure --set 'eventBus.upload=a/#/b'
+kill "${pids[edge]}"
+check "edgecore leaves, and its broker with it" within 5 not pgrep -P "${pids[edge]}" -x mosquitto
+finish

@@ -533,15 +533,23 @@ static void on_job(void *context, enum disk_lane lane, uint64_t us)
 
 static void metrics_of_peers(struct cloudcore *c, struct metrics_page *page)
 {
+    const struct members *members = cloud_core_members(c->core);
+    bool any = false;
+    for (uint32_t i = 0; i < members->count; i++) {
+        any = any || members->all[i].configured;
+    }
     metrics_family(page, METRICS_GAUGE, "kelp_peer_link_up",
-                   "1 while our link to that replica is up; our own is always.");
-    for (uint32_t i = 0; i < c->member_count; i++) {
+                   "1 while our link to that member of the group is up; our own is always.");
+    for (uint32_t i = 0; i < members->count; i++) {
         char number[24];
-        const uint64_t replica = c->members[i].replica;
-        const bool self = replica == (uint64_t)c->settings.replica;
-        snprintf(number, sizeof number, "%" PRIu64, replica);
+        const struct member *member = &members->all[i];
+        if (!(any ? member->configured : member->listed)) {
+            continue; /* before there is a group: those that would be it */
+        }
+        const bool self = member->replica == members->self;
+        snprintf(number, sizeof number, "%" PRIu64, member->replica);
         metrics_labelled(page, "replica", number,
-                         self || (c->peers != NULL && peers_connected(c->peers, replica)));
+                         self || (c->peers != NULL && peers_connected(c->peers, member->replica)));
     }
 }
 

@@ -356,7 +356,7 @@ static_assert(LIMIT_WEBSOCKET_SILENCE_MS >= 2 * LIMIT_WEBSOCKET_PING_MS, "one lo
 #define LIMIT_CONTROL_VISITORS     64u
 /* A page of /metrics: 300 series of 20 buckets fit, several times what is told. */
 #define LIMIT_METRICS_BYTES (512u * 1024u)
-/* Nodes that /metrics names: those whose logs lag most. Ten thousand names would be a series each, for ever. */
+/* Nodes that /metrics names: those whose logs lag most, and those that are away for longest. Ten thousand names would be a series each, for ever. */
 #define LIMIT_METRICS_NODES 10u
 /* Visitors of metrics.listen at once, and how long each may take: a scraper or two, a probe, a person. */
 #define LIMIT_MONITOR_VISITORS 16u

@@ -230,6 +230,31 @@ static void watch_nodes(struct cloud_core *core, struct metrics_page *page)
     }
 }
 
+/* Who is not connected to any replica, as the leader knows. */
+static void watch_away(struct cloud_core *core, struct metrics_page *page)
+{
+    struct liveness_away away[LIMIT_METRICS_NODES];
+    uint32_t known;
+    uint32_t gone;
+    const uint32_t count = liveness_list_away(&core->liveness, core->now.mono_ms, away,
+                                              LIMIT_METRICS_NODES, &known, &gone);
+    metrics_family(page, METRICS_GAUGE, "kelp_nodes",
+                   "Nodes that have a session at some replica, and that have none; told by the "
+                   "leader, 0 elsewhere.");
+    metrics_labelled(page, "state", "connected", known - gone);
+    metrics_labelled(page, "state", "away", gone);
+    if (count == 0) {
+        return;
+    }
+    metrics_family(page, METRICS_GAUGE, "kelp_node_away_seconds",
+                   "Since when the nodes that are away for longest, at most ten, have no session; "
+                   "a new leader counts from its election.");
+    for (uint32_t i = 0; i < count; i++) {
+        const struct metrics_label label = {"node", away[i].node};
+        metrics_sample_us(page, &label, 1, away[i].away_ms * 1000u);
+    }
+}
+
 static void watch_sessions(struct cloud_core *core, struct metrics_page *page)
 {
     metrics_family(page, METRICS_GAUGE, "kelp_sessions",
@@ -246,6 +271,7 @@ static void watch_sessions(struct cloud_core *core, struct metrics_page *page)
                     "Times that a node held other rows than the state says, at the same position.",
                     core->counts.digests_differed);
     watch_nodes(core, page);
+    watch_away(core, page);
 }
 
 void cloud_core_metrics(struct cloud_core *core, struct metrics_page *page)

@@ -3,6 +3,7 @@
 #include "schemas/check.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define LIVENESS_RUN_MS 500u /* how often the deadlines are looked at */
 
@@ -10,7 +11,7 @@ struct liveness_node {
     char *uid;
     uint64_t replica; /* who holds its session, 0: nobody */
     uint64_t epoch;
-    uint64_t lost_ms; /* mono: without a session since */
+    uint64_t lost_ms;     /* mono: without a session since */
     int64_t lost_wall_ms; /* the same in wall time; 0: never had one that we know of */
     enum liveness_verdict verdict;
     bool known;     /* the state has this node; else only a report said its name */
@@ -93,8 +94,8 @@ static struct liveness_node *liveness_enter(struct liveness *liveness, const cha
     }
     if (liveness->node_count == liveness->node_capacity) {
         liveness->node_capacity = liveness->node_capacity == 0 ? 64 : 2 * liveness->node_capacity;
-        liveness->nodes = realloc(liveness->nodes,
-                                  liveness->node_capacity * sizeof(struct liveness_node *));
+        liveness->nodes =
+            realloc(liveness->nodes, liveness->node_capacity * sizeof(struct liveness_node *));
         CHECK(liveness->nodes != NULL);
     }
     const size_t size = strlen(name) + 1;
@@ -248,11 +249,45 @@ uint64_t liveness_run(struct liveness *liveness, uint64_t now_ms)
         const bool overdue = lost && now_ms >= since_ms + liveness->grace_ms;
         if ((!lost && node->verdict != LIVENESS_REACHABLE) ||
             (overdue && node->verdict != LIVENESS_UNREACHABLE)) {
-            node->pending = liveness->door->propose(liveness->door->context, node->name, node->uid,
-                                                    !lost) == 0;
+            node->pending =
+                liveness->door->propose(liveness->door->context, node->name, node->uid, !lost) == 0;
         }
     }
     return now_ms + LIVENESS_RUN_MS;
+}
+
+uint32_t liveness_list_away(const struct liveness *liveness, uint64_t now_ms,
+                            struct liveness_away *out, uint32_t most, uint32_t *out_known,
+                            uint32_t *out_away)
+{
+    uint32_t count = 0;
+    *out_known = 0;
+    *out_away = 0;
+    for (uint32_t i = 0; i < liveness->node_count && liveness->leads; i++) {
+        uint64_t since_ms = 0;
+        if (!liveness->nodes[i]->known) {
+            continue;
+        }
+        (*out_known)++;
+        if (!liveness_lost(liveness, liveness->nodes[i], now_ms, &since_ms)) {
+            continue;
+        }
+        (*out_away)++;
+        const struct liveness_away away = {.node = liveness->nodes[i]->name,
+                                           .away_ms = now_ms > since_ms ? now_ms - since_ms : 0};
+        uint32_t place = count;
+        while (place > 0 && out[place - 1].away_ms < away.away_ms) {
+            place--;
+        }
+        if (place == most) {
+            continue;
+        }
+        const uint32_t end = count < most ? count : most - 1;
+        memmove(&out[place + 1], &out[place], (end - place) * sizeof out[0]);
+        out[place] = away;
+        count = end + 1;
+    }
+    return count;
 }
 
 int64_t liveness_seen_ms(const struct liveness *liveness, const char *node)

@@ -66,6 +66,19 @@ void liveness_on_verdict(struct liveness *liveness, const char *node, bool reach
  *   answers  mono_ms to come again; UINT64_MAX while not leading */
 uint64_t liveness_run(struct liveness *liveness, uint64_t now_ms);
 
+/* Nodes without a session anywhere, those that are so for longest first.
+ *   out         receives `most` of them at most; names are lent until the next call
+ *   out_known   nodes that the state has; 0 while not leading
+ *   out_away    of those, nodes without a session
+ *   returns     how many were written */
+struct liveness_away {
+    const char *node;
+    uint64_t away_ms; /* since the session ended, or since we lead */
+};
+uint32_t liveness_list_away(const struct liveness *liveness, uint64_t now_ms,
+                            struct liveness_away *out, uint32_t most, uint32_t *out_known,
+                            uint32_t *out_away);
+
 /* When the replica that serves this node last said so, or its session was seen to end (wall); 0: nobody
  * has said anything of it yet. */
 int64_t liveness_seen_ms(const struct liveness *liveness, const char *node);

@@ -65,6 +65,17 @@ check "without one there are probes" says ok curl -sk --max-time 3 "https://127.
 check "and no page" says 'system:monitoring' curl -sk --max-time 3 "https://127.0.0.1:$((port + 11))/metrics"
 check "each check has its name" says '[+]leader ok' on 1 get --raw '/readyz?verbose'
 
+is_away() { page $lead | grep -q '^kelp_node_away_seconds{node="edge-1"} '; }
+check "no node is away" is $lead 'kelp_nodes{state="away"}' 0
+quick kill edge-1 >/dev/null
+check "one that was killed is" within 10 is $lead 'kelp_nodes{state="away"}' 1
+check "and is named" is_away
+check "a follower tells of none" is $follower 'kelp_nodes{state="away"}' 0
+export KUBECONFIG=$dir/kubeconfig
+kelp cluster add 9 "127.0.0.1:$((port + 39))" >/dev/null
+check "a member that no configuration lists is told of, too" within 5 is $follower 'kelp_peer_link_up{replica="9"}' 0
+kelp cluster remove 9 >/dev/null
+check "and no more when it is none" within 5 not tells $follower 'kelp_peer_link_up{replica="9"}'
 quick kill cloudcore-$third >/dev/null
 check "two of three are ready" answers $lead /readyz 200
 quick kill cloudcore-$follower >/dev/null

@@ -235,6 +235,48 @@ static void test_liveness_judges_slowly_and_once(void **state)
     liveness_deinit(&liveness);
 }
 
+/* Claim: those that are away for longest are listed first, no more than asked for; whoever has a session, or is only
+ * heard of, is not among them; and who does not lead lists nobody. Method: thirty nodes, lost one after the other,
+ * in an order that is not that of their names. */
+static void test_liveness_lists_who_is_away(void **state)
+{
+    (void)state;
+    struct watch watch = {0};
+    const struct liveness_door door = {.context = &watch, .propose = watch_propose};
+    struct liveness liveness;
+    struct liveness_away away[5];
+    uint32_t known;
+    uint32_t gone;
+    liveness_init(&liveness, &door, 1, 5000);
+    assert_int_equal(liveness_list_away(&liveness, 1, away, 5, &known, &gone), 0);
+    liveness_lead(&liveness, 1000);
+    for (uint32_t i = 0; i < 30; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "n-%02u", i * 7 % 30);
+        liveness_set_node(&liveness, name, "uid", LIVENESS_REACHABLE, 1000 + (uint64_t)i * 100);
+    }
+    watch_report(&liveness, 2, true, true, 7, 2000); /* edge-1: not a node of the state */
+    assert_int_equal(liveness_list_away(&liveness, 10000, away, 5, &known, &gone), 5);
+    assert_int_equal(known, 30);
+    assert_int_equal(gone, 30);
+    static const char *const oldest[] = {"n-00", "n-07", "n-14", "n-21", "n-28"};
+    for (uint32_t i = 0; i < 5; i++) {
+        assert_string_equal(away[i].node, oldest[i]);
+        assert_int_equal(away[i].away_ms, 9000 - i * 100);
+    }
+    liveness_set_node(&liveness, "edge-1", "uid", LIVENESS_REACHABLE, 3000);
+    assert_int_equal(liveness_list_away(&liveness, 10000, away, 5, &known, &gone), 5);
+    assert_int_equal(known, 31);
+    assert_int_equal(gone, 30);
+    watch_report(&liveness, 2, false, false, 0, 4000);
+    assert_int_equal(liveness_list_away(&liveness, 10000, away, 5, &known, &gone), 5);
+    assert_int_equal(gone, 31);
+    liveness_unlead(&liveness);
+    assert_int_equal(liveness_list_away(&liveness, 10000, away, 5, &known, &gone), 0);
+    assert_int_equal(known, 0);
+    liveness_deinit(&liveness);
+}
+
 /* -- forward ----------------------------------------------------------------------------------- */
 
 struct post {
@@ -597,6 +639,7 @@ int main(void)
         cmocka_unit_test(test_scheduler_binds_where_there_is_room),
         cmocka_unit_test(test_quantities),
         cmocka_unit_test(test_liveness_judges_slowly_and_once),
+        cmocka_unit_test(test_liveness_lists_who_is_away),
         cmocka_unit_test(test_proposals_follow_the_leader),
         cmocka_unit_test(test_fate_is_never_guessed),
         cmocka_unit_test(test_leader_serves_followers),

@@ -283,8 +283,9 @@ int cluster_restore(int argc, char **argv)
             "The cluster keeps its name and certificates, and begins a new epoch: watches list "
             "anew, every edge\n"
             "gets a snapshot, and cloudcores with data directories of before are refused.\n"
-            "Those that still run end as soon as they meet the restored one, a majority that works, "
-            "too: try a backup\nout where they cannot be reached.\n\n"
+            "Those that still run end as soon as they meet the restored one, unless a majority of them "
+            "works: then\nboth groups stay apart, and say so until one is stopped. Try a backup out where "
+            "they cannot be reached.\n\n"
             "Exit codes: 0 done, 1 a failure of the disk, 2 usage, 4 FILE is damaged or no backup, "
             "5 DIR is in use.",
         .flags = flags,

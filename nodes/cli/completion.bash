@@ -11,7 +11,9 @@ _kelp_flags() { # of a command: its flags, and with a second word those that tak
 
 _kelp_values() { # the words that a flag takes
     case $1 in
-    -o | --output) echo table wide json jsonl raw hex help ;;
+    -o | --output)
+        if [[ ${words[1]} == cluster ]]; then echo table json; else echo table wide json jsonl raw hex help; fi
+        ;;
     --kind | --not-kind)
         "${words[0]}" log cat -o help 2>/dev/null |
             sed -n '/^Kinds:/,/^  kind_N/p' | sed '1d;$d'

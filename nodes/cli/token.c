@@ -86,7 +86,7 @@ static int token_create(int argc, char **argv)
         {"ttl", 0, OPTIONS_TEXT, &ttl, "DURATION", "how long it is good: 10m, 1h (1h), 7d at most"},
         {"uses", 0, OPTIONS_NUMBER, &uses, "N", "how many replicas may join with it (1)"},
         {"san", 0, OPTIONS_TEXTS, &sans, "IP|DNS",
-         "also this may be in the certificate, even if another member has it (may be repeated)"},
+         "also this may be in the certificate, even if another member has it"},
     };
     const struct options_command command = {
         .name = "kelp token create",

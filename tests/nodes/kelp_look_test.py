@@ -21,6 +21,7 @@ import threading
 
 kelp, world, sample = sys.argv[1:4]
 golden = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kelp_look.golden")
+CLI = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "nodes", "cli")
 
 
 def run(*arguments, user=None):
@@ -295,35 +296,45 @@ def test_unknown_row_has_no_offset(top):
     expect(code == 1 and told["offset"] is None and told["wish"] is None and "no row" in err, f"{code} {out} {err}")
 
 
-def test_help_is_complete():
-    """Every command in the help has a page, and the man page and the completion know all of its flags."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    cli = os.path.join(here, "..", "..", "nodes", "cli")
-    with open(os.path.join(cli, "kelp-log.1"), encoding="utf-8") as file:
-        manual = file.read().replace("\\-", "-")
-    code, out, err = run("--help")
-    commands = re.findall(r"^  (\w+) ", out[:out.index("'kelp log")], re.M)
-    expect(len(commands) == 12, f"commands: {commands}")
-    for command in commands:
-        code, page, err = run(command, "--help")
-        expect(code == 0, f"{command} --help: {code}")
-        expect(f".SS {command}" in manual or f".B {command}" in manual, f"the manual lacks {command}")
-        flags = re.findall(r"--[a-z-]+", page)
-        for flag in set(flags) - {"--help", "--version"}:
-            expect(f"{flag}" in manual, f"the manual lacks {flag} of {command}")
-        script = (f"source {cli}/completion.bash; COMP_WORDS=(kelp log {command} --); COMP_CWORD=3; "
-                  "_kelp; printf '%s\\n' \"${COMPREPLY[@]}\"")
-        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60,
-                              env={**os.environ, "PATH": os.path.dirname(kelp) + ":" + os.environ["PATH"]})
-        missing = set(flags) - set(done.stdout.split())
-        expect(not missing, f"the completion of {command} lacks {missing}: {done.stdout}{done.stderr}")
-    script = f"source {cli}/completion.bash; COMP_WORDS=(kelp log ''); COMP_CWORD=2; _kelp; echo ${{COMPREPLY[@]}}"
+def completed(*words):
+    """What the completion of bash offers behind these words."""
+    script = (f"source {CLI}/completion.bash; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; "
+              "_kelp; printf '%s\\n' \"${COMPREPLY[@]}\"")
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60,
                           env={**os.environ, "PATH": os.path.dirname(kelp) + ":" + os.environ["PATH"]})
-    expect(set(commands) <= set(done.stdout.split()), f"the completion knows {done.stdout}")
-    rendered = subprocess.run(["man", "--warnings", "-l", os.path.join(cli, "kelp-log.1")],
+    expect(done.stderr == "", f"the completion says {done.stderr}")
+    return set(done.stdout.split())
+
+
+def held_to_help(page, group, end, count):
+    """The commands of a group have a page of help each; manual page and completion know their flags."""
+    with open(os.path.join(CLI, page), encoding="utf-8") as file:
+        manual = file.read().replace("\\-", "-")
+    out = subprocess.run([kelp, group, "--help"], capture_output=True, text=True, timeout=60).stdout
+    commands = re.findall(r"^  (\w+) ", out[:out.index(end)], re.M)
+    expect(len(commands) == count, f"commands of {group}: {commands}")
+    for command in commands:
+        told = subprocess.run([kelp, group, command, "--help"], capture_output=True, text=True, timeout=60)
+        expect(told.returncode == 0, f"{group} {command} --help: {told.returncode}")
+        expect(f".SS {command}" in manual or f".B {command}" in manual or f".SS kelp {group} {command}" in manual,
+               f"the manual lacks {group} {command}")
+        flags = set(re.findall(r"--[a-z-]+", told.stdout))
+        for flag in flags - {"--help", "--version"}:
+            expect(flag in manual, f"the manual lacks {flag} of {group} {command}")
+        own = set(re.findall(r"^  (?:-\w, )? *(--[a-z-]+)", told.stdout, re.M))
+        missing = own - completed("kelp", group, command, "--")
+        expect(not missing, f"the completion of {group} {command} lacks {missing}")
+    expect(set(commands) <= completed("kelp", group, "''"), f"the completion of {group} lacks commands")
+    rendered = subprocess.run(["man", "--warnings", "-l", os.path.join(CLI, page)],
                               capture_output=True, text=True, timeout=60) if shutil.which("man") else None
-    expect(rendered is None or rendered.stderr == "", f"the manual page is not well-formed: {rendered}")
+    expect(rendered is None or rendered.stderr == "", f"{page} is not well-formed: {rendered}")
+
+
+def test_help_is_complete():
+    """Every command in the help has a page, and the man pages and the completion know all of its flags."""
+    held_to_help("kelp-log.1", "log", "'kelp log", 12)
+    held_to_help("kelp-cluster.1", "cluster", "Any cloudcore", 11)
+    held_to_help("kelp-cluster.1", "token", "'kelp token", 1)
 
 
 def main():

@@ -258,6 +258,8 @@ static_assert(LIMIT_BUS_PAYLOAD_BYTES >= LIMIT_DEVICE_TWINS * (LIMIT_TWIN_KEY_BY
 /* A broker is near: one that does not answer for so long is tried again, at least so often (KubeEdge: every 5 s). */
 #define LIMIT_BUS_CONNECT_MS    10000u
 #define LIMIT_BUS_BACKOFF_MS    5000u
+/* What our own broker keeps at most for one client that is slow or away, however many messages that is. */
+#define LIMIT_BUS_QUEUE_BYTES   (32u * 1024u * 1024u)
 /* Messages given to the brokers that these have not taken yet. */
 #define LIMIT_BUS_OUTGOING      512u
 /* Devices whose telemetry is being gathered for a moment; others are recorded as they come. */

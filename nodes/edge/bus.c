@@ -459,8 +459,10 @@ static bool bus_send_promise(struct bus *bus)
     enum device_topics forms[2];
     const uint32_t count = publication_forms(bus, &publication, forms);
     for (uint32_t i = 0; i < count; i++) {
-        bus_text_clear(&bus->text);
-        bus_json_publication(&bus->text, &publication, own_id, forms[i]);
+        if (i == 0) { /* of two generations the topic differs alone */
+            bus_text_clear(&bus->text);
+            bus_json_publication(&bus->text, &publication, own_id, forms[0]);
+        }
         if (!bus_send(bus, position, i + 1 == count,
                       publication_topic(bus, &publication, forms[i]))) {
             return false;

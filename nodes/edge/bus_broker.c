@@ -53,14 +53,15 @@ static int broker_write_config(const struct bus_broker *broker)
             "allow_anonymous true\n"
             "persistence false\n"
             "max_queued_messages %u\n"
-            "max_inflight_messages 100\n"
+            "max_queued_bytes %u\n"
+            "max_inflight_messages 1000\n"
             "set_tcp_nodelay true\n"
             "log_dest stderr\n"
             "log_type error\n"
             "log_type warning\n"
             "log_timestamp false\n"
             "connection_messages false\n",
-            o->port, o->host, o->queue_count);
+            o->port, o->host, o->queue_count, LIMIT_BUS_QUEUE_BYTES);
     const bool failed = ferror(file) != 0 || fchmod(fileno(file), 0644) != 0;
     return fclose(file) != 0 || failed ? -EIO : 0;
 }

@@ -9,11 +9,12 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define MISC_MS       5000u /* how often libmosquitto looks at its keepalive */
-#define KEEPALIVE_S   30
-#define READS_AT_ONCE 64
-#define BACKOFF_MS    100u
-#define RECENT        64u /* messages that are known again */
+#define MISC_MS     5000u /* how often libmosquitto looks at its keepalive */
+#define KEEPALIVE_S 30
+#define READS_AT_ONCE                                                                              \
+    512 /* before others have their turn: what is not read in time a broker drops */
+#define BACKOFF_MS 100u
+#define RECENT     64u /* messages that are known again */
 
 enum mqtt_state {
     MQTT_WAITING,     /* until due_ms, then another attempt */

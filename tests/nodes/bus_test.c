@@ -1,0 +1,365 @@
+/* The bus of an edge: what it keeps, whatever befalls the disk, the brokers and the power; what it refuses to hold. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "schemas/check.h"
+#include "tests/nodes/bus_rig.h"
+#include "tests/sim/sim.h"
+
+#define UPDATE "$hw/events/device/default/d/twin/update"
+
+static uint64_t seed_of_test = 1;
+
+static const struct device_property properties[] = {
+    {.name = "a", .type = "int", .desired = "", .revision = 1},
+    {.name = "b", .type = "int", .desired = "", .revision = 1},
+};
+static const struct device_wish wish = {
+    .description = "", .properties = properties, .property_count = 2};
+
+static void say_value(struct rig *rig, const char *event_id, const char *property, uint64_t value)
+{
+    rig_say(rig, UPDATE,
+            codec_print(rig->codec,
+                        "{\"event_id\":\"%s\",\"twin\":{\"%s\":{\"actual\":{\"value\":\"%llu\"}}}}",
+                        event_id, property, (unsigned long long)value));
+}
+
+static uint64_t value_of(struct rig *rig, const char *property)
+{
+    struct device_status device;
+    uint64_t value = 0;
+    assert_int_equal(edge_device_find(rig->machine, RIG_DEVICE "default/d", rig->codec, &device),
+                     STATUS_OK);
+    for (uint32_t i = 0; i < device.twin_count; i++) {
+        if (strcmp(device.twins[i].key, property) == 0) {
+            value = strtoull(device.twins[i].actual, NULL, 10);
+        }
+    }
+    return value;
+}
+
+/* -- against a model --------------------------------------------------------------------------------------- */
+
+enum { QUESTIONS_MAX = 4000 };
+
+/* What a mapper knows: what it said, and what it was answered. Values only rise. */
+struct mapper {
+    uint64_t said[2];     /* newest value of a and b */
+    uint64_t answered[2]; /* newest one that a result spoke of */
+    uint32_t questions;   /* updates with an event id: 0, 1 ... */
+    bool heard[QUESTIONS_MAX];
+    uint32_t first_of_life; /* questions before were said before the last crash */
+    uint32_t newest_heard;
+    bool alone; /* with one broker: what another was given first may be heard later */
+};
+
+/* A result was taken by a broker. */
+static void mapper_on_taken(void *context, const char *topic, const char *payload)
+{
+    struct mapper *mapper = context;
+    unsigned question;
+    if (strstr(topic, "/twin/update/result") == NULL || strstr(payload, "\"code\"") != NULL) {
+        return;
+    }
+    for (int i = 0; i < 2; i++) {
+        const char *before =
+            i == 0 ? "\"a\":{\"actual\":{\"value\":\"" : "\"b\":{\"actual\":{\"value\":\"";
+        const char *at = strstr(payload, before);
+        const uint64_t value = at == NULL ? 0 : strtoull(at + strlen(before), NULL, 10);
+        mapper->answered[i] = value > mapper->answered[i] ? value : mapper->answered[i];
+    }
+    if (sscanf(payload, "{\"event_id\":\"q-%u\"", &question) == 1) {
+        assert_true(question < mapper->questions);
+        if (!mapper->heard[question] && question >= mapper->first_of_life) {
+            assert_true(!mapper->alone || question + 1 > mapper->newest_heard);
+            mapper->newest_heard = question + 1;
+        }
+        mapper->heard[question] = true;
+    }
+}
+
+static void step_say(struct rig *rig, struct mapper *mapper, struct sim *sim)
+{
+    const uint32_t which = (uint32_t)sim_below(sim, 2);
+    const char *event_id = "";
+    if (sim_chance(sim, 300000) && mapper->questions < QUESTIONS_MAX) {
+        event_id = codec_print(rig->codec, "q-%u", mapper->questions);
+        mapper->questions++;
+    }
+    mapper->said[which]++;
+    say_value(rig, event_id, which == 0 ? "a" : "b", mapper->said[which]);
+}
+
+/* The power goes: of what is not durable any part is lost, and nothing else. */
+static void step_crash(struct rig *rig, struct mapper *mapper, struct sim *sim)
+{
+    const size_t waiting = rig->log_count - rig->applied;
+    rig_crash(rig, waiting == 0 ? 0 : (size_t)sim_below(sim, waiting + 1), sim_below(sim, 1000000));
+    mapper->first_of_life = mapper->questions;
+    mapper->newest_heard = mapper->questions;
+    for (int i = 0; i < 2; i++) {
+        const uint64_t value = value_of(rig, i == 0 ? "a" : "b");
+        assert_true(value >= mapper->answered[i]);
+        assert_true(value <= mapper->said[i]);
+        mapper->said[i] = value; /* the rest is as if it had not been said */
+    }
+}
+
+static void step(struct rig *rig, struct mapper *mapper, struct sim *sim)
+{
+    const uint32_t broker = (uint32_t)sim_below(sim, rig->config.broker_count);
+    switch (sim_below(sim, 12)) {
+    case 0:
+        rig->disk_stopped = !rig->disk_stopped;
+        break;
+    case 1:
+        rig->log_full = sim_chance(sim, 300000);
+        break;
+    case 2:
+        rig->brokers[broker].stopped = sim_chance(sim, 500000);
+        break;
+    case 3:
+        rig_broker_down(rig, broker);
+        break;
+    case 4:
+        bus_broker_up(rig->bus, broker);
+        break;
+    case 5:
+        rig_take(rig, broker, (size_t)sim_below(sim, 4));
+        break;
+    case 6:
+        if (sim_chance(sim, 200000)) {
+            step_crash(rig, mapper, sim);
+        }
+        break;
+    case 7:
+        rig->now.mono_ms += sim_below(sim, 300);
+        rig->now.wall_ms += 1;
+        break;
+    default:
+        step_say(rig, mapper, sim);
+        break;
+    }
+    if (sim_chance(sim, 500000)) {
+        rig_settle(rig);
+    }
+}
+
+/* Claim: whatever befalls disk, brokers and power, what a result spoke of is never taken back, one
+ * broker hears first answers in the order of the questions, and in the end the newest values hold, every question since the last start is
+ * answered and nothing waits. Method: random lives of an edge with one or two brokers, against a mapper that only knows
+ * what it said and heard. */
+static void test_what_is_answered_holds(void **state)
+{
+    (void)state;
+    for (uint64_t round = 0; round < 60; round++) {
+        static struct rig rig;
+        struct mapper *mapper = calloc(1, sizeof *mapper);
+        struct sim sim;
+        CHECK(mapper != NULL);
+        sim_init(&sim, seed_of_test * 1000 + round);
+        rig_init(&rig, &(struct bus_config){.broker_count = 1 + round / 2 % 2,
+                                            .brokers = {"internal", "external"},
+                                            .topics = (enum device_topics)(round % 2 * 2),
+                                            .window_ms = round % 3 == 0 ? 0 : 100});
+        mapper->alone = rig.config.broker_count == 1;
+        rig.context = mapper;
+        rig.on_taken = mapper_on_taken;
+        rig_wish(&rig, "default/d", "uid-1", &wish);
+        rig_settle(&rig);
+        for (int i = 0; i < 300; i++) {
+            step(&rig, mapper, &sim);
+        }
+
+        rig.disk_stopped = false;
+        rig.log_full = false;
+        for (uint32_t i = 0; i < rig.config.broker_count; i++) {
+            rig.brokers[i].stopped = false;
+            bus_broker_up(rig.bus, i);
+        }
+        for (int i = 0; i < 5; i++) {
+            rig.now.mono_ms += 2000;
+            rig_settle(&rig);
+        }
+        assert_int_equal(value_of(&rig, "a"), mapper->said[0]);
+        assert_int_equal(value_of(&rig, "b"), mapper->said[1]);
+        for (uint32_t i = mapper->first_of_life; i < mapper->questions; i++) {
+            assert_true(mapper->heard[i]);
+        }
+        const struct bus_report report = bus_report(rig.bus);
+        assert_int_equal(report.waiting, 0);
+        assert_int_equal(report.outbox, 0);
+        assert_int_equal(report.ignored, 0);
+        rig_deinit(&rig);
+        sim_deinit(&sim);
+        free(mapper);
+    }
+}
+
+/* -- bounds --------------------------------------------------------------------------------------------------- */
+
+static void rig_begin(struct rig *rig, uint32_t brokers, uint32_t window_ms)
+{
+    rig_init(rig, &(struct bus_config){
+                      .broker_count = brokers, .brokers = {"external"}, .window_ms = window_ms});
+    rig_wish(rig, "default/d", "uid-1", &wish);
+    rig_settle(rig);
+}
+
+/* Claim: while the disk is slow no more than LIMIT_BUS_WAITING is asked for, what was read is kept, in order, and
+ * reading begins again. Method: a disk that stands still, then a log that is full. */
+static void test_a_slow_disk_stops_reading(void **state)
+{
+    (void)state;
+    static struct rig rig;
+    rig_begin(&rig, 1, 0);
+    for (int full = 0; full < 2; full++) {
+        rig.disk_stopped = true;
+        rig.log_full = full == 1;
+        uint64_t said = 0;
+        while (bus_wants(rig.bus)) {
+            said++;
+            assert_true(said <= LIMIT_BUS_WAITING);
+            say_value(&rig, "", "a", said);
+            bus_run(rig.bus, rig.now);
+            codec_reset(rig.codec);
+        }
+        assert_true(said >=
+                    LIMIT_BUS_WAITING - 1); /* what brokers took may be recorded with them */
+        rig.disk_stopped = false;
+        rig.log_full = false;
+        for (int i = 0; i < 1000 && bus_report(rig.bus).waiting > 0; i++) {
+            rig.now.mono_ms += 100;
+            rig_settle(&rig);
+        }
+        assert_true(bus_wants(rig.bus));
+        assert_int_equal(value_of(&rig, "a"), said);
+        codec_reset(rig.codec);
+    }
+    rig_deinit(&rig);
+}
+
+/* Claim: questions that wait for a slow broker are bounded, and do not stop reading: what they wait for is what
+ * it says. */
+static void test_questions_do_not_stop_reading(void **state)
+{
+    (void)state;
+    static struct rig rig;
+    rig_begin(&rig, 1, 0);
+    rig.brokers[0].stopped = true;
+    for (uint32_t i = 0; i < 2 * LIMIT_BUS_OUTGOING; i++) { /* more than it is given at once */
+        say_value(&rig, "u", "a", i);
+        rig_apply(&rig);
+        bus_run(rig.bus, rig.now);
+        codec_reset(rig.codec);
+    }
+    for (uint32_t i = 0; i < 3 * LIMIT_BUS_QUESTIONS; i++) {
+        rig_say(&rig, "$hw/events/device/default/d/twin/get", "{}");
+        bus_run(rig.bus, rig.now);
+        assert_true(bus_wants(rig.bus));
+    }
+    assert_int_equal(bus_report(rig.bus).ignored, 2 * LIMIT_BUS_QUESTIONS);
+    rig.brokers[0].stopped = false;
+    for (int i = 0; i < 1000 && bus_report(rig.bus).waiting > 0; i++) {
+        rig_settle(&rig);
+    }
+    assert_int_equal(bus_report(rig.bus).waiting, 0);
+    rig_deinit(&rig);
+}
+
+/* Claim: without brokers nothing is held for them. */
+static void test_without_brokers_promises_are_given_up(void **state)
+{
+    (void)state;
+    static struct rig rig;
+    rig_begin(&rig, 0, 100);
+    assert_int_equal(bus_report(rig.bus).outbox, 1); /* the device is told of */
+    rig.now.mono_ms += 1000;
+    rig_settle(&rig);
+    rig_settle(&rig);
+    assert_int_equal(bus_report(rig.bus).outbox, 0);
+    rig_deinit(&rig);
+}
+
+/* Claim: a promise is done when every broker that is connected has it, one at least; what one alone had is not told
+ * again when the other is lost. */
+static void test_two_brokers(void **state)
+{
+    (void)state;
+    static struct rig rig;
+    rig_begin(&rig, 2, 0);
+    rig.brokers[1].stopped = true;
+    say_value(&rig, "u", "a", 1);
+    rig_settle(&rig);
+    rig.now.mono_ms += 2000;
+    rig_settle(&rig);
+    assert_int_equal(bus_report(rig.bus).outbox,
+                     2); /* result and document: the second has neither */
+    rig_broker_down(&rig, 1);
+    rig_settle(&rig);
+    rig.now.mono_ms += 2000;
+    rig_settle(&rig);
+    assert_int_equal(bus_report(rig.bus).outbox, 0);
+    assert_int_equal(bus_report(rig.bus).again, 0);
+    rig_deinit(&rig);
+}
+
+/* Claim: event ids of our own are UUIDs of version 4, and none comes twice. */
+static void test_own_event_ids(void **state)
+{
+    (void)state;
+    enum { COUNT = 4096 };
+    static char ids[COUNT][BUS_EVENT_ID_BYTES];
+    for (uint64_t i = 0; i < COUNT; i++) {
+        bus_json_own_event_id(i % 2 == 0 ? 7 : UINT64_MAX, i / 2, ids[i]);
+        assert_int_equal(strlen(ids[i]), 36);
+        assert_int_equal(ids[i][14], '4');
+        assert_non_null(strchr("89ab", ids[i][19]));
+    }
+    qsort(ids, COUNT, sizeof ids[0], (int (*)(const void *, const void *))strcmp);
+    for (size_t i = 1; i < COUNT; i++) {
+        assert_string_not_equal(ids[i - 1], ids[i]);
+    }
+}
+
+/* Claim: a filter is one that a broker takes. */
+static void test_filters(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"a", "#", "+", "a/#", "+/+/b", "/", "a//b", "$x/+"};
+    static const char *const bad[] = {"", "a#", "#/a", "a+", "+a/b", "a/b+", "a/#/b"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        assert_true(bus_topic_is_filter(good[i]));
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_false(bus_topic_is_filter(bad[i]));
+    }
+    char buffer[LIMIT_BUS_TOPIC_BYTES + 1];
+    uint32_t count = 0;
+    while (bus_topic_filter("edge-1", DEVICE_TOPICS_BOTH, count, buffer)) {
+        assert_true(bus_topic_is_filter(buffer));
+        count++;
+    }
+    assert_int_equal(count, 8);
+}
+
+int main(void)
+{
+    const char *seed = getenv("SEED");
+    seed_of_test = seed == NULL ? 1 : strtoull(seed, NULL, 10);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_answered_holds),
+        cmocka_unit_test(test_a_slow_disk_stops_reading),
+        cmocka_unit_test(test_questions_do_not_stop_reading),
+        cmocka_unit_test(test_without_brokers_promises_are_given_up),
+        cmocka_unit_test(test_two_brokers),
+        cmocka_unit_test(test_own_event_ids),
+        cmocka_unit_test(test_filters),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

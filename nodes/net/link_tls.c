@@ -35,8 +35,11 @@
 #include <wolfssl/wolfcrypt/error-crypt.h>
 /* clang-format on */
 
+/* In order of preference, which is the listener's. Debian's wolfSSL is built without the processor's
+ * instructions for AES: it seals 109 MB/s with it, and 306 with ChaCha20-Poly1305 (records of 16 KiB, one
+ * processor), which is most of what a link costs that carries much. */
 #define LINK_CIPHERS                                                                               \
-    "TLS13-AES128-GCM-SHA256:TLS13-CHACHA20-POLY1305-SHA256:TLS13-AES256-GCM-SHA384:"              \
+    "TLS13-CHACHA20-POLY1305-SHA256:TLS13-AES128-GCM-SHA256:TLS13-AES256-GCM-SHA384:"              \
     "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"                                   \
     "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384"
 

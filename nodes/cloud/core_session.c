@@ -169,10 +169,14 @@ static const char *core_door_cluster(void *context)
     return ((struct cloud_core *)context)->machine.meta.cluster;
 }
 
-static bool core_door_knows(void *context, uint16_t kind)
+static enum session_kind core_door_knows(void *context, uint16_t kind)
 {
     const struct cloud_core *core = context;
-    return machine_knows(kind) && machine_kind_level(kind) <= machine_level(&core->machine);
+    if (!machine_knows(kind)) {
+        return SESSION_KIND_UNKNOWN;
+    }
+    return machine_kind_level(kind) <= machine_level(&core->machine) ? SESSION_KIND_KNOWN
+                                                                     : SESSION_KIND_LATER;
 }
 
 static int core_door_read(void *context, const char *node, uint64_t stream, uint64_t after,

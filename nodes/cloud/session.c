@@ -477,16 +477,25 @@ static void session_on_hello(struct session *session, const struct hello *hello,
 }
 
 /* What is proposed must be understood by every replica, or they stop. */
-static bool session_batch_known(struct session *session, const struct batch *batch)
+static enum session_kind session_batch_kind(struct session *session, const struct batch *batch)
 {
+    enum session_kind worst = SESSION_KIND_KNOWN;
     for (uint32_t i = 0; i < batch->record_count; i++) {
         struct record record;
-        if (codec_record_read(session->codecs->in, batch->records[i].record, &record) != 0 ||
-            !session->door->knows(session->door->context, record.kind)) {
-            return false;
+        if (codec_record_read(session->codecs->in, batch->records[i].record, &record) != 0) {
+            return SESSION_KIND_UNKNOWN;
+        }
+        switch (session->door->knows(session->door->context, record.kind)) {
+        case SESSION_KIND_UNKNOWN:
+            return SESSION_KIND_UNKNOWN;
+        case SESSION_KIND_LATER:
+            worst = SESSION_KIND_LATER;
+            break;
+        case SESSION_KIND_KNOWN:
+            break;
         }
     }
-    return true;
+    return worst;
 }
 
 /* An upward batch: propose it as it came. What cannot be proposed is asked for again later. */
@@ -501,10 +510,16 @@ static void session_on_append(struct session *session, struct bytes body,
     if (session->up_retry_ms > 0) {
         return; /* it would not join */
     }
-    if (!session_batch_known(session, batch)) {
+    switch (session_batch_kind(session, batch)) {
+    case SESSION_KIND_UNKNOWN:
         session_leave(session, BYE_PROTOCOL, "a record of an unknown kind or shape",
                       10 * SESSION_RETRY_MS);
         return;
+    case SESSION_KIND_LATER: /* the node stays, and what it says waits for the last member */
+        session->up_retry_ms = now_ms + 3 * SESSION_RETRY_MS;
+        return;
+    case SESSION_KIND_KNOWN:
+        break;
     }
     const uint64_t before = session->up.position;
     switch (feed_receiver_take_batch(&session->up, batch)) {

@@ -62,6 +62,13 @@ struct session;
 
 /* The world of a session; functions may be called from inside any session_ function and must not call
  * back into it. Proposals that were taken are answered exactly once by the function named. */
+/* What the group makes of a kind of record. */
+enum session_kind {
+    SESSION_KIND_UNKNOWN,
+    SESSION_KIND_LATER, /* once its last member is upgraded: the feature level says when */
+    SESSION_KIND_KNOWN,
+};
+
 struct session_door {
     void *context;
     int (*send)(void *context, uint64_t session, struct bytes frame); /* as cloud_core_ops */
@@ -76,7 +83,7 @@ struct session_door {
     /* 0; SESSION_NODE_NONE; negative */
     int (*node_find)(void *context, const char *node, struct session_node *out);
     /* Would every replica understand a record of this kind? */
-    bool (*knows)(void *context, uint16_t kind);
+    enum session_kind (*knows)(void *context, uint16_t kind);
     const char *(*cluster)(void *context); /* "" before the first boot is done */
     /* The down rows, as struct feed_source with the node's name. */
     int (*read)(void *context, const char *node, uint64_t stream, uint64_t after, size_t max_bytes,

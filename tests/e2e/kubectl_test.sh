@@ -89,6 +89,17 @@ watch_sees() {
     wait $pid 2>/dev/null
     return $found
 }
+cat >"$y/device.yaml" <<Y
+apiVersion: devices.kubeedge.io/v1beta1
+kind: Device
+metadata: { name: thermo, namespace: shop }
+spec: { deviceModelRef: { name: none }, nodeName: edge-1, properties: [ { name: t, desired: { value: "20" } } ] }
+Y
+check "a device is created" says "thermo created" kube apply -f "$y/device.yaml"
+observed() { [ "$(on 2 get device thermo -n shop -o jsonpath='{.status.twins[0].observedDesired.value}')" = "$1" ]; }
+check "its edge knows what is wished" within 10 observed 20
+kube patch device thermo -n shop --type=merge -p '{"spec":{"properties":[{"name":"t","desired":{"value":"25"}}]}}' >/dev/null
+check "and hears of another wish" within 10 observed 25
 check "a watch on one replica sees a write through another" watch_sees
 check "wait for a condition" kube wait --for=condition=Ready pod/web -n shop --timeout=20s
 

@@ -93,10 +93,10 @@ static int on_node_find(void *context, const char *node, struct session_node *ou
     return cloud.there ? 0 : SESSION_NODE_NONE;
 }
 
-static bool on_knows(void *context, uint16_t kind)
+static enum session_kind on_knows(void *context, uint16_t kind)
 {
     (void)context;
-    return kind < 100;
+    return kind < 99 ? SESSION_KIND_KNOWN : kind == 99 ? SESSION_KIND_LATER : SESSION_KIND_UNKNOWN;
 }
 
 static const char *on_cluster(void *context)

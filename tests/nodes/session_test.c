@@ -19,6 +19,7 @@ struct rig {
     struct codec *said_codec;
 
     bool node_there;
+    bool upgraded; /* all members are */
     struct session_node node;
     const char *cluster;
     int propose_status;
@@ -102,10 +103,14 @@ static int rig_node_find(void *context, const char *node, struct session_node *o
     return rig->node_there ? 0 : SESSION_NODE_NONE;
 }
 
-static bool rig_knows(void *context, uint16_t kind)
+#define KIND_LATER 99u
+
+static enum session_kind rig_knows(void *context, uint16_t kind)
 {
-    (void)context;
-    return kind < 100;
+    if (kind == KIND_LATER && !((struct rig *)context)->upgraded) {
+        return SESSION_KIND_LATER;
+    }
+    return kind < 100 ? SESSION_KIND_KNOWN : SESSION_KIND_UNKNOWN;
 }
 
 static const char *rig_cluster(void *context)
@@ -587,6 +592,25 @@ static void test_up_batches_are_acknowledged_when_applied(void **state)
     rig_deinit(&rig);
 }
 
+/* Claim: what older members of the group do not understand yet is not taken, and asked for again: the session
+ * stays, and it is taken once they are upgraded. */
+static void test_a_kind_waits_for_the_last_member(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct hello hello = rig_hello();
+    rig_init(&rig);
+    rig_activate(&rig, &hello);
+    rig_say_batch(&rig, 3, 5, KIND_LATER, 4);
+    assert_int_equal(rig.batches, 0);
+    (void)session_tick(&rig.session, 3 + 3 * SESSION_RETRY_MS);
+    assert_int_equal(rig.session.state, SESSION_ACTIVE);
+    rig.upgraded = true;
+    rig_say_batch(&rig, 3, 5, KIND_LATER, 4);
+    assert_int_equal(rig.batches, 1);
+    rig_deinit(&rig);
+}
+
 /* Claim: a batch of another session, of another node's stream or with a kind nobody knows never reaches
  * the log; frames that are torn or come too early end the session and nothing else. */
 static void test_bad_frames_end_the_session(void **state)
@@ -718,6 +742,7 @@ int main(void)
         cmocka_unit_test(test_ways_to_active),
         cmocka_unit_test(test_fences_end_a_session),
         cmocka_unit_test(test_up_batches_are_acknowledged_when_applied),
+        cmocka_unit_test(test_a_kind_waits_for_the_last_member),
         cmocka_unit_test(test_bad_frames_end_the_session),
         cmocka_unit_test(test_acks_silence_and_back_pressure),
         cmocka_unit_test(test_ships_in_turns),

@@ -10,6 +10,7 @@
 
 #include "nodes/cloud/api_device.h"
 #include "nodes/cloud/api_object.h"
+#include "nodes/cloud/api_schema.h"
 #include "nodes/cloud/device_profile.h"
 #include "nodes/cloud/devices.h"
 #include "tests/nodes/api_support.h"
@@ -334,6 +335,206 @@ static void test_models_in_both_versions(void **state)
             expect_spec(rig, BETA_MODELS "/m", c->beta_spec, NULL);
             expect(rig, 200, "DELETE", BETA_MODELS "/m", "");
         }
+    }
+}
+
+/* -- conversion of anything --------------------------------------------------------------------------------- */
+
+static json_t *random_object(const struct schema_type *type);
+
+static json_t *random_value(const struct schema_field *field)
+{
+    char text[16];
+    (void)snprintf(text, sizeof text, "%d", rand() % 1000);
+    switch (field->shape) {
+    case SHAPE_OBJECT:
+        return random_object(field->type);
+    case SHAPE_NUMBER:
+        return json_integer(rand() % 100);
+    case SHAPE_REAL:
+        return rand() % 2 == 0 ? json_integer(rand() % 100) : json_real(rand() % 1000 / 8.0);
+    case SHAPE_BOOL:
+        return json_boolean(rand() % 2);
+    case SHAPE_ANY:
+        return rand() % 4 == 0 ? json_object() : json_pack("{s:s, s:{s:i}}", "any", text, "more", "n", rand() % 9);
+    case SHAPE_TEXT:
+    case SHAPE_TIME:
+    case SHAPE_QUANTITY:
+    case SHAPE_PORT:
+    case SHAPE_BASE64:
+        break;
+    }
+    return json_string(text);
+}
+
+/* Some of its fields, with values that they may have. */
+static json_t *random_object(const struct schema_type *type)
+{
+    json_t *object = json_object();
+    for (const struct schema_field *field = type->fields; field->name != NULL; field++) {
+        if (rand() % 2 == 0) {
+            continue;
+        }
+        json_t *value;
+        if (field->many == MANY_LIST) {
+            value = json_array();
+            for (int i = rand() % 4; i > 0; i--) {
+                assert_int_equal(json_array_append_new(value, random_value(field)), 0);
+            }
+        } else if (field->many == MANY_MAP) {
+            value = json_object();
+            for (int i = rand() % 3; i > 0; i--) {
+                assert_int_equal(json_object_set_new(value, i == 1 ? "a" : "b", random_value(field)), 0);
+            }
+        } else {
+            value = random_value(field);
+        }
+        assert_int_equal(json_object_set_new(object, field->name, value), 0);
+    }
+    return object;
+}
+
+/* Entries of a list get names of their own. */
+static void name_entries(json_t *list, const char *member)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        char name[24];
+        (void)snprintf(name, sizeof name, "p%zu", i);
+        json_put_text(json_array_get(list, i), member, name);
+    }
+}
+
+/* Of these members keep one at most; exactly one if it has to be. */
+static void keep_one(json_t *object, const char *const *members, size_t count, const char *otherwise)
+{
+    bool found = false;
+    for (size_t i = 0; i < count; i++) {
+        const bool there = json_object_get(object, members[i]) != NULL;
+        if (there && found) {
+            assert_int_equal(json_object_del(object, members[i]), 0);
+        }
+        found = found || there;
+    }
+    if (!found && otherwise != NULL) {
+        assert_int_equal(json_object_set_new(object, otherwise, json_object()), 0);
+    }
+}
+
+static json_t *random_alpha(enum api_kind kind)
+{
+    static const char *const protocols[] = {"opcua", "modbus", "bluetooth", "customizedProtocol"};
+    static const char *const types[] = {"int", "string", "double", "float", "boolean", "bytes"};
+    json_t *object = json_pack("{s:{s:s}}", "metadata", "name", "d");
+    json_t *spec = random_object(api_device_type(kind, "spec"));
+    assert_int_equal(json_object_set_new(object, "spec", spec), 0);
+    if (kind == API_DEVICE_MODEL_ALPHA) {
+        json_t *properties = json_object_get(spec, "properties");
+        name_entries(properties, "name");
+        for (size_t i = 0; i < json_array_size(properties); i++) {
+            keep_one(json_child(json_array_get(properties, i), "type"), types, 6, "bytes");
+        }
+        return object;
+    }
+    keep_one(json_object_get(spec, "protocol"), protocols, 4, NULL);
+    json_t *visitors = json_object_get(spec, "propertyVisitors");
+    name_entries(visitors, "propertyName");
+    for (size_t i = 0; i < json_array_size(visitors); i++) {
+        keep_one(json_array_get(visitors, i), protocols, 4, NULL);
+    }
+    json_t *twins = json_array();
+    for (int i = 0; i < 5; i++) {
+        if (rand() % 2 == 0) {
+            char name[16];
+            (void)snprintf(name, sizeof name, "p%d", i);
+            json_t *desired = random_object(api_device_type(kind, "status.twins.desired"));
+            assert_int_equal(json_array_append_new(twins, json_pack("{s:s, s:o}", "propertyName", name, "desired",
+                                                                    desired)), 0);
+        }
+    }
+    if (json_array_size(twins) > 0) {
+        assert_int_equal(json_object_set_new(object, "status", json_pack("{s:o}", "twins", twins)), 0);
+    } else {
+        json_decref(twins);
+    }
+    return object;
+}
+
+static json_t *random_beta(enum api_kind kind)
+{
+    static const char *const types[] = {"INT", "FLOAT", "DOUBLE", "STRING", "BOOLEAN", "BYTES", "STREAM"};
+    static const char *const names[] = {"modbus", "opcua", "bluetooth", "gpio", ""};
+    json_t *object = json_pack("{s:{s:s}}", "metadata", "name", "d");
+    json_t *spec = random_object(api_device_type(kind, "spec"));
+    assert_int_equal(json_object_set_new(object, "spec", spec), 0);
+    json_t *properties = json_object_get(spec, "properties");
+    if (json_array_size(properties) == 0) {
+        (void)json_object_del(spec, "properties"); /* as absent */
+        properties = NULL;
+    }
+    name_entries(properties, "name");
+    for (size_t i = 0; i < json_array_size(properties); i++) {
+        json_t *property = json_array_get(properties, i);
+        if (kind == API_DEVICE_MODEL) {
+            json_put_text(property, "type", rand() % 8 == 0 ? NULL : types[rand() % 7]);
+        } else if (json_object_get(property, "visitors") != NULL) {
+            json_put_text(json_object_get(property, "visitors"), "protocolName", names[rand() % 5]);
+        }
+    }
+    if (kind == API_DEVICE && json_object_get(spec, "protocol") != NULL) {
+        json_put_text(json_object_get(spec, "protocol"), "protocolName", names[rand() % 5]);
+    }
+    return object;
+}
+
+static void assert_same(const json_t *got, const json_t *wanted, const char *what)
+{
+    if (got == NULL || wanted == NULL ? got != wanted : !json_equal(got, wanted)) {
+        struct text text = {0};
+        json_write(&text, got == NULL ? json_null() : got);
+        text_add(&text, "\n instead of ");
+        json_write(&text, wanted == NULL ? json_null() : wanted);
+        print_message("%s: %s\n", what, text.data);
+        text_release(&text);
+        fail();
+    }
+}
+
+/* Claim: whatever is written in v1alpha2 is shown there as it was written; whatever is stored is not changed by a
+ * client of v1alpha2 that writes back what it sees. Method: random objects of all fields that there are. */
+static void test_nothing_is_lost(void **state)
+{
+    (void)state;
+    static const enum api_kind alphas[] = {API_DEVICE_ALPHA, API_DEVICE_MODEL_ALPHA};
+    static const enum api_kind betas[] = {API_DEVICE, API_DEVICE_MODEL};
+    const char *seed = getenv("SEED");
+    srand(seed == NULL ? 1 : (unsigned)atoi(seed));
+    for (int round = 0; round < 4000; round++) {
+        const enum api_kind kind = alphas[round % 2];
+        const struct api_resource *resource = api_resource_get(kind);
+        json_t *written = random_alpha(kind);
+        json_t *object = json_deep_copy(written);
+        api_device_store(resource, NULL, object);
+        assert_string_equal(json_text_at(object, "apiVersion"), "devices.kubeedge.io/v1beta1");
+        api_device_show(resource, object);
+        assert_same(json_object_get(object, "spec"), json_object_get(written, "spec"), "spec");
+        const json_t *twins = json_at(written, "status.twins");
+        assert_int_equal(json_array_size(json_at(object, "status.twins")), json_array_size(twins));
+        for (size_t i = 0; i < json_array_size(twins); i++) {
+            const json_t *twin = json_array_get(twins, i);
+            assert_same(api_device_entry(json_at(object, "status.twins"), "propertyName",
+                                         json_text_at(twin, "propertyName")),
+                        twin, "twin");
+        }
+        json_decref(object);
+        json_decref(written);
+
+        json_t *stored = random_beta(betas[round % 2]);
+        object = json_deep_copy(stored);
+        api_device_show(resource, object);
+        api_device_store(resource, stored, object);
+        assert_same(json_object_get(object, "spec"), json_object_get(stored, "spec"), "stored");
+        json_decref(object);
+        json_decref(stored);
     }
 }
 
@@ -945,6 +1146,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_devices_in_both_versions, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_one_part_changes, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_models_in_both_versions, open_rig, close_rig),
+        cmocka_unit_test(test_nothing_is_lost),
         cmocka_unit_test_setup_teardown(test_refusals, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_bounds, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_types, open_rig, close_rig),

@@ -347,8 +347,14 @@ static void bus_run_queue(struct bus *bus)
 
 /* -- messages -------------------------------------------------------------------------------------------------- */
 
-static bool bus_has_room(const struct bus *bus, uint64_t count)
+/* Whether so many messages may be given now, to any broker. */
+static bool bus_has_room(const struct bus *bus, uint32_t count)
 {
+    for (uint32_t i = 0; i < bus->config.broker_count; i++) {
+        if (bus->given[i] + count > LIMIT_BUS_OUTGOING) {
+            return false; /* of what it was given before another was lost, perhaps */
+        }
+    }
     return bus->connected != 0 && bus->id_next - bus->id_first + count <= LIMIT_BUS_OUTGOING;
 }
 
@@ -363,6 +369,7 @@ static bool bus_send(struct bus *bus, uint64_t position, bool last, const char *
             bus->door.publish(bus->door.context, broker, bus->id_next, topic,
                               bus_text_bytes(&bus->text)) == 0) {
             outgoing.waiting |= bit;
+            bus->given[broker]++;
         }
     }
     if (outgoing.waiting == 0) {
@@ -552,6 +559,8 @@ static bool bus_answer(struct bus *bus)
 
 void bus_taken(struct bus *bus, uint32_t broker, uint64_t id)
 {
+    CHECK(bus->given[broker] > 0);
+    bus->given[broker]--;
     if (id < bus->id_first || id >= bus->id_next) {
         return; /* settled without it, or told again since */
     }
@@ -575,6 +584,7 @@ void bus_broker_down(struct bus *bus, uint32_t broker)
     const uint8_t bit = (uint8_t)(1u << broker);
     uint64_t lost = UINT64_MAX;
     bus->connected &= (uint8_t)~bit;
+    bus->given[broker] = 0;
     for (uint64_t id = bus->id_first; id < bus->id_next; id++) {
         struct bus_outgoing *outgoing = &bus->outgoing[id % LIMIT_BUS_OUTGOING];
         const bool waited = (outgoing->waiting & bit) != 0;

@@ -94,7 +94,8 @@ struct bus {
     uint32_t sizes[LIMIT_BUS_WAITING]; /* of those between, each at its number modulo */
     size_t flight_bytes;
 
-    uint8_t connected;                                /* mask of brokers */
+    uint8_t connected;           /* mask of brokers */
+    uint32_t given[BUS_BROKERS]; /* messages that each was given and has not taken */
     struct bus_outgoing outgoing[LIMIT_BUS_OUTGOING]; /* each at its id modulo */
     uint64_t id_first;                                /* oldest that is not settled */
     uint64_t id_next;

@@ -4,6 +4,7 @@
 #include "schemas/check.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <mosquitto.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -406,12 +407,14 @@ static void mqtt_dial_on_done(uv_work_t *work, int status)
     (void)status; /* never cancelled */
     struct bus_mqtt *mqtt = CONTAINER_OF(work, struct bus_mqtt, dial);
     CHECK(mqtt->state == MQTT_DIALING);
-    mqtt->fd = mqtt->dialed == MOSQ_ERR_SUCCESS ? dup(mosquitto_socket(mqtt->client)) : -1;
+    const int socket = mosquitto_socket(mqtt->client);
+    mqtt->fd = mqtt->dialed == MOSQ_ERR_SUCCESS ? fcntl(socket, F_DUPFD_CLOEXEC, 0) : -1;
     if (mqtt->fd < 0) {
         mqtt_failed(mqtt, mqtt_dial_reason(mqtt->dialed));
         mqtt_wait(mqtt);
         return;
     }
+    (void)fcntl(socket, F_SETFD, FD_CLOEXEC); /* a broker of our own is no heir of it */
     mqtt->state = MQTT_CONNECTING;
     mqtt->due_ms = uv_now(mqtt->loop) + LIMIT_BUS_CONNECT_MS;
     mqtt->polled = 0;

@@ -63,6 +63,7 @@ static int door_publish(void *context, uint32_t number, uint64_t id, const char 
     struct rig *rig = context;
     struct rig_broker *broker = &rig->brokers[number];
     CHECK(number < rig->config.broker_count);
+    CHECK(broker->count < LIMIT_BUS_OUTGOING); /* a client has no more room */
     broker->messages = realloc(broker->messages, (broker->count + 1) * sizeof *broker->messages);
     CHECK(broker->messages != NULL);
     struct rig_message *message = &broker->messages[broker->count];

@@ -74,6 +74,7 @@ password_file $home/passwords
 allow_anonymous false
 listener $open 127.0.0.1
 allow_anonymous true
+max_queued_messages 0
 log_type error
 user root
 CONF

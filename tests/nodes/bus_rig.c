@@ -85,7 +85,10 @@ static void rig_forget(struct rig_broker *broker, size_t count)
         free(broker->messages[i].payload);
     }
     broker->count -= count;
-    memmove(broker->messages, broker->messages + count, broker->count * sizeof *broker->messages);
+    if (broker->count > 0) {
+        memmove(broker->messages, broker->messages + count,
+                broker->count * sizeof *broker->messages);
+    }
 }
 
 void rig_take(struct rig *rig, uint32_t number, size_t count)

@@ -24,8 +24,9 @@
 
 #define MAPPER_DEVICES_MAX 100000
 #define MAPPER_WINDOW_MAX  20000
-#define MAPPER_RETRY_MS    1000 /* between two attempts to reach the broker */
-#define MAPPER_TARGET      20   /* until somebody wishes another */
+#define MAPPER_RETRY_MS    1000  /* between two attempts to reach the broker */
+#define MAPPER_TARGET      20    /* until somebody wishes another */
+#define MAPPER_COUNT_MAX   10000 /* a temperature of the model in nodes/runtime */
 
 /* -- what it is asked for -------------------------------------------------------------------------- */
 
@@ -59,7 +60,8 @@ static const struct options_flag flags[] = {
     {"every", 'e', OPTIONS_NUMBER, &settings.every_ms, "MS",
      "between two reports of a device [1000]"},
     {"updates", 'u', OPTIONS_NUMBER, &settings.updates, "N",
-     "publish so many reports without a pause, over all devices in turn, and end"},
+     "publish so many reports without a pause, over all devices in turn, 1, 2, 3 ... of each, and "
+     "end"},
     {"window", 'w', OPTIONS_NUMBER, &settings.window, "N",
      "with --updates: so many may be unacknowledged [1000]"},
     {"plain", 0, OPTIONS_FLAG, &settings.plain, NULL,
@@ -371,11 +373,17 @@ static bool broker_parse(char out_host[256], int *out_port)
     return true;
 }
 
-/* Without a pause: as much as the window lets. */
+/* Without a pause: as much as the window lets. The temperature counts the reports of its device, so that
+ * whoever waits knows the last one. */
 static void burst(struct mosquitto *client)
 {
-    while (published < settings.updates && in_flight < settings.window &&
-           report(client, published % settings.devices)) {
+    while (published < settings.updates && in_flight < settings.window) {
+        const int64_t i = published % settings.devices;
+        const int count = (int)(published / settings.devices % MAPPER_COUNT_MAX) + 1;
+        devices[i] = (struct device){.temperature = count, .target = count};
+        if (!report(client, i)) {
+            break;
+        }
     }
 }
 

@@ -191,9 +191,11 @@ enum member_step core_keys_step(struct cloud_core *core, enum member_operation o
     const uint32_t count = cloud_core_keys(core, rows);
     uint32_t in = 0;
     uint32_t out = 0;
+    bool seen = false; /* a key of it, ever */
     for (uint32_t i = 0; i < count; i++) {
         in += rows[i].replica == replica && !rows[i].out;
         out += rows[i].replica == replica && rows[i].out;
+        seen = seen || (rows[i].replica == replica && rows[i].key[0] != '\0');
     }
     free(rows);
     struct member_key change = {.replica = replica};
@@ -216,7 +218,11 @@ enum member_step core_keys_step(struct cloud_core *core, enum member_operation o
         return MEMBER_REFUSED;
     } else if (step == MEMBER_DONE && in == 0) {
         (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
-                       "replica %" PRIu64 " is not a member, and its key is shut out", replica);
+                       seen ? "replica %" PRIu64 " is not a member, and its key is shut out"
+                            : "replica %" PRIu64
+                              " is not a member; no key of it was ever seen, so none is shut "
+                              "out",
+                       replica);
         return MEMBER_DONE;
     } else {
         /* Its keys; or, still a member of which none was seen, that it is being removed. */

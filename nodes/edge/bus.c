@@ -12,7 +12,6 @@
 #define QUOTE_BYTES 512
 
 static_assert(LIMIT_BUS_OUTGOING >= 4, "a promise on both generations of topics fits");
-static_assert(BUS_BROKERS <= 8, "brokers are a mask of 8 bits");
 
 /* -- life ----------------------------------------------------------------------------------------------- */
 
@@ -25,9 +24,11 @@ struct bus *bus_create(const struct bus_config *config, const struct bus_door *d
     bus->door = *door;
     bus->codec = codec_create();
     bus->codec_out = codec_create();
-    bus->sent = edge_machine_meta(door->machine)->outbox_done;
-    bus->taken = bus->sent;
-    bus->done = bus->sent;
+    bus->done = edge_machine_meta(door->machine)->outbox_done;
+    for (uint32_t i = 0; i < BUS_BROKERS; i++) {
+        bus->streams[i].sent = bus->done;
+        bus->streams[i].taken = bus->done;
+    }
     return bus;
 }
 
@@ -269,11 +270,31 @@ static bool bus_may_append(struct bus *bus)
     return bus->retry_ms == 0 && bus->appended - bus->applied < LIMIT_BUS_WAITING;
 }
 
-/* OUTBOX_DONE for all that is taken, one at a time. */
-static void bus_append_done(struct bus *bus)
+/* Up to where every broker has everything, but for those that are away for long: they hear what is promised
+ * after their return. */
+static uint64_t bus_taken_by_all(const struct bus *bus)
+{
+    uint64_t taken = UINT64_MAX;
+    bool connected = false;
+    if (bus->config.broker_count == 0) {
+        return edge_machine_meta(bus->door.machine)->outbox_last; /* nobody can hear it */
+    }
+    for (uint32_t i = 0; i < bus->config.broker_count; i++) {
+        const struct bus_stream *stream = &bus->streams[i];
+        connected = connected || stream->connected;
+        if ((stream->connected || bus->now.mono_ms < stream->away_ms + BUS_AWAY_MS) &&
+            stream->taken < taken) {
+            taken = stream->taken;
+        }
+    }
+    return connected ? taken : bus->done;
+}
+
+/* OUTBOX_DONE, one at a time. */
+static void bus_append_done(struct bus *bus, uint64_t position)
 {
     struct bytes body;
-    const struct outbox_done done = {.position = bus->taken};
+    const struct outbox_done done = {.position = position};
     codec_reset(bus->codec);
     const int status = codec_outbox_done_build(bus->codec, &done, &body);
     CHECK(status == STATUS_OK);
@@ -281,7 +302,7 @@ static void bus_append_done(struct bus *bus)
         bus->retry_ms = bus->now.mono_ms + BUS_RETRY_MS;
         return;
     }
-    bus->done = bus->taken;
+    bus->done = position;
     bus->done_at = bus->appended;
     bus->done_due_ms = 0;
 }
@@ -290,19 +311,17 @@ static void bus_append_done(struct bus *bus)
  * much of it; or after a while. */
 static void bus_record_done(struct bus *bus, bool with_another)
 {
-    if (bus->config.broker_count == 0) {
-        bus->taken = edge_machine_meta(bus->door.machine)->outbox_last;
-    }
-    if (bus->taken <= bus->done) {
+    const uint64_t taken = bus_taken_by_all(bus);
+    if (taken <= bus->done) {
         return;
     }
     if (bus->done_due_ms == 0) {
         bus->done_due_ms = bus->now.mono_ms + BUS_DONE_MS;
     }
-    const bool due = with_another || bus->taken - bus->done >= BUS_DONE_COUNT ||
-                     bus->now.mono_ms >= bus->done_due_ms;
+    const bool due =
+        with_another || taken - bus->done >= BUS_DONE_COUNT || bus->now.mono_ms >= bus->done_due_ms;
     if (due && bus->applied >= bus->done_at && bus_may_append(bus)) {
-        bus_append_done(bus);
+        bus_append_done(bus, taken);
     }
 }
 
@@ -347,36 +366,25 @@ static void bus_run_queue(struct bus *bus)
 
 /* -- messages -------------------------------------------------------------------------------------------------- */
 
-/* Whether so many messages may be given now, to any broker. */
-static bool bus_has_room(const struct bus *bus, uint32_t count)
+static bool stream_has_room(const struct bus_stream *stream, uint64_t count)
 {
-    for (uint32_t i = 0; i < bus->config.broker_count; i++) {
-        if (bus->given[i] + count > LIMIT_BUS_OUTGOING) {
-            return false; /* of what it was given before another was lost, perhaps */
-        }
-    }
-    return bus->connected != 0 && bus->id_next - bus->id_first + count <= LIMIT_BUS_OUTGOING;
+    return stream->connected && stream->id_next - stream->id_first + count <= LIMIT_BUS_OUTGOING;
 }
 
-/* Give a message to all brokers.
- *   answers  whether one took it into its hands */
-static bool bus_send(struct bus *bus, uint64_t position, bool last, const char *topic)
+/* Give what was written to a broker that has room.
+ *   answers  whether it took it into its hands */
+static bool bus_send(struct bus *bus, uint32_t broker, uint64_t position, bool last,
+                     const char *topic)
 {
-    struct bus_outgoing outgoing = {.position = position, .last = last};
-    for (uint32_t broker = 0; broker < bus->config.broker_count; broker++) {
-        const uint8_t bit = (uint8_t)(1u << broker);
-        if ((bus->connected & bit) != 0 &&
-            bus->door.publish(bus->door.context, broker, bus->id_next, topic,
-                              bus_text_bytes(&bus->text)) == 0) {
-            outgoing.waiting |= bit;
-            bus->given[broker]++;
-        }
-    }
-    if (outgoing.waiting == 0) {
+    struct bus_stream *stream = &bus->streams[broker];
+    CHECK(stream_has_room(stream, 1));
+    if (bus->door.publish(bus->door.context, broker, stream->id_next, topic,
+                          bus_text_bytes(&bus->text)) != 0) {
         return false;
     }
-    bus->outgoing[bus->id_next % LIMIT_BUS_OUTGOING] = outgoing;
-    bus->id_next++;
+    stream->outgoing[stream->id_next % LIMIT_BUS_OUTGOING] =
+        (struct bus_outgoing){.position = position, .last = last};
+    stream->id_next++;
     return true;
 }
 
@@ -431,34 +439,20 @@ static uint32_t publication_forms(struct bus *bus, const struct publication *pub
     return count;
 }
 
-/* What all brokers have that were given it is settled, in order. */
-static void bus_settle(struct bus *bus)
-{
-    while (bus->id_first < bus->id_next) {
-        const struct bus_outgoing *first = &bus->outgoing[bus->id_first % LIMIT_BUS_OUTGOING];
-        if (first->waiting != 0) {
-            break;
-        }
-        if (first->position > bus->taken && first->last) {
-            bus->taken = first->position;
-        }
-        bus->id_first++;
-    }
-}
-
-/* The next promise.
- *   answers  whether there was one, and it was given to a broker */
-static bool bus_send_promise(struct bus *bus)
+/* The next promise that this broker has not heard.
+ *   answers  whether there was one, and it was given */
+static bool bus_send_promise(struct bus *bus, uint32_t broker)
 {
     const struct edge_meta *meta = edge_machine_meta(bus->door.machine);
+    struct bus_stream *stream = &bus->streams[broker];
     struct publication publication;
     uint64_t position;
-    if (bus->sent >= meta->outbox_last) {
+    if (stream->sent >= meta->outbox_last || !stream_has_room(stream, 2)) {
         return false;
     }
     codec_reset(bus->codec_out);
-    if (edge_outbox_next(bus->door.machine, bus->sent, bus->codec_out, &position, &publication) !=
-        STATUS_OK) {
+    if (edge_outbox_next(bus->door.machine, stream->sent, bus->codec_out, &position,
+                         &publication) != STATUS_OK) {
         return false; /* the next apply meets what is wrong with the store */
     }
     char own_id[BUS_EVENT_ID_BYTES];
@@ -470,18 +464,16 @@ static bool bus_send_promise(struct bus *bus)
             bus_text_clear(&bus->text);
             bus_json_publication(&bus->text, &publication, own_id, forms[0]);
         }
-        if (!bus_send(bus, position, i + 1 == count,
+        if (!bus_send(bus, broker, position, i + 1 == count,
                       publication_topic(bus, &publication, forms[i]))) {
             return false;
         }
     }
-    if (count == 0) { /* nobody is to hear it */
-        bus->outgoing[bus->id_next % LIMIT_BUS_OUTGOING] =
-            (struct bus_outgoing){.position = position, .last = true, .taken = true};
-        bus->id_next++;
-        bus_settle(bus);
+    if (count == 0 && stream->taken == stream->sent) {
+        stream->taken =
+            position; /* nobody is to hear it; else what comes behind it settles it, too */
     }
-    bus->sent = position;
+    stream->sent = position;
     return true;
 }
 
@@ -523,11 +515,27 @@ static const char *answer_members(struct bus *bus, const struct bus_item *item)
     return codec_print(bus->codec_out, NODE_TOPIC "%s/membership/get/result", bus->config.node);
 }
 
+/* Whether every broker that is connected heard what is to be told before this answer, and has room.
+ *   out_connected  whether there is one */
+static bool bus_may_answer(const struct bus *bus, const struct bus_item *item, bool *out_connected)
+{
+    *out_connected = false;
+    for (uint32_t i = 0; i < bus->config.broker_count; i++) {
+        const struct bus_stream *stream = &bus->streams[i];
+        *out_connected = *out_connected || stream->connected;
+        if (stream->connected && (stream->sent < item->told || !stream_has_room(stream, 1))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* The oldest question.
  *   answers  whether it was answered, or nobody can hear the answer any more */
 static bool bus_answer(struct bus *bus)
 {
     struct bus_item *item = bus->questions.head;
+    bool connected;
     if (item == NULL || item->after > bus->applied) {
         return false;
     }
@@ -535,10 +543,10 @@ static bool bus_answer(struct bus *bus)
         item->ready = true;
         item->told = edge_machine_meta(bus->door.machine)->outbox_last;
     }
-    if (bus->connected != 0) {
-        if (bus->sent < item->told || !bus_has_room(bus, 1)) {
-            return false;
-        }
+    if (!bus_may_answer(bus, item, &connected)) {
+        return false;
+    }
+    if (connected) {
         codec_reset(bus->codec_out);
         bus_text_clear(&bus->text);
         const char *topic = item->key;
@@ -549,7 +557,11 @@ static bool bus_answer(struct bus *bus)
         } else {
             bus_text_append(&bus->text, item->body);
         }
-        (void)bus_send(bus, 0, true, topic);
+        for (uint32_t i = 0; i < bus->config.broker_count; i++) {
+            if (bus->streams[i].connected) {
+                (void)bus_send(bus, i, 0, true, topic);
+            }
+        }
     }
     bus_question_pop(bus);
     return true;
@@ -559,51 +571,43 @@ static bool bus_answer(struct bus *bus)
 
 void bus_taken(struct bus *bus, uint32_t broker, uint64_t id)
 {
-    CHECK(bus->given[broker] > 0);
-    bus->given[broker]--;
-    if (id < bus->id_first || id >= bus->id_next) {
-        return; /* settled without it, or told again since */
+    struct bus_stream *stream = &bus->streams[broker];
+    CHECK(id == stream->id_first);
+    CHECK(id < stream->id_next);
+    const struct bus_outgoing *outgoing = &stream->outgoing[id % LIMIT_BUS_OUTGOING];
+    if (outgoing->position > stream->taken && outgoing->last) {
+        stream->taken = outgoing->position;
     }
-    struct bus_outgoing *outgoing = &bus->outgoing[id % LIMIT_BUS_OUTGOING];
-    outgoing->waiting &= (uint8_t) ~(1u << broker);
-    if (!outgoing->taken) {
-        outgoing->taken = true;
-        bus->report.published++;
+    stream->id_first++;
+    if (stream->id_first == stream->id_next) {
+        stream->taken = stream->sent; /* what nobody is to hear came last */
     }
-    bus_settle(bus);
+    bus->report.published++;
 }
 
 void bus_broker_up(struct bus *bus, uint32_t broker)
 {
     CHECK(broker < bus->config.broker_count);
-    bus->connected |= (uint8_t)(1u << broker);
+    struct bus_stream *stream = &bus->streams[broker];
+    stream->connected = true;
+    if (stream->taken < bus->done) { /* it was away for too long */
+        stream->taken = bus->done;
+        stream->sent = bus->done;
+    }
 }
 
 void bus_broker_down(struct bus *bus, uint32_t broker)
 {
-    const uint8_t bit = (uint8_t)(1u << broker);
-    uint64_t lost = UINT64_MAX;
-    bus->connected &= (uint8_t)~bit;
-    bus->given[broker] = 0;
-    for (uint64_t id = bus->id_first; id < bus->id_next; id++) {
-        struct bus_outgoing *outgoing = &bus->outgoing[id % LIMIT_BUS_OUTGOING];
-        const bool waited = (outgoing->waiting & bit) != 0;
-        outgoing->waiting &= (uint8_t)~bit;
-        if (waited && outgoing->waiting == 0 && !outgoing->taken && lost == UINT64_MAX) {
-            lost = id;
-        }
+    CHECK(broker < bus->config.broker_count);
+    struct bus_stream *stream = &bus->streams[broker];
+    for (uint64_t id = stream->id_first; id < stream->id_next; id++) {
+        const struct bus_outgoing *outgoing = &stream->outgoing[id % LIMIT_BUS_OUTGOING];
+        bus->report.again += outgoing->position > stream->taken && outgoing->last ? 1 : 0;
     }
-    if (lost == UINT64_MAX) {
-        bus_settle(bus);
-        return;
-    }
-    /* Nobody has it, so all that were told since the last one that was settled are told again. */
-    for (uint64_t id = bus->id_first; id < bus->id_next; id++) {
-        const struct bus_outgoing *outgoing = &bus->outgoing[id % LIMIT_BUS_OUTGOING];
-        bus->report.again += outgoing->position > bus->taken && outgoing->last ? 1 : 0;
-    }
-    bus->id_first = bus->id_next;
-    bus->sent = bus->taken;
+    stream->id_first = stream->id_next;
+    stream->sent = stream->taken;
+    stream->away_ms = stream->connected ? bus->now.mono_ms : stream->away_ms;
+    stream->connected = false;
 }
 
 /* -- turns --------------------------------------------------------------------------------------------------------- */
@@ -613,7 +617,12 @@ uint64_t bus_run(struct bus *bus, struct bus_time now)
     bus->now = now;
     uint64_t next = bus_gather_run(bus);
     bus_run_queue(bus);
-    while (bus_answer(bus) || (bus_has_room(bus, 2) && bus_send_promise(bus))) {
+    bool more = true;
+    while (more) {
+        more = bus_answer(bus);
+        for (uint32_t i = 0; i < bus->config.broker_count && !more; i++) {
+            more = bus_send_promise(bus, i);
+        }
     }
     bus_record_done(bus, false);
     if (bus->done_due_ms != 0 && bus->done_due_ms < next) {
@@ -645,7 +654,7 @@ struct bus_report bus_report(const struct bus *bus)
     const struct edge_meta *meta = edge_machine_meta(bus->door.machine);
     struct bus_report report = bus->report;
     for (uint32_t i = 0; i < BUS_BROKERS; i++) {
-        report.brokers[i] = (bus->connected >> i & 1) != 0;
+        report.brokers[i] = bus->streams[i].connected;
     }
     report.waiting = bus->queue_count + bus->question_count + (bus->appended - bus->applied);
     report.outbox = meta->outbox_last - meta->outbox_done;

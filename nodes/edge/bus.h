@@ -4,14 +4,15 @@
  *      message -> parsed -> gathered (telemetry) -> record -> durable, applied
  *                     \-> question ---------------> answered when all that was said before it is applied,
  *                                                   and told
- *      outbox of the state -> message -> every broker that is connected -> taken -> OUTBOX_DONE
+ *      outbox of the state -> message -> each broker, in order -> taken by all -> OUTBOX_DONE
  *
  * Sans-I/O like the core that embeds it: the program binds it to brokers (bus_mqtt.h). Inputs take note; bus_run
  * does what is due.
  *
  * What is promised. From the moment on at which an update is durable in the log it is not lost, and neither are
- * its result, document and delta: they are published in the order of the log until a broker has taken them, so
- * after a crash or a lost connection the last ones may be published again, with the same payload and event id.
+ * its result, document and delta: each broker is told them in the order of the log until it has taken them (one that
+ * is away is waited for a minute, when another is there), so after a crash or a lost connection the last ones may be
+ * published again, with the same payload and event id.
  * (A client library acknowledges a message of QoS 1 before we see it; what was read and is not durable when the
  * power goes is lost, as in KubeEdge.) Answers to questions are said once.
  *
@@ -95,7 +96,7 @@ void bus_wish_changed(struct bus *bus, const char *key, bool removed);
  * is lost. */
 void bus_broker_up(struct bus *bus, uint32_t broker);
 void bus_broker_down(struct bus *bus, uint32_t broker);
-/* A broker has taken the message of that id. */
+/* A broker has taken the message of that id: each that it was given, in order. */
 void bus_taken(struct bus *bus, uint32_t broker, uint64_t id);
 
 /* Do what is due.

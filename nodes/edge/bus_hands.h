@@ -1,8 +1,7 @@
 /* The bus of an edge bound to its brokers, as the configuration says: the one that runs elsewhere, one of our own,
  * both, or none. KubeEdge's mqttMode 2, 0, 1.
  *
- * What is published is published to each of them, and what any of them tells is heard. A promise is kept once all
- * have it that are connected, one at least.
+ * What is published is published to each of them, and what any of them tells is heard.
  */
 #ifndef KELP_NODES_EDGE_BUS_HANDS_H
 #define KELP_NODES_EDGE_BUS_HANDS_H

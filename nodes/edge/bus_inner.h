@@ -5,9 +5,10 @@
 
 #include "nodes/edge/bus.h"
 
-#define BUS_RETRY_MS       20u   /* before a log that took nothing is asked again */
-#define BUS_DONE_MS        1000u /* after which what was taken is recorded, at the latest */
-#define BUS_DONE_COUNT     256u  /* ... and at once when it is so much */
+#define BUS_RETRY_MS       20u    /* before a log that took nothing is asked again */
+#define BUS_DONE_MS        1000u  /* after which what was taken is recorded, at the latest */
+#define BUS_DONE_COUNT     256u   /* ... and at once when it is so much */
+#define BUS_AWAY_MS        60000u /* a broker that is away so long is not waited for any more */
 #define BUS_GATHER_BUCKETS 1024u
 
 enum bus_item_type { BUS_ITEM_RECORD, BUS_ITEM_TWIN_GET, BUS_ITEM_MEMBERSHIP_GET, BUS_ITEM_ANSWER };
@@ -33,12 +34,21 @@ struct bus_queue {
     struct bus_item *tail;
 };
 
-/* A message that brokers were given. */
+/* A message that a broker was given and has not taken. */
 struct bus_outgoing {
     uint64_t position; /* of its promise; 0: an answer */
     bool last;         /* of the messages of that promise */
-    bool taken;        /* by one of them */
-    uint8_t waiting;   /* mask of brokers that have not taken it */
+};
+
+/* What one broker is told: promises in their order, answers between them. */
+struct bus_stream {
+    bool connected;
+    uint64_t away_ms;                                 /* since when it is not */
+    struct bus_outgoing outgoing[LIMIT_BUS_OUTGOING]; /* each at its id modulo */
+    uint64_t id_first;                                /* oldest that it has not taken */
+    uint64_t id_next;
+    uint64_t sent;  /* position in the outbox that it was given */
+    uint64_t taken; /* ... and that it has */
 };
 
 /* One property of a device that is being gathered. */
@@ -94,14 +104,8 @@ struct bus {
     uint32_t sizes[LIMIT_BUS_WAITING]; /* of those between, each at its number modulo */
     size_t flight_bytes;
 
-    uint8_t connected;           /* mask of brokers */
-    uint32_t given[BUS_BROKERS]; /* messages that each was given and has not taken */
-    struct bus_outgoing outgoing[LIMIT_BUS_OUTGOING]; /* each at its id modulo */
-    uint64_t id_first;                                /* oldest that is not settled */
-    uint64_t id_next;
-    uint64_t sent;        /* position in the outbox that was given to brokers */
-    uint64_t taken;       /* ... and that they have */
-    uint64_t done;        /* ... and that was recorded, or is being */
+    struct bus_stream streams[BUS_BROKERS];
+    uint64_t done;        /* position up to which the brokers have everything, as it was recorded */
     uint64_t done_at;     /* number of that record among those appended */
     uint64_t done_due_ms; /* 0: nothing to record */
     uint64_t retry_ms;    /* 0: the log takes records */

@@ -96,7 +96,8 @@ void rig_take(struct rig *rig, uint32_t number, size_t count)
     struct rig_broker *broker = &rig->brokers[number];
     for (size_t i = 0; i < count && i < broker->count; i++) {
         if (rig->on_taken != NULL) {
-            rig->on_taken(rig->context, broker->messages[i].topic, broker->messages[i].payload);
+            rig->on_taken(rig->context, number, broker->messages[i].topic,
+                          broker->messages[i].payload);
         }
         bus_taken(rig->bus, number, broker->messages[i].id);
     }

@@ -10,7 +10,7 @@ quick --runtime fake start >/dev/null || exit 1
 flood() {
     python3 "$top/tests/e2e/flood.py" --port $((port + 11)) --watch $((port + 61)) --pki "$home/k/pki" --connections "$1"
 }
-flood "${2:-600}" | tee "$home/flood"
+flood "${2:-360}" | tee "$home/flood"
 check "the flood's claims hold" [ "${PIPESTATUS[0]}" = 0 ]
 for n in 1 2 3; do check "cloudcore-$n is ready" within 20 curl -sf "http://127.0.0.1:$((port + 60 + n))/readyz"; done
 check "one line tells of a window of what was sent away" [ "$(grep -c api_load_shed "$home/k/logs/cloudcore-1.log")" -le 10 ]

@@ -93,6 +93,7 @@ void state_ask(struct state *state, const struct view *view)
 
 struct fold {
     struct machine machine;
+    struct edge_machine *edge; /* NULL: of a cloudcore */
     uint64_t reached;
     int status;
 };
@@ -100,8 +101,11 @@ struct fold {
 static int fold_on_frame(void *context, const struct log_frame *frame)
 {
     struct fold *fold = context;
-    const struct machine_applied *applied;
-    if (frame->type == LOG_TYPE_COMMAND) {
+    if (fold->edge != NULL) {
+        struct edge_applied applied;
+        fold->status = edge_machine_apply(fold->edge, frame->index, frame->payload, &applied);
+    } else if (frame->type == LOG_TYPE_COMMAND) {
+        const struct machine_applied *applied;
         fold->status = machine_apply(&fold->machine, frame->index, frame->payload, &applied);
     }
     if (fold->status == STATUS_OK) {
@@ -110,13 +114,42 @@ static int fold_on_frame(void *context, const struct log_frame *frame)
     return fold->status != STATUS_OK;
 }
 
-void state_fold(struct state *state, struct view *view)
+static void fold_run(struct fold *fold, struct store *store, bool edge, struct view *view,
+                     uint64_t last)
+{
+    const uint64_t first = fold->reached + 1;
+    if (edge) {
+        if (edge_machine_open(store, NULL, &fold->edge) == STATUS_OK) {
+            (void)view_frames(view, first, last, fold_on_frame, fold);
+            edge_machine_close(fold->edge);
+        }
+        return;
+    }
+    if (machine_open(&fold->machine, store) == STATUS_OK) {
+        (void)view_frames(view, first, last, fold_on_frame, fold);
+    }
+    machine_close(&fold->machine);
+}
+
+/* The newest record that was applied, as far as the view goes; 0: nobody can say. */
+static uint64_t fold_last(const struct state *state, const struct view *view, bool edge)
+{
+    const uint64_t end = view->inspect.index_next - 1;
+    if (state->running) {
+        return state->applied < end ? state->applied : end;
+    }
+    return edge ? end : 0; /* what is in the log of a cloudcore need not be committed */
+}
+
+void state_fold(struct state *state, struct view *view, bool edge)
 {
     const struct inspect *inspect = &view->inspect;
     const bool empty = state->machine == STATE_NONE;
-    CHECK(state->machine != STATE_EDGE);
-    if (!state->running || state->applied <= state->position ||
-        inspect->index_first > state->position + 1 || inspect->damage_status != 0) {
+    const uint64_t last = fold_last(state, view, edge);
+    CHECK(empty || edge == (state->machine == STATE_EDGE));
+    state->current = !empty && last != 0 && state->position >= last;
+    if (last <= state->position || inspect->index_first > state->position + 1 ||
+        inspect->damage_status != 0) {
         return;
     }
 
@@ -124,13 +157,11 @@ void state_fold(struct state *state, struct view *view)
     struct store *store = state->store;
     if (empty) { /* nothing was ever flushed: all of it is still in the log */
         sim = store_sim_create();
-        CHECK(store_sim_open(sim, MACHINE_NAME, MACHINE_FORMAT, &store) == STATUS_OK);
+        CHECK(store_sim_open(sim, edge ? "edge" : MACHINE_NAME, edge ? EDGE_FORMAT : MACHINE_FORMAT,
+                             &store) == STATUS_OK);
     }
     struct fold fold = {.reached = state->position};
-    if (machine_open(&fold.machine, store) == STATUS_OK) {
-        (void)view_frames(view, state->position + 1, state->applied, fold_on_frame, &fold);
-    }
-    machine_close(&fold.machine);
+    fold_run(&fold, store, edge, view, last);
     if (empty && fold.reached == 0) {
         store_close(store);
         store_sim_destroy(sim);
@@ -139,10 +170,11 @@ void state_fold(struct state *state, struct view *view)
     if (empty) {
         store_close(state->store);
         state->store = store;
-        state->machine = STATE_CLOUD;
+        state->machine = edge ? STATE_EDGE : STATE_CLOUD;
         state->folded = sim;
     }
     state->position = fold.reached;
+    state->current = fold.reached >= last;
 }
 
 void state_close(struct state *state)

@@ -2,7 +2,7 @@
  *
  * A running owner applies records first and flushes them later: an edgecore within a minute, a
  * cloudcore once LIMIT_RAFT_SNAPSHOT_BYTES of log have come, which may be days. Everything up to
- * `position` is in the state for good; state_fold adds in memory what a running cloudcore has applied.
+ * `position` is in the state for good; state_fold adds in memory what is known to be applied beyond.
  */
 #ifndef KELP_NODES_CLI_LOG_STATE_H
 #define KELP_NODES_CLI_LOG_STATE_H
@@ -16,7 +16,8 @@ struct state {
     enum state_machine machine; /* STATE_NONE: there is none, or it cannot be read: see `why` */
     struct store *store;
     uint64_t position; /* log index of the newest record in it */
-    char why[512];     /* one sentence, when there is none */
+    bool current;  /* state_fold: the owner has applied nothing beyond, as far as the view goes */
+    char why[512]; /* one sentence, when there is none */
 
     /* Of the running owner, when state_ask found one: it knows more than what is on disk. */
     bool running;
@@ -32,10 +33,14 @@ struct state {
 void state_open(struct state *state, const struct view *view);
 /* Ask the owner, if it is running and its control socket is where it is by default. Takes a second at most. */
 void state_ask(struct state *state, const struct view *view);
-/* Behind state_ask, never of an edge: fold the log, in memory and on top of the rows on disk, up to what
- * the running cloudcore has applied, or to the record of a newer release before that; `store` and `position` are
- * then of that. Where nobody runs, or the log begins later, nothing changes. */
-void state_fold(struct state *state, struct view *view);
+/* Behind state_ask: fold the log, in memory and on top of the rows on disk, up to what the running owner has
+ * applied; of an edge where nobody runs, up to the end of its log, which is what a start does. It ends before a
+ * record of a newer release; `store` and `position` are then of that. Of a cloudcore where nobody runs, or
+ * where the log begins later or is damaged, nothing changes.
+ *
+ *   edge  whose log it is, when there is no state that says so
+ */
+void state_fold(struct state *state, struct view *view, bool edge);
 void state_close(struct state *state);
 const char *state_machine_text(enum state_machine machine);
 

@@ -2,8 +2,8 @@
  *
  *   1. the key index finds the newest wish (OBJECT_PUT, OBJECT_REMOVE), and what was recorded of the
  *      object since: facts, attempts
- *   2. the state beside the log says what was applied, numbered, acknowledged; that of a running
- *      cloudcore is brought up to date in memory (state_fold)
+ *   2. the state beside the log says what was applied, numbered, acknowledged; it is brought up to date in
+ *      memory first (state_fold)
  *   3. each step is told with its proof; what a later step proves, the earlier ones need not
  *
  * A cloudcore's directory knows the beginning of the journey at first hand and its end by reports; an
@@ -608,11 +608,12 @@ static void edge_reported(struct journey *journey, const struct edge_meta *meta,
                  text);
 }
 
-/* Whether a fact of this key is still to be shipped, as the state has it. */
+/* Whether a fact of this key is still to be shipped, as the state and the running edgecore have it. */
 static bool edge_unread(struct journey *journey, struct edge_machine *machine)
 {
     struct codec *codec = codec_create();
-    uint64_t after = edge_machine_meta(machine)->up_acked;
+    const uint64_t acked = edge_machine_meta(machine)->up_acked;
+    uint64_t after = acked > journey->state->up_acked ? acked : journey->state->up_acked;
     bool unread = false;
     struct batch batch;
     while (!unread &&
@@ -680,7 +681,7 @@ static void edge_journey(struct journey *journey)
                      "not run, start it.");
     }
     if (applied != STEP_MISSING && journey_device(journey)) {
-        struct edge_machine *known = applied == STEP_DONE ? machine : NULL;
+        struct edge_machine *known = applied == STEP_DONE && state->current ? machine : NULL;
         journey_device_edge(journey, known, known != NULL && edge_unread(journey, known));
     } else if (applied != STEP_MISSING) {
         edge_acted(journey);
@@ -905,9 +906,7 @@ int log_why(struct ask *ask)
     if (code == OPTIONS_EXIT_OK) {
         state_open(&state, &view);
         state_ask(&state, &view);
-        if (!view_is_edge(&view, &state)) {
-            state_fold(&state, &view);
-        }
+        state_fold(&state, &view, view_is_edge(&view, &state));
         code = view_ending(&view, journey_run(ask, &journey));
         journey_free(&journey);
         state_close(&state);

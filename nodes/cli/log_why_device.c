@@ -71,6 +71,25 @@ static bool status_knows(const struct device_status *status, const struct device
     return true;
 }
 
+/* Somebody at the edge wished something else later than the cloud did. */
+static void device_overridden(struct journey *journey, const struct device_property *property,
+                              const struct twin *twin)
+{
+    struct out time;
+    out_init(&time, -1);
+    (void)out_time(&time, twin->expected_ms);
+    journey_tell(journey, ACTED, STEP_MISSING, 0, 0,
+                 "%.64s is wished %.64s, but a client of the broker wished %.64s at %.*s%s%.64s",
+                 property->name, property->desired, twin->expected, (int)time.size,
+                 (const char *)time.data, twin->has_actual ? "; it was reported as " : "",
+                 twin->has_actual ? twin->actual : "");
+    out_deinit(&time);
+    journey_mean(journey,
+                 "Of a wish of the cloud and one at the edge the one holds that came to the edge "
+                 "later. To wish the cloud's again, change 'desired' of the property, its value or "
+                 "anything in its metadata (a note).");
+}
+
 /* Whether the device is as it is wished. */
 static void device_acted(struct journey *journey, const struct device_status *status,
                          const struct device_wish *wish)
@@ -83,6 +102,11 @@ static void device_acted(struct journey *journey, const struct device_status *st
             continue;
         }
         some = true;
+        if (twin != NULL && twin->has_expected && twin->expected_local &&
+            strcmp(twin->expected, property->desired) != 0) {
+            device_overridden(journey, property, twin);
+            return;
+        }
         const char *actual = twin != NULL && twin->has_actual ? twin->actual : NULL;
         if (actual == NULL || strcmp(actual, property->desired) != 0) {
             journey_tell(journey, ACTED, STEP_MISSING, 0, 0, "%.64s is wished %.64s, and %s%.64s",
@@ -150,8 +174,8 @@ void journey_device_edge(struct journey *journey, struct edge_machine *machine, 
         journey_tell(journey, REPORTED, STEP_NONE, 0, 0, "nothing is reported of what is gone");
     } else if (machine == NULL || !wish_read(journey, codec, &put) ||
                edge_device_find(machine, journey->key, codec, &status) != STATUS_OK) {
-        journey_tell(journey, ACTED, STEP_UNKNOWN, 0, 0, "the state on disk is older");
-        journey_tell(journey, REPORTED, STEP_UNKNOWN, 0, 0, "the state on disk is older");
+        journey_tell(journey, ACTED, STEP_UNKNOWN, 0, 0, "the state is older than the log");
+        journey_tell(journey, REPORTED, STEP_UNKNOWN, 0, 0, "the state is older than the log");
     } else {
         char text[256];
         device_text(&status, text, sizeof text);

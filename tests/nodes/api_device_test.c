@@ -776,6 +776,30 @@ static void test_revisions_grow_with_wishes(void **state)
     }
 }
 
+/* Claim: whoever wishes the same value again, with other metadata, has wished anew: what a client of the broker
+ * wished in between gives way. */
+static void test_a_note_wishes_again(void **state)
+{
+    struct rig *rig = *state;
+    expect(rig, 201, "POST", BETA,
+           object_text("d", "{\"deviceModelRef\":{\"name\":\"m\"},\"properties\":[{\"name\":\"p\",\"desired\":{"
+                            "\"value\":\"1\"}},{\"name\":\"q\",\"desired\":{\"value\":\"2\"}}]}",
+                       NULL));
+    struct wish wish;
+    wish_read(rig, &wish);
+    const uint64_t p = wish_property(&wish, "p")->revision;
+    const uint64_t q = wish_property(&wish, "q")->revision;
+    wish_release(rig, &wish);
+    patch(rig, BETA "/d",
+          "{\"spec\":{\"properties\":[{\"name\":\"p\",\"desired\":{\"value\":\"1\",\"metadata\":{\"note\":"
+          "\"again\"}}},{\"name\":\"q\",\"desired\":{\"value\":\"2\"}}]}}");
+    wish_read(rig, &wish);
+    assert_true(wish_property(&wish, "p")->revision > p);
+    assert_string_equal(wish_property(&wish, "p")->desired, "1");
+    assert_int_equal(wish_property(&wish, "q")->revision, q);
+    wish_release(rig, &wish);
+}
+
 /* -- facts --------------------------------------------------------------------------------------------------- */
 
 static void report(struct rig *rig, const char *node, const char *actual)
@@ -1151,6 +1175,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bounds, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_types, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_revisions_grow_with_wishes, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(test_a_note_wishes_again, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_status_is_the_edges, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_table, open_rig, close_rig),
         cmocka_unit_test(test_profile_text),

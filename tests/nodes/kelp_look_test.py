@@ -84,6 +84,7 @@ def test_devices_are_golden(top):
     subprocess.run([world, devices, "--devices"], check=True, timeout=60)
     for side in ("cloud", "edge"):
         for command in (("why", "devices/default/thermo", side), ("why", "devices/default/idle", side),
+                        ("why", "devices/default/heater", side),
                         ("find", "devices/default/thermo", side, "-o", "jsonl"),
                         ("cat", side, "--op", "say", "-o", "jsonl"), ("cat", side, "--kind", "outbox_done", "-o", "jsonl"),
                         ("replay", side, "--show", "devices/default/thermo", "-o", "json")):
@@ -96,6 +97,25 @@ def test_devices_are_golden(top):
             file.write(told)
     with open(golden_devices, encoding="utf-8") as file:
         expect(told == file.read(), f"kelp log says something new of devices:\n{told}")
+
+
+def test_an_old_state_is_brought_up_to_date(top):
+    """What is told of an edge is of the end of its log, however old the state on its disk is."""
+    edge = os.path.join(top, "devices", "edge")
+    keys = ("devices/default/thermo", "devices/default/heater", "pods/default/web")
+    told = [run("why", key, edge) for key in keys]
+    for state in ("state.half", None):
+        copy = os.path.join(top, "old")
+        shutil.copytree(edge, copy)
+        shutil.rmtree(copy + "/state")
+        if state is not None:
+            shutil.copytree(f"{edge}/{state}", copy + "/state")
+        before = listing(copy)
+        for key, new in zip(keys, told):
+            old = run("why", key, copy)
+            expect(old == new, f"{state}, {key}: {old} and not {new}")
+        expect(listing(copy) == before, "looking at an old state changed something")
+        shutil.rmtree(copy)
 
 
 def open_step(key, directory):
@@ -165,7 +185,7 @@ def test_a_running_owner_is_asked(top):
         else:
             expect(known["reported"] == "done", f"edge: {known}")
             known = ask("pods/default/web", b'{"applied":99,"upLast":2,"upAcked":1}')
-            expect(known["reported"] == "unknown", f"edge: {known}")
+            expect(known["reported"] == "missing", f"edge: {known}")
             known = ask("configmaps/default/settings", b'{"applied":99}')
             expect(known["applied"] == "done", f"edge: {known}")
             known = ask("configmaps/default/settings", b'{"applied":3}')
@@ -342,6 +362,7 @@ def main():
         subprocess.run([world, top], check=True, timeout=60)
         test_output_is_golden(top)
         test_devices_are_golden(top)
+        test_an_old_state_is_brought_up_to_date(top)
         test_nothing_is_touched(top)
         test_with_less(top)
         test_a_running_owner_is_asked(top)

@@ -4,7 +4,8 @@
  *     log_world DIR [N]      DIR/cloud and DIR/edge, each with log and state; with N reports more, which
  *                            fill segments, and DIR/edge/state.half as it was after half of them
  *     log_world DIR --more   the same, and what the second part of the story adds
- *     log_world DIR --devices  the story, and then one of devices
+ *     log_world DIR --devices  the story, and then one of devices, with DIR/edge/state.half as it was when the link
+ *                            went down
  *     log_world --start DIR  open an edge's directory as edgecore does, fold what the state lacks, and
  *                            print where it stands; exit 1 when edgecore would refuse to start
  *
@@ -15,7 +16,8 @@
  * label, which changes nothing of what runs; then it is down again and the config map is deleted.
  *
  * The one of devices: `thermo` is wished to be at 25, its mapper says 24, and that reaches the cloud; then it says 25,
- * and the link is down. Somebody says something for the cloud alone. `idle` has no node.
+ * and the link is down. Somebody says something for the cloud alone. `heater` was wished to be at 25 too, and then a
+ * client of the broker wished 40, which is what it says. `idle` has no node.
  */
 #include "log/disk_uv.h"
 #include "log/log.h"
@@ -307,12 +309,16 @@ static void more(void)
 }
 
 #define THERMO "devices.kubeedge.io/devices/default/thermo"
+#define HEATER "devices.kubeedge.io/devices/default/heater"
 
 static void put_device(const char *name, const char *node, const char *desired)
 {
     const char *key = codec_print(codec, "devices.kubeedge.io/devices/default/%s", name);
-    const struct device_property property = {
-        .name = "temperature", .type = "int", .has_desired = true, .desired = desired, .revision = 7};
+    const struct device_property property = {.name = "temperature",
+                                             .type = "int",
+                                             .has_desired = true,
+                                             .desired = desired,
+                                             .revision = 7};
     const struct device_wish wish = {
         .description = "on the roof", .properties = &property, .property_count = 1};
     const struct object_put body = {
@@ -334,28 +340,37 @@ static void put_device(const char *name, const char *node, const char *desired)
     (void)cloud(RECORD_OBJECT_PUT, key, "cloudcore-1", bytes);
 }
 
-static void mapper_says(const char *actual)
+/* A mapper reports, or a client of the broker wishes; NULL: not. */
+static void broker_says(const char *key, const char *expected, const char *actual)
 {
-    const struct twin_change change = {
-        .key = "temperature", .has_actual = true, .actual = actual, .type = ""};
+    const struct twin_change change = {.key = "temperature",
+                                       .has_expected = expected != NULL,
+                                       .expected = expected == NULL ? "" : expected,
+                                       .has_actual = actual != NULL,
+                                       .actual = actual == NULL ? "" : actual,
+                                       .type = ""};
     const struct twin_update update = {.event_id = "u-1", .changes = &change, .change_count = 1};
     struct bytes bytes;
     CHECK(codec_twin_update_build(codec, &update, &bytes) == 0);
-    at_edge(LOG_TYPE_UP, RECORD_TWIN_UPDATE, THERMO, bytes);
+    at_edge(LOG_TYPE_UP, RECORD_TWIN_UPDATE, key, bytes);
 }
 
-static void devices(void)
+static void devices(const char *half)
 {
     struct bytes bytes;
+    uint64_t position;
     put_device("thermo", "edge-1", "25");
     put_device("idle", "", "on");
+    put_device("heater", "edge-1", "25");
     ship_down();
-    mapper_says("24");
+    broker_says(HEATER, "40", "40");
+    broker_says(THERMO, NULL, "24");
     ship_up();
+    CHECK(store_checkpoint(edge_store, half, &position) == 0);
     const struct device_state state = {.event_id = "s-1", .state = "online"};
     CHECK(codec_device_state_build(codec, &state, &bytes) == 0);
     at_edge(LOG_TYPE_UP, RECORD_DEVICE_STATE, THERMO, bytes);
-    mapper_says("25");
+    broker_says(THERMO, NULL, "25");
     const struct mqtt_message message = {.topic = "alarms/user/1",
                                          .payload = bytes_text("{\"fire\":false}")};
     CHECK(codec_mqtt_message_build(codec, &message, &bytes) == 0);
@@ -467,7 +482,7 @@ int main(int argc, char **argv)
         more();
     }
     if (argc == 3 && strcmp(argv[2], "--devices") == 0) {
-        devices();
+        devices(path_of(argv[1], "edge/state.half"));
     }
     for (unsigned i = 0; i < reports; i++) {
         report(i % 2 == 0 ? POD_RUNNING : POD_FAILED, CONTAINER_RUNNING, "");

@@ -408,6 +408,8 @@ static_assert(LIMIT_STOP_LINK_MS < LIMIT_STOP_MS, "a link that does not end does
 #define LIMIT_API_LIST_BYTES       (32u * 1024u * 1024u)
 /* Causes shown in one Invalid answer. */
 #define LIMIT_API_CAUSES           32u
+/* Warning headers of one answer about a device: kubectl prints each on a line. */
+#define LIMIT_API_WARNINGS         8u
 static_assert(LIMIT_API_WRITES + LIMIT_API_LISTINGS < LIMIT_API_CALLS,
               "single objects have a share");
 static_assert(LIMIT_API_BODIES_BYTES >= 4 * LIMIT_HTTP_BODY_BYTES,

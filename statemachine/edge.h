@@ -258,6 +258,8 @@ int edge_pod_ended_find(struct edge_machine *machine, const char *uid);
 int edge_device_find(struct edge_machine *machine, const char *key, struct codec *codec,
                      struct device_status *out);
 
+/* Is it a type that a twin may have? */
+bool edge_twin_type_known(const char *type);
 /* Why this value is none of this type of a twin; NULL: it is one. Lent for ever. */
 const char *edge_twin_value_refusal(const char *type, const char *value);
 

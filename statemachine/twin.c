@@ -317,6 +317,18 @@ const char *edge_twin_value_refusal(const char *type, const char *value)
     return "the value type is not allowed";
 }
 
+bool edge_twin_type_known(const char *type)
+{
+    static const char *const types[] = {"int",    "integer", "float", "double",
+                                        "string", "boolean", "bytes", "stream"};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (strcmp(type, types[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* -- a client speaks ----------------------------------------------------------------------------------- */
 
 /* What makes a whole TWIN_UPDATE void; NULL: nothing does. */

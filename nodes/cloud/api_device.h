@@ -43,6 +43,26 @@ void api_device_store(const struct api_resource *resource, const json_t *old, js
 void api_device_validate(const struct api_resource *resource, const json_t *object,
                          struct api_error *error);
 
+/* Who hears of what is taken and may be a mistake. */
+struct api_device_advice {
+    /* text: one sentence, lent during the call */
+    void (*warn)(void *context, const char *text);
+    void *context;
+};
+
+/* Check what is wished of a Device against its model and the cluster: desired values are of their type, which
+ * desired.metadata.type says, else the model. Causes are added to error. Of a `desired` that is as it was before
+ * nothing is said.
+ *
+ *   resource  of the version that the client wrote
+ *   object    stored JSON of the next version; old: of the one before, NULL: a new device
+ *   advice    hears of at most LIMIT_API_WARNINGS other things: no such model or node, a property that the model
+ *             does not have or has as ReadOnly, a value outside its bounds. NULL: nobody does
+ */
+void api_device_fit(const struct backend *backend, const struct api_resource *resource,
+                    const json_t *object, const json_t *old, struct api_error *error,
+                    const struct api_device_advice *advice);
+
 /* What is wished of a Device, for its envelope.
  *
  *   wish      stored JSON of the next version; borrowed as long as the result is used
@@ -76,6 +96,10 @@ void api_device_join(struct codec *codec, const struct backend_row *row, json_t 
 const struct schema_type *api_device_type(enum api_kind kind, const char *path);
 /* The first member with this text under `name` in a list of objects; NULL: none. */
 json_t *api_device_entry(const json_t *list, const char *name, const char *text);
+/* The twin type of a property of a model; NULL: the model does not know it. Lent for ever. */
+const char *api_device_model_type(const json_t *model, const char *property);
+/* The stored model of a device; a new value, NULL: there is none, or it cannot be read. */
+json_t *api_device_model_read(const struct backend *backend, const json_t *device);
 /* Copy a member when it is there. */
 void api_device_copy(json_t *to, const char *name, const json_t *from);
 void api_model_show(json_t *object);

@@ -9,8 +9,7 @@
 
 /* -- wishing ------------------------------------------------------------------------------------------ */
 
-/* The twin type of a property of a model; NULL: the model does not know it. Lent for ever. */
-static const char *model_type(const json_t *model, const char *property)
+const char *api_device_model_type(const json_t *model, const char *property)
 {
     static const char *const types[][2] = {
         {"INT", "int"},         {"FLOAT", "float"}, {"DOUBLE", "double"}, {"STRING", "string"},
@@ -44,7 +43,7 @@ static struct device_property wish_property(const json_t *property, const json_t
     const json_t *desired = json_object_get(property, "desired");
     const json_t *was = json_object_get(old, "desired");
     const char *type = json_text_at(desired, "metadata.type");
-    const char *modelled = model_type(model, name);
+    const char *modelled = api_device_model_type(model, name);
     const bool stays = before != NULL && old != NULL &&
                        (desired == NULL || was == NULL ? desired == was : json_equal(desired, was));
     return (struct device_property){
@@ -86,8 +85,7 @@ const struct device_wish *api_device_wish(struct codec *codec, const json_t *wis
     return out;
 }
 
-/* The stored model of a device; a new value, NULL: there is none, or it cannot be read. */
-static json_t *wish_model(const struct backend *backend, const json_t *wish)
+json_t *api_device_model_read(const struct backend *backend, const json_t *wish)
 {
     const char *name = json_text_at(wish, "spec.deviceModelRef.name");
     char key[LIMIT_KEY_BYTES];
@@ -116,7 +114,7 @@ const struct device_wish *api_device_wish_next(const struct backend *backend, st
     if (row != NULL && row->wish.size > 0 && codec_object_put_read(codec, row->wish, &put) == 0) {
         old = api_object_wish(codec, row);
     }
-    json_t *model = wish_model(backend, wish);
+    json_t *model = api_device_model_read(backend, wish);
     /* Later than all that was ever wished of the device: versions never go back, not even in a cluster that was
      * restored from a backup. */
     const uint64_t revision = backend->version(backend->owner) + 1;

@@ -68,6 +68,26 @@ static bool check_fields(const struct api_call *call, const json_t *object, cons
     return fine;
 }
 
+static void advice_warn(void *context, const char *text)
+{
+    warn(context, text);
+}
+
+/* A Device is checked against what it refers to, once it is what would be stored. */
+static bool check_refers(struct api_call *call, const json_t *object, const json_t *old,
+                         struct api_error *error)
+{
+    const struct api_resource *stored = api_resource_stored(call->resource);
+    if (stored->id != API_DEVICE || call->status) {
+        return true;
+    }
+    const struct api_device_advice advice = {.warn = advice_warn, .context = call};
+    const bool tell = call->attempts == 0;
+    api_device_fit(call->api->backend, call->resource, object, old, error, tell ? &advice : NULL);
+    api_error_invalid(error, stored->group, stored->kind, json_text_at(object, "metadata.name"));
+    return error->code == 0;
+}
+
 /* -- ending ------------------------------------------------------------------------------------------- */
 
 static void fail_status(struct api_call *call, int status)
@@ -297,7 +317,8 @@ static void update_row(struct api_call *call, const struct backend_row *row)
     }
     fine = fine && check_fields(call, object, wish, &error) &&
            api_object_update(call->resource, call->namespace_, call->name, joined, wish, object,
-                             call->status, &error);
+                             call->status, &error) &&
+           check_refers(call, object, wish, &error);
     if (!fine) {
         call_fail(call, &error);
     } else if (json_equal(object, wish)) {
@@ -332,7 +353,8 @@ static void apply_create(struct api_call *call, struct backend_view *view)
         fine = false;
     }
     fine = fine &&
-           api_object_create(call->api->backend, call->resource, call->namespace_, object, &error);
+           api_object_create(call->api->backend, call->resource, call->namespace_, object, &error) &&
+           check_refers(call, object, NULL, &error);
     if (!fine) {
         call_fail(call, &error);
     } else if (call->dry_run) {
@@ -668,7 +690,8 @@ void api_write_start(struct api_call *call)
     struct api_error error = {0};
     if (!check_fields(call, call->body, NULL, &error) ||
         !api_object_create(call->api->backend, call->resource, call->namespace_, call->body,
-                           &error)) {
+                           &error) ||
+        !check_refers(call, call->body, NULL, &error)) {
         call_fail(call, &error);
         return;
     }

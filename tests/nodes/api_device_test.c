@@ -620,6 +620,83 @@ static void test_refusals(void **state)
     }
 }
 
+#define DESIRED(name, value, type) \
+    "{\"name\":\"" name "\",\"desired\":{\"value\":\"" value "\",\"metadata\":{\"type\":\"" type "\"}}}"
+
+/* Claim: a wished value is of its type, which the property says, else the model; one that is not is refused, and is
+ * not complained about again when something else is changed. What may become true later is taken, with a warning that
+ * kubectl prints. Method: a table of answers, without a model and node and with them. */
+static void test_wishes_fit(void **state)
+{
+    struct rig *rig = *state;
+    static const struct {
+        const char *properties;
+        const char *field; /* refused for; NULL: taken */
+        const char *says;  /* of the cause, or of a warning; NULL: no warning */
+    } cases[] = {
+        {DESIRED("a", "1", "INT"), "spec.properties[0].desired.metadata.type",
+         "Unsupported value: \"INT\": supported values: \"int\", "},
+        {DESIRED("a", "x", "int"), "spec.properties[0].desired.value",
+         "Invalid value: \"x\": must be of type int, which property a has"},
+        {DESIRED("a", "maybe", "boolean"), "spec.properties[0].desired.value",
+         "Invalid value: \"maybe\": must be of type boolean, which property a has"},
+        {DESIRED("a", "x", ""), "spec.properties[0].desired.value",
+         "Invalid value: \"x\": must be of type int, which property a has in its model"},
+        {DESIRED("a", "x", "string"), NULL, NULL},
+        {DESIRED("a", "7", ""), NULL, NULL},
+        {DESIRED("a", "", ""), NULL, NULL},
+        {DESIRED("a", "11", ""), NULL,
+         "spec.properties[0].desired.value: 11 of property a is outside what its model allows (0 to 10)"},
+        {DESIRED("ro", "on", ""), NULL,
+         "spec.properties[0].desired.value: property ro is ReadOnly in its model: a mapper need not obey"},
+        {DESIRED("z", "on", ""), NULL, "spec.properties: the model m has no property z"},
+    };
+    struct answer answer;
+    rig_ask(rig, &answer, "POST", BETA,
+            object_text("early",
+                        "{\"deviceModelRef\":{\"name\":\"m\"},\"nodeName\":\"n\",\"properties\":[" DESIRED("a", "x", "") "]}",
+                        NULL));
+    assert_int_equal(answer.status, 201);
+    assert_non_null(strstr(answer.headers.data, "Warning: 299 - \"spec.nodeName: there is no node n yet: "));
+    assert_non_null(strstr(answer.headers.data,
+                           "Warning: 299 - \"spec.deviceModelRef.name: there is no DeviceModel m in namespace default yet"));
+    answer_release(&answer);
+    expect(rig, 201, "POST", "/api/v1/nodes", "{\"metadata\":{\"name\":\"n\"}}");
+    expect(rig, 201, "POST", BETA_MODELS,
+           object_text("m",
+                       "{\"properties\":[{\"name\":\"a\",\"type\":\"INT\",\"minimum\":\"0\",\"maximum\":\"10\"},"
+                       "{\"name\":\"ro\",\"type\":\"STRING\",\"accessMode\":\"ReadOnly\"}]}",
+                       NULL));
+    patch(rig, BETA "/early", "{\"metadata\":{\"labels\":{\"x\":\"1\"}}}");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char name[16];
+        struct text spec = {0};
+        (void)snprintf(name, sizeof name, "x%zu", i);
+        text_print(&spec, "{\"deviceModelRef\":{\"name\":\"m\"},\"nodeName\":\"n\",\"properties\":[%s]}",
+                   cases[i].properties);
+        print_message("%s\n", spec.data);
+        rig_ask(rig, &answer, "POST", BETA, object_text(name, spec.data, NULL));
+        assert_int_equal(answer.status, cases[i].field == NULL ? 201 : 422);
+        if (cases[i].field != NULL) {
+            const json_t *cause = json_array_get(json_at(answer.json, "details.causes"), 0);
+            assert_string_equal(json_text_at(cause, "field"), cases[i].field);
+            assert_non_null(strstr(json_text_at(cause, "message"), cases[i].says));
+        } else if (cases[i].says != NULL) {
+            assert_non_null(strstr(answer.headers.data, cases[i].says));
+        } else {
+            assert_true(answer.headers.size == 0 || strstr(answer.headers.data, "Warning") == NULL);
+        }
+        answer_release(&answer);
+        text_release(&spec);
+    }
+    json_t *json = rig_expect(rig, 422, "POST", ALPHA,
+                              object_text("old", "{\"deviceModelRef\":{\"name\":\"m\"}}",
+                                          "{\"twins\":[{\"propertyName\":\"a\",\"desired\":{\"value\":\"x\"}}]}"));
+    const json_t *cause = json_array_get(json_at(json, "details.causes"), 0);
+    assert_string_equal(json_text_at(cause, "field"), "status.twins[].desired.value");
+    json_decref(json);
+}
+
 /* Claim: 129 properties are one too many; a custom kind takes no strategic merge patch; while a member of the
  * group is older, devices are read and not written, and the answer says what to do. */
 static void test_bounds(void **state)
@@ -1172,6 +1249,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_models_in_both_versions, open_rig, close_rig),
         cmocka_unit_test(test_nothing_is_lost),
         cmocka_unit_test_setup_teardown(test_refusals, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(test_wishes_fit, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_bounds, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_types, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_revisions_grow_with_wishes, open_rig, close_rig),

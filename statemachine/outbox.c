@@ -8,6 +8,18 @@
 
 #include "schemas/check.h"
 
+/* At the oldest promise. Not at the table's first key: every promise that is done left a tombstone there until the
+ * next compaction, and thousands of them would be waded through each time.
+ *   answers  the iterator; *out_on: whether there is one */
+static struct store_iterator *outbox_iterate(struct edge_machine *machine, bool *out_on)
+{
+    uint8_t memory[8];
+    struct store_iterator *iterator =
+        store_iterate(store_live(machine->store), EDGE_TABLE_OUTBOX, (struct bytes){0});
+    *out_on = store_iterator_seek(iterator, edge_key8(memory, machine->meta.outbox_done + 1));
+    return iterator;
+}
+
 int edge_outbox_promise(struct edge_machine *machine, const struct publication *publication)
 {
     struct edge_meta *meta = &machine->meta;
@@ -25,12 +37,11 @@ int edge_outbox_promise(struct edge_machine *machine, const struct publication *
         return STATUS_OK;
     }
     /* No broker takes them: what is oldest concerns nobody any more. */
-    struct store_iterator *iterator =
-        store_iterate(store_live(machine->store), EDGE_TABLE_OUTBOX, (struct bytes){0});
-    for (bool on = store_iterator_first(iterator);
-         on && meta->outbox_last - meta->outbox_done > 1 &&
-         (meta->outbox_last - meta->outbox_done > limits->publications ||
-          meta->outbox_bytes > limits->publication_bytes);
+    bool on;
+    struct store_iterator *iterator = outbox_iterate(machine, &on);
+    for (; on && meta->outbox_last - meta->outbox_done > 1 &&
+           (meta->outbox_last - meta->outbox_done > limits->publications ||
+            meta->outbox_bytes > limits->publication_bytes);
          on = store_iterator_next(iterator)) {
         const struct bytes key = store_iterator_key(iterator);
         const size_t size = store_iterator_value(iterator).size;
@@ -59,9 +70,9 @@ int edge_outbox_done_apply(struct edge_machine *machine, const struct record *re
         machine->applied->outcome = EDGE_DUPLICATE;
         return STATUS_OK;
     }
-    struct store_iterator *iterator =
-        store_iterate(store_live(machine->store), EDGE_TABLE_OUTBOX, (struct bytes){0});
-    for (bool on = store_iterator_first(iterator); on; on = store_iterator_next(iterator)) {
+    bool on;
+    struct store_iterator *iterator = outbox_iterate(machine, &on);
+    for (; on; on = store_iterator_next(iterator)) {
         const struct bytes key = store_iterator_key(iterator);
         if (get_be64(key.data) > done.position) {
             break;

@@ -347,6 +347,9 @@ static_assert(LIMIT_WEBSOCKET_SILENCE_MS >= 2 * LIMIT_WEBSOCKET_PING_MS, "one lo
  * And how long of it goodbyes on links are waited for. */
 #define LIMIT_STOP_MS              10000u
 #define LIMIT_STOP_LINK_MS         2000u
+/* How long an edge that stops waits for what MQTT clients had acknowledged to be in the log: a full window and a
+ * full queue are some 8000 records, a second on a slow disk. */
+#define LIMIT_STOP_BUS_MS          5000u
 /* Before that: how long a leader waits for another one to lead, and requests under way for their answers.
  * A handover takes milliseconds while a follower is near; a second attempt fits. */
 #define LIMIT_STOP_HANDOVER_MS     3000u
@@ -365,6 +368,7 @@ static_assert(LIMIT_WEBSOCKET_SILENCE_MS >= 2 * LIMIT_WEBSOCKET_PING_MS, "one lo
 #define LIMIT_MONITOR_MS       10000u
 static_assert(LIMIT_STOP_HANDOVER_MS + LIMIT_STOP_DRAIN_MS + LIMIT_STOP_LINK_MS < LIMIT_STOP_MS,
               "each step of a stop has its time, and some is left to close the log");
+static_assert(LIMIT_STOP_BUS_MS < LIMIT_STOP_MS, "what is in the log is synced, too");
 static_assert(LIMIT_STOP_LINK_MS < LIMIT_STOP_MS, "a link that does not end does not end the patience");
 
 /* -- the Kubernetes API (nodes/cloud) ---------------------------------------------------------- */

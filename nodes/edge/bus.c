@@ -264,9 +264,6 @@ void bus_applied(struct bus *bus)
 
 static bool bus_may_append(struct bus *bus)
 {
-    if (bus->now.mono_ms >= bus->retry_ms) {
-        bus->retry_ms = 0;
-    }
     return bus->retry_ms == 0 && bus->appended - bus->applied < LIMIT_BUS_WAITING;
 }
 
@@ -612,9 +609,25 @@ void bus_broker_down(struct bus *bus, uint32_t broker)
 
 /* -- turns --------------------------------------------------------------------------------------------------------- */
 
-uint64_t bus_run(struct bus *bus, struct bus_time now)
+/* A turn at this time. In the first one nobody has been away before: the clock counts from the boot of the machine. */
+static void bus_turn(struct bus *bus, struct bus_time now)
 {
     bus->now = now;
+    for (uint32_t i = 0; i < BUS_BROKERS && !bus->begun; i++) {
+        bus->streams[i].away_ms = now.mono_ms;
+    }
+    bus->begun = true;
+    if (bus->retry_ms <= now.mono_ms) {
+        bus->retry_ms = 0;
+    }
+}
+
+uint64_t bus_run(struct bus *bus, struct bus_time now)
+{
+    bus_turn(bus, now);
+    if (bus->leaving) {
+        bus_gather_flush_all(bus);
+    }
     uint64_t next = bus_gather_run(bus);
     bus_run_queue(bus);
     bool more = true;
@@ -625,7 +638,8 @@ uint64_t bus_run(struct bus *bus, struct bus_time now)
         }
     }
     bus_record_done(bus, false);
-    if (bus->done_due_ms != 0 && bus->done_due_ms < next) {
+    if (bus->done_due_ms > now.mono_ms &&
+        bus->done_due_ms < next) { /* overdue: an apply wakes us */
         next = bus->done_due_ms;
     }
     if (bus->retry_ms != 0 && bus->retry_ms < next) {
@@ -634,18 +648,24 @@ uint64_t bus_run(struct bus *bus, struct bus_time now)
     return next;
 }
 
-void bus_flush(struct bus *bus, struct bus_time now)
+void bus_leave(struct bus *bus, struct bus_time now)
 {
-    bus->now = now;
+    bus_turn(bus, now);
+    bus->leaving = true;
     bus_gather_flush_all(bus);
     bus_run_queue(bus);
+}
+
+bool bus_left(const struct bus *bus)
+{
+    return bus->leaving && bus->queue.head == NULL;
 }
 
 /* -- views ------------------------------------------------------------------------------------------------------------ */
 
 bool bus_wants(const struct bus *bus)
 {
-    return bus->queue_count + (bus->appended - bus->applied) < LIMIT_BUS_WAITING &&
+    return !bus->leaving && bus->queue_count + (bus->appended - bus->applied) < LIMIT_BUS_WAITING &&
            bus->queue_bytes + bus->flight_bytes < LIMIT_BUS_WAITING_BYTES;
 }
 

@@ -23,7 +23,7 @@
  * not gathered.
  *
  * Back-pressure: while more waits for the disk than LIMIT_BUS_WAITING, bus_wants says no, and the program does not
- * read from the brokers.
+ * read from the brokers, nor connect to one.
  */
 #ifndef KELP_NODES_EDGE_BUS_H
 #define KELP_NODES_EDGE_BUS_H
@@ -103,8 +103,11 @@ void bus_taken(struct bus *bus, uint32_t broker, uint64_t id);
  *   answers  the mono_ms at which to run again at the latest */
 uint64_t bus_run(struct bus *bus, struct bus_time now);
 
-/* What was gathered, into records now: we are about to leave. */
-void bus_flush(struct bus *bus, struct bus_time now);
+/* We are about to leave: from here on bus_wants says no, and what was read and gathered goes into the log as fast as
+ * it is taken, by this call and by each bus_run. */
+void bus_leave(struct bus *bus, struct bus_time now);
+/* Whether, after bus_leave, all of it is appended. */
+bool bus_left(const struct bus *bus);
 
 /* -- views --------------------------------------------------------------------------------------------- */
 

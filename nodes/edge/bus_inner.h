@@ -43,7 +43,7 @@ struct bus_outgoing {
 /* What one broker is told: promises in their order, answers between them. */
 struct bus_stream {
     bool connected;
-    uint64_t away_ms;                                 /* since when it is not */
+    uint64_t away_ms; /* since when it is not; of one that never was: since the first turn */
     struct bus_outgoing outgoing[LIMIT_BUS_OUTGOING]; /* each at its id modulo */
     uint64_t id_first;                                /* oldest that it has not taken */
     uint64_t id_next;
@@ -85,6 +85,8 @@ struct bus {
     struct bus_config config;
     struct bus_door door;
     struct bus_time now;
+    bool begun; /* `now` is known */
+    bool leaving;
     struct codec *codec;     /* of one message: reset with the next */
     struct codec *codec_out; /* of one answer or promise */
     struct bus_text text;

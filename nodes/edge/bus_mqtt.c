@@ -273,7 +273,10 @@ static void mqtt_on_poll(uv_poll_t *poll, int status, int events);
 /* Watch for what matters now. */
 static void mqtt_watch(struct bus_mqtt *mqtt)
 {
-    const bool reads = mqtt->state != MQTT_UP || mqtt->events->wants(mqtt->owner);
+    const bool reads = mqtt->events->wants(mqtt->owner);
+    if (!reads && mqtt->state != MQTT_UP) { /* its answer may be there, unread */
+        mqtt->due_ms = uv_now(mqtt->loop) + LIMIT_BUS_CONNECT_MS;
+    }
     const int wanted =
         (reads ? UV_READABLE : 0) | (mosquitto_want_write(mqtt->client) ? UV_WRITABLE : 0);
     if (wanted == mqtt->polled) {
@@ -317,12 +320,12 @@ static void mqtt_on_soon(uv_timer_t *timer)
 static void mqtt_read(struct bus_mqtt *mqtt)
 {
     int waiting = 1;
-    for (int i = 0; i < READS_AT_ONCE && waiting > 0 && mqtt->why == NULL; i++) {
+    for (int i = 0;
+         i < READS_AT_ONCE && waiting > 0 && mqtt->why == NULL && mqtt->events->wants(mqtt->owner);
+         i++) {
         const int rc = mosquitto_loop_read(mqtt->client, 1);
         if (rc != MOSQ_ERR_SUCCESS) {
             mqtt_break(mqtt, mosquitto_strerror(rc));
-        } else if (mqtt->state == MQTT_UP && !mqtt->events->wants(mqtt->owner)) {
-            return;
         } else if (ioctl(mqtt->fd, FIONREAD, &waiting) != 0) {
             waiting = 0;
         }
@@ -444,10 +447,19 @@ static void mqtt_on_tick(uv_timer_t *timer)
     struct bus_mqtt *mqtt = CONTAINER_OF(timer, struct bus_mqtt, tick);
     switch (mqtt->state) {
     case MQTT_WAITING:
-        mqtt_dial(mqtt);
+        if (mqtt->events->wants(mqtt->owner)) {
+            mqtt_dial(mqtt);
+            break;
+        }
+        mqtt->due_ms = uv_now(mqtt->loop) + BACKOFF_MS; /* a session brings what waited for us */
+        mqtt_arm(mqtt);
         break;
     case MQTT_CONNECTING:
     case MQTT_SUBSCRIBING:
+        if (mqtt->due_ms > uv_now(mqtt->loop)) {
+            mqtt_arm(mqtt);
+            break;
+        }
         mqtt_break(mqtt, "no answer in time");
         mqtt_settle(mqtt);
         break;

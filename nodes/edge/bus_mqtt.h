@@ -11,7 +11,8 @@
  * libmosquitto acknowledges a message of QoS 1 to the broker before it is handed over here; bus.h says what is
  * promised nevertheless.
  *
- * While `wants` says no the socket is not read: the broker keeps what comes, as far as its queues go.
+ * While `wants` says no the socket is not read, in no state, nor is a connection begun: the broker keeps what
+ * comes, as far as its queues go.
  */
 #ifndef KELP_NODES_EDGE_BUS_MQTT_H
 #define KELP_NODES_EDGE_BUS_MQTT_H

@@ -48,7 +48,7 @@ static void core_on_durable(struct log_request *request, int status)
 static int core_append(struct edge_core *core, bool from_cloud, struct bytes record,
                        struct hub_mark mark)
 {
-    if (core->stopping || core->ended) {
+    if (core->closed || core->ended) {
         return STATUS_CLOSING;
     }
     struct core_append *append = malloc(sizeof *append + record.size);
@@ -464,8 +464,29 @@ void edge_core_stop(struct edge_core *core, struct pods_time now)
 {
     core->now = now;
     hub_stop(&core->hub, now.mono_ms);
-    bus_flush(core->bus, edge_core_bus_time(core));
     core->stopping = true;
+    core->bus_leave_ms = now.mono_ms + LIMIT_STOP_BUS_MS;
+    bus_leave(core->bus, edge_core_bus_time(core));
+}
+
+/* Stopping: nothing is appended once all is that clients had said, as their libraries acknowledged it.
+ *   answers  when to look again at the latest */
+static uint64_t core_stop_bus(struct edge_core *core)
+{
+    if (!core->stopping || core->closed) {
+        return UINT64_MAX;
+    }
+    const bool left = bus_left(core->bus);
+    if (!left && core->now.mono_ms < core->bus_leave_ms) {
+        return core->bus_leave_ms;
+    }
+    if (!left) {
+        edge_core_log(core, LOGGER_WARN, "messages_lost",
+                      "count=%llu reason=the log did not take them within %u ms of the stop",
+                      (unsigned long long)bus_report(core->bus).waiting, LIMIT_STOP_BUS_MS);
+    }
+    core->closed = true;
+    return UINT64_MAX;
 }
 
 bool edge_core_idle(const struct edge_core *core)
@@ -474,7 +495,7 @@ bool edge_core_idle(const struct edge_core *core)
     for (const struct core_append *a = core->appends_head; a != NULL; a = a->next) {
         written = written && a->durable;
     }
-    return core->stopping && written && !core->flushing;
+    return core->closed && written && !core->flushing;
 }
 
 void edge_core_close(struct edge_core *core)
@@ -691,6 +712,7 @@ uint64_t edge_core_run(struct edge_core *core, struct pods_time now)
     }
     if (!core->ended) {
         next = core_earlier(next, bus_run(core->bus, edge_core_bus_time(core)));
+        next = core_earlier(next, core_stop_bus(core));
     }
     if (now.mono_ms >= core->log_tick_ms) {
         core->log_tick_ms = now.mono_ms + 1000;

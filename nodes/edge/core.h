@@ -82,7 +82,8 @@ struct edge_core;
 int edge_core_open(const struct edge_core_config *config, const struct edge_core_ops *ops,
                    struct store *store, struct log *log, struct pods_time now,
                    struct edge_core **out, char *reason);
-/* Say bye and start the last flush. Pods keep running. */
+/* Say bye, and begin to leave: what MQTT clients had said goes into the log, for LIMIT_STOP_BUS_MS at most. Run on
+ * until edge_core_idle. Pods keep running. */
 void edge_core_stop(struct edge_core *core, struct pods_time now);
 bool edge_core_idle(const struct edge_core *core);
 /* As cloud_core_close. */

@@ -37,6 +37,8 @@ struct edge_core {
     bool started; /* the state knows who we are: link and pods are at work */
     bool pods_begun; /* all wishes were known once, and pods are acted upon */
     bool stopping;
+    bool closed;           /* nothing is appended any more */
+    uint64_t bus_leave_ms; /* stopping: no later than this it is */
     bool ended;
     enum space_level space;
 

@@ -127,6 +127,25 @@ check "the user sees it" within 5 is 25 reported temperature
 kube patch device dht11 --type merge -p '{"spec":{"properties":[{"name":"temperature","desired":{"value":"30"}},{"name":"count"}]}}' >/dev/null
 check "a wish reaches the mapper" within 5 heard own "$plain/twin/update/delta" '"delta":\{"temperature":"30"\}'
 
+# -- whoever is asked to leave ---------------------------------------------------------------------------------
+all_of() { # first, last: every event id between is in the log
+    kelp log cat -o jsonl --kind twin_update edge | grep -o '"eventId":"o-[0-9]*"' | grep -o '[0-9]*' | sort -un >ordered
+    seq "$1" "$2" | sort >wanted
+    [ -z "$(sort ordered | comm -13 - wanted | head -c 1)" ] || { sort ordered | comm -13 - wanted | wc -l; return 1; }
+}
+seq 1 6000 | sed 's/.*/{"event_id":"o-&","twin":{"count":{"actual":{"value":"&"}}}}/' |
+    mosquitto_pub -h 127.0.0.1 -p $open -q 1 -l -t "$spaced/twin/update" &
+publisher=$!
+for at in 1000 3000; do
+    within 10 heard open "$spaced/twin/update/result" "\"event_id\":\"o-$at\"" >/dev/null
+    kill "${pids[edge]}"
+    while kill -0 "${pids[edge]}" 2>/dev/null; do sleep 0.02; done
+    edge
+done
+wait $publisher
+check "edgecore leaves in a stream, and loses nothing it acknowledged" within 20 all_of 1 6000
+check "nor throws away what a kept session brings" is 0 status mqttIgnored
+
 # -- nobody is safe ---------------------------------------------------------------------------------------------
 killed cloud
 stream() { # first, last: telemetry, each fifth a question, as one client

@@ -140,7 +140,9 @@ static void rig_start(struct rig *rig)
                                                            .append = door_append,
                                                            .publish = door_publish});
     for (uint32_t i = 0; i < rig->config.broker_count; i++) {
-        bus_broker_up(rig->bus, i);
+        if (!rig->brokers[i].away) {
+            bus_broker_up(rig->bus, i);
+        }
     }
 }
 
@@ -160,7 +162,7 @@ void rig_init(struct rig *rig, const struct bus_config *config)
     memset(rig, 0, sizeof *rig);
     rig->config = *config;
     rig->config.node = RIG_NODE;
-    rig->now = (struct bus_time){.mono_ms = 1000, .wall_ms = 1649387604120};
+    rig->now = (struct bus_time){.mono_ms = 10000000, .wall_ms = 1649387604120};
     rig->sim = store_sim_create();
     rig->codec = codec_create();
     RIG_APPEND(rig, RECORD_STREAM_INIT, "", stream_init,

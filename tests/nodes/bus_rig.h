@@ -26,6 +26,7 @@ struct rig_broker {
     struct rig_message *messages; /* given and not taken, oldest first */
     size_t count;
     bool stopped; /* takes nothing by itself */
+    bool away;    /* not connected when the bus begins */
 };
 
 struct rig {

@@ -337,6 +337,65 @@ static void test_two_brokers(void **state)
     rig_deinit(&rig);
 }
 
+/* Claim: after a start a broker that has not connected yet is waited for like one that was just lost, however long
+ * the machine has been up. */
+static void test_a_start_waits_for_both_brokers(void **state)
+{
+    (void)state;
+    static struct rig rig;
+    uint32_t taken = 0;
+    rig_begin(&rig, 2, 0);
+    rig.brokers[1].stopped = true;
+    say_value(&rig, "u", "a", 1);
+    rig_settle(&rig);
+    rig.brokers[1].stopped = false;
+    rig.brokers[1].away = true;
+    rig_crash(&rig, 0, 0);
+    rig_settle(&rig);
+    rig.now.mono_ms += 2000;
+    rig_settle(&rig);
+    assert_int_not_equal(bus_report(rig.bus).outbox, 0);
+    rig.context = &taken;
+    rig.on_taken = count_taken;
+    bus_broker_up(rig.bus, 1);
+    rig_settle(&rig);
+    assert_int_equal(taken, bus_report(rig.bus).outbox);
+    rig_deinit(&rig);
+}
+
+/* Claim: whoever leaves reads no more, and takes leave only when all that was read is appended: what waits for the
+ * window of the log, what is gathered, and what came in the same breath. Method: a disk that stands still. */
+static void test_leaving_loses_nothing(void **state)
+{
+    (void)state;
+    static struct rig rig;
+    rig_begin(&rig, 1, 1000);
+    rig.disk_stopped = true;
+    uint64_t said = 0;
+    for (; said < LIMIT_BUS_WAITING + 100; said++) {
+        say_value(&rig, "u", "a", said);
+        codec_reset(rig.codec);
+    }
+    say_value(&rig, "", "b", 1);
+    say_value(&rig, "", "b", 2); /* gathered */
+    bus_leave(rig.bus, rig.now);
+    assert_false(bus_wants(rig.bus));
+    assert_false(bus_left(rig.bus));
+    say_value(&rig, "", "b", 3);
+    bus_run(rig.bus, rig.now);
+    assert_false(bus_left(rig.bus));
+    rig_apply(&rig);
+    bus_run(rig.bus, rig.now);
+    assert_true(bus_left(rig.bus));
+    rig_apply(&rig);
+    assert_int_equal(value_of(&rig, "a"), said - 1);
+    assert_int_equal(value_of(&rig, "b"), 3);
+    assert_int_equal(bus_report(rig.bus).ignored, 0);
+    assert_false(bus_wants(rig.bus));
+    codec_reset(rig.codec);
+    rig_deinit(&rig);
+}
+
 /* Claim: a broker is never given more than LIMIT_BUS_OUTGOING messages that it has not taken, whatever is promised
  * and whatever becomes of another one, which does not wait for it. */
 static void test_a_slow_broker_is_not_flooded(void **state)
@@ -413,6 +472,8 @@ int main(void)
         cmocka_unit_test(test_questions_do_not_stop_reading),
         cmocka_unit_test(test_without_brokers_promises_are_given_up),
         cmocka_unit_test(test_two_brokers),
+        cmocka_unit_test(test_a_start_waits_for_both_brokers),
+        cmocka_unit_test(test_leaving_loses_nothing),
         cmocka_unit_test(test_a_slow_broker_is_not_flooded),
         cmocka_unit_test(test_own_event_ids),
         cmocka_unit_test(test_filters),

@@ -1,8 +1,11 @@
 /* A mapper without hardware: N thermometers of one model, on MQTT.
  *
  * Each has a temperature, which it reports, and a target, which the cloud (or anybody else) wishes; the temperature
- * moves towards the target by one at every report. It says online when it comes, asks what was wished while it was
- * away, and goes on when the broker goes and comes back. It is an example for authors of mappers, the device of
+ * moves towards the target by one at every report. It says online and asks what was wished while it was away, when it
+ * comes and when its device does; it says offline when it ends, and has the broker say so when it ends otherwise (a
+ * client has one last will: of several devices there is none). It goes on when the broker goes and comes back. What
+ * it says is at most --window ahead of what the broker has acknowledged, and nothing is left behind at the end. It
+ * is an example for authors of mappers, the device of
  * `nodes/quickstart --demo`, and the load of tests and benches: with --updates it publishes so many reports, as fast
  * as the broker acknowledges them, and says how long that took.
  *
@@ -25,6 +28,7 @@
 #define MAPPER_DEVICES_MAX 100000
 #define MAPPER_WINDOW_MAX  20000
 #define MAPPER_RETRY_MS    1000  /* between two attempts to reach the broker */
+#define MAPPER_END_MS      5000  /* for the broker to acknowledge the last of it */
 #define MAPPER_TARGET      20    /* until somebody wishes another */
 #define MAPPER_COUNT_MAX   10000 /* a temperature of the model in nodes/runtime */
 
@@ -63,11 +67,11 @@ static const struct options_flag flags[] = {
      "publish so many reports without a pause, over all devices in turn, 1, 2, 3 ... of each, and "
      "end"},
     {"window", 'w', OPTIONS_NUMBER, &settings.window, "N",
-     "with --updates: so many may be unacknowledged [1000]"},
+     "so many messages may be unacknowledged [1000]"},
     {"plain", 0, OPTIONS_FLAG, &settings.plain, NULL,
      "topics as before KubeEdge 1.17, without the namespace"},
     {"node", 0, OPTIONS_TEXT, &settings.node, "NAME",
-     "also tell which devices come to and leave this node"},
+     "listen only to which devices come to and leave this node [any]"},
     {"username", 0, OPTIONS_TEXT, &settings.user, "NAME", "for the broker"},
     {"password-file", 0, OPTIONS_TEXT, &settings.password_file, "FILE",
      "its first line is the password"},
@@ -80,7 +84,8 @@ static void print_more(FILE *stream)
     (void)fprintf(stream,
                   "\nA line per event goes to standard output: mapper_connected, wish, rejected, "
                   "device_added,\n"
-                  "device_removed, mapper_done. Ends in good order with Ctrl-C or SIGTERM.\n"
+                  "device_removed, mapper_done. Ends in good order with Ctrl-C or SIGTERM,\n"
+                  "at once with a second one.\n"
                   "Exit codes: 0 done, 1 the broker refuses us, 2 usage.\n");
 }
 
@@ -99,6 +104,7 @@ struct device {
     int temperature;
     int target;
     bool target_new; /* to be reported */
+    uint8_t to_say;  /* of: online, twin/get */
 };
 
 static struct device *devices;
@@ -106,8 +112,9 @@ static volatile sig_atomic_t ended;
 static bool connected;
 static bool refused;
 static int64_t published; /* reports */
-static int64_t acknowledged;
 static int64_t in_flight;
+static int64_t to_say; /* of all devices */
+static int64_t say_at; /* the device whose turn it is */
 
 static int64_t clock_ms(clockid_t clock)
 {
@@ -119,7 +126,7 @@ static int64_t clock_ms(clockid_t clock)
 static void on_signal(int number)
 {
     (void)number;
-    ended = 1;
+    ended++;
 }
 
 static void device_name(int64_t device, char out[LIMIT_NAME_BYTES + 1])
@@ -163,8 +170,41 @@ static bool publish(struct mosquitto *client, int64_t device, const char *rest, 
     char topic[TOPIC_BYTES];
     device_name(device, name);
     topic_of(name, rest, topic);
-    return mosquitto_publish(client, NULL, topic, (int)strlen(payload), payload, 1, false) ==
-           MOSQ_ERR_SUCCESS;
+    if (mosquitto_publish(client, NULL, topic, (int)strlen(payload), payload, 1, false) !=
+        MOSQ_ERR_SUCCESS) {
+        return false;
+    }
+    in_flight++;
+    return true;
+}
+
+#define ONLINE  "{\"event_id\":\"\",\"timestamp\":0,\"state\":\"online\"}"
+#define OFFLINE "{\"event_id\":\"\",\"timestamp\":0,\"state\":\"offline\"}"
+
+/* The device has to say that it is there, and to ask. */
+static void say_all(int64_t device)
+{
+    to_say += 2 - devices[device].to_say;
+    devices[device].to_say = 2;
+}
+
+/* As much of that as the window lets. Answers whether it is all said. */
+static bool say(struct mosquitto *client)
+{
+    while (to_say > 0 && in_flight < settings.window) {
+        struct device *d = &devices[say_at];
+        if (d->to_say == 0) {
+            say_at = (say_at + 1) % settings.devices;
+            continue;
+        }
+        if (!publish(client, say_at, d->to_say == 2 ? "state/update" : "twin/get",
+                     d->to_say == 2 ? ONLINE : "{\"event_id\":\"\",\"timestamp\":0}")) {
+            break;
+        }
+        d->to_say--;
+        to_say--;
+    }
+    return to_say == 0;
 }
 
 /* What the device measured, and its target when that is new. */
@@ -193,7 +233,6 @@ static bool report(struct mosquitto *client, int64_t device)
     }
     d->target_new = false;
     published++;
-    in_flight++;
     return true;
 }
 
@@ -231,6 +270,18 @@ static void wishes_read(int64_t device, const char *name, const json_t *message)
     }
 }
 
+/* A device that comes was not known when it said online. Its id is NAME, or NAMESPACE/NAME. */
+static void member_added(const char *id)
+{
+    const char *slash = strchr(id, '/');
+    const size_t size = slash == NULL ? 0 : (size_t)(slash - id);
+    const int64_t device = device_of(slash == NULL ? id : slash + 1);
+    if (device >= 0 && (slash == NULL || (strlen(settings.space) == size &&
+                                          strncmp(settings.space, id, size) == 0))) {
+        say_all(device);
+    }
+}
+
 static void members_read(const json_t *message)
 {
     static const char *const keys[] = {"added_devices", "removed_devices"};
@@ -242,6 +293,9 @@ static void members_read(const json_t *message)
         {
             const char *id = json_string_value(json_object_get(device, "id"));
             logger_info(events[i], "device=%s", id == NULL ? "" : id);
+            if (i == 0 && id != NULL) {
+                member_added(id);
+            }
         }
     }
 }
@@ -277,7 +331,6 @@ static void on_publish(struct mosquitto *client, void *context, int id)
     (void)client;
     (void)context;
     (void)id;
-    acknowledged++;
     in_flight--;
 }
 
@@ -290,10 +343,9 @@ static void subscribe(struct mosquitto *client)
         topic_of("+", rests[i], topic);
         (void)mosquitto_subscribe(client, NULL, topic, 1);
     }
-    if (settings.node != NULL) {
-        (void)snprintf(topic, sizeof topic, "$hw/events/node/%s/membership/updated", settings.node);
-        (void)mosquitto_subscribe(client, NULL, topic, 1);
-    }
+    (void)snprintf(topic, sizeof topic, "$hw/events/node/%s/membership/updated",
+                   settings.node == NULL ? "+" : settings.node);
+    (void)mosquitto_subscribe(client, NULL, topic, 1);
 }
 
 static void on_connect(struct mosquitto *client, void *context, int code)
@@ -313,9 +365,7 @@ static void on_connect(struct mosquitto *client, void *context, int code)
     }
     subscribe(client);
     for (int64_t i = 0; i < settings.devices; i++) {
-        in_flight += publish(client, i, "state/update",
-                             "{\"event_id\":\"\",\"timestamp\":0,\"state\":\"online\"}");
-        in_flight += publish(client, i, "twin/get", "{\"event_id\":\"\",\"timestamp\":0}");
+        say_all(i);
     }
 }
 
@@ -352,6 +402,12 @@ static struct mosquitto *client_create(void)
         (void)mosquitto_username_pw_set(client, settings.user,
                                         password[0] == '\0' ? NULL : password);
     }
+    if (settings.devices == 1 && !settings.quiet) {
+        char topic[TOPIC_BYTES];
+        topic_of(settings.name, "state/update", topic);
+        CHECK(mosquitto_will_set(client, topic, (int)strlen(OFFLINE), OFFLINE, 1, false) ==
+              MOSQ_ERR_SUCCESS);
+    }
     (void)mosquitto_max_inflight_messages_set(client, (unsigned)settings.window);
     mosquitto_connect_callback_set(client, on_connect);
     mosquitto_disconnect_callback_set(client, on_disconnect);
@@ -380,7 +436,9 @@ static void burst(struct mosquitto *client)
     while (published < settings.updates && in_flight < settings.window) {
         const int64_t i = published % settings.devices;
         const int count = (int)(published / settings.devices % MAPPER_COUNT_MAX) + 1;
-        devices[i] = (struct device){.temperature = count, .target = count};
+        devices[i].temperature = count;
+        devices[i].target = count;
+        devices[i].target_new = false;
         if (!report(client, i)) {
             break;
         }
@@ -395,8 +453,23 @@ static void pace(struct mosquitto *client, int64_t *next_ms)
         return;
     }
     *next_ms = now + settings.every_ms;
-    for (int64_t i = 0; i < settings.devices && in_flight < MAPPER_WINDOW_MAX; i++) {
+    for (int64_t i = 0; i < settings.devices && in_flight < settings.window; i++) {
         (void)report(client, i);
+    }
+}
+
+/* Say offline for every device, and wait until the broker has acknowledged all there is, or a second signal. */
+static void leave(struct mosquitto *client)
+{
+    const int64_t until_ms = clock_ms(CLOCK_MONOTONIC) + MAPPER_END_MS;
+    int64_t next = settings.quiet ? settings.devices : 0;
+    while (connected && ended < 2 && (next < settings.devices || in_flight > 0) &&
+           clock_ms(CLOCK_MONOTONIC) < until_ms) {
+        while (next < settings.devices && in_flight < settings.window &&
+               publish(client, next, "state/update", OFFLINE)) {
+            next++;
+        }
+        (void)mosquitto_loop(client, 50, 1);
     }
 }
 
@@ -431,6 +504,9 @@ static int run(struct mosquitto *client, const char *host, int port)
         }
         told = false;
         began_ms = began_ms == 0 ? clock_ms(CLOCK_MONOTONIC) : began_ms;
+        if (!say(client)) {
+            continue;
+        }
         if (settings.updates != 0) {
             burst(client);
         } else {
@@ -438,18 +514,9 @@ static int run(struct mosquitto *client, const char *host, int port)
         }
     }
     const int64_t took_ms = clock_ms(CLOCK_MONOTONIC) - began_ms;
+    leave(client);
     logger_info("mapper_done", "reports=%" PRId64 " unacknowledged=%" PRId64 " took_ms=%" PRId64,
                 published, in_flight, began_ms == 0 ? 0 : took_ms);
-    if (connected && !settings.quiet) {
-        for (int64_t i = 0; i < settings.devices; i++) {
-            (void)publish(client, i, "state/update",
-                          "{\"event_id\":\"\",\"timestamp\":0,\"state\":\"offline\"}");
-        }
-        const int64_t until_ms = clock_ms(CLOCK_MONOTONIC) + MAPPER_RETRY_MS;
-        while (mosquitto_want_write(client) && clock_ms(CLOCK_MONOTONIC) < until_ms) {
-            (void)mosquitto_loop(client, 50, 1);
-        }
-    }
     (void)mosquitto_disconnect(client);
     (void)mosquitto_loop(client, 50, 1);
     return refused ? OPTIONS_EXIT_NOTHING : OPTIONS_EXIT_OK;

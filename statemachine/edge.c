@@ -568,12 +568,16 @@ int edge_machine_open(struct store *store, const struct edge_limits *limits,
     }
     status = due < 0 ? due : status;
     if (due == STATUS_OK) { /* only then: a store may be open for reading only */
-        struct edge_applied applied = {0};
-        store_begin(store);
-        status = edge_unknown_fold(machine);
-        machine->applied = &applied;
-        status = edge_commit(machine, status, store_position(store));
-        machine->applied = NULL;
+        const struct edge_meta before = machine->meta;
+        do {
+            struct edge_applied applied = {0};
+            machine->meta = before;
+            store_begin(store);
+            status = edge_unknown_fold(machine);
+            machine->applied = &applied;
+            status = edge_commit(machine, status, store_position(store));
+            machine->applied = NULL;
+        } while (status == STATUS_FULL && (status = store_wait(store)) == STATUS_OK);
     }
     if (status != STATUS_OK) {
         edge_machine_close(machine);

@@ -120,14 +120,15 @@ static inline bool outcome_accepted(enum outcome outcome)
 
 /* The feature level: what a log may hold, as one number. A release understands all levels up to its
  * MACHINE_LEVEL; the level in force is state, 1 at first, and raised by a record once every member of the
- * group has said that it understands the next (nodes/cloud/core_level.c). Until then nobody writes what the
+ * group has said that it understands the next (nodes/cloud/core_others.c). Until then nobody writes what the
  * old ones do not know, whatever they know themselves. A kind of record, a field that apply obeys, a changed
  * rule: each raises MACHINE_LEVEL by one, says here what came, and asks machine_level() before it is used.
  *
  *   1   all that this header says, but what follows
  *   2   MEMBER_KEY: keys of removed cloudcores are shut out
  *   3   devices: DEVICE_STATUS, DEVICE_VALUE and MQTT_MESSAGE in upward batches, objects of
- *       devices.kubeedge.io (delivered to the node they are bound to), table INBOX
+ *       devices.kubeedge.io (delivered to the node they are bound to), table INBOX; SESSION_OPEN raises the
+ *       upward position of the same stream
  *
  * The tests build the release that does not exist yet with a higher number. */
 #ifndef MACHINE_LEVEL

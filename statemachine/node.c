@@ -281,7 +281,11 @@ struct machine_result node_apply_session(struct machine *machine, const struct a
         return result_of(REFUSED_UID, 0);
     }
 
-    if (session.up_stream != node->up_stream) { /* another incarnation of the edge's log */
+    /* Another incarnation of the edge's log. Or one that was acknowledged further than this row knows: the row was
+     * removed and made again, from a Hello that was older than the acknowledgement. The edge keeps nothing below
+     * what was acknowledged, so there is nothing else to go on from. */
+    if (session.up_stream != node->up_stream ||
+        (session.up_position > node->up_position && machine_level(machine) >= 3)) {
         node->up_stream = session.up_stream;
         node->up_position = session.up_position;
     }

@@ -26,7 +26,7 @@ static int rebirth_commit(struct machine *machine, uint64_t position)
 {
     int status = store_commit(machine->store, position);
     while (status == STATUS_FULL) { /* nobody else waits: let the disk catch up */
-        status = store_flush(machine->store);
+        status = store_wait(machine->store);
         if (status == STATUS_OK) {
             status = store_commit(machine->store, position);
         }

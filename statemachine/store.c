@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "schemas/check.h"
 #include "statemachine/store_body.h"
@@ -11,6 +12,10 @@
 #define STORE_CHUNK_BYTES 4096u
 /* A reader keeps one chunk up to this size over a reset. */
 #define STORE_CHUNK_KEPT_BYTES (64u * 1024u)
+
+/* Whether compactions have caught up is looked at so often, a minute long. */
+#define STORE_WAIT_US    (20u * 1000u)
+#define STORE_WAIT_LOOKS 3000u
 
 /* -- life --------------------------------------------------------------------------------------- */
 
@@ -225,6 +230,18 @@ int store_flush(struct store *store)
     const int status = store->body->flush(store, position);
     if (status == STATUS_OK && position > atomic_load(&store->position_flushed)) {
         atomic_store(&store->position_flushed, position);
+    }
+    return status;
+}
+
+int store_wait(struct store *store)
+{
+    const int status = store_flush(store);
+    for (unsigned i = 0; status == STATUS_OK && i < STORE_WAIT_LOOKS; i++) {
+        if (!store_usage(store).pressed) {
+            break;
+        }
+        (void)usleep(STORE_WAIT_US);
     }
     return status;
 }

@@ -146,6 +146,12 @@ uint64_t store_position(const struct store *store);
  *             disk: flush again; negative: at least what was flushed before stays durable */
 int store_flush(struct store *store);
 
+/* Wait until the disk takes commits again, for whoever has nothing else to do: at start-up, offline. A commit that
+ * was answered STATUS_FULL waits for memory tables, which are flushed here, or for compactions, which go on by
+ * themselves. Blocks, a minute at most.
+ *   answers   STATUS_OK: commit again, and wait again when it is answered so; as store_flush */
+int store_wait(struct store *store);
+
 /* What a crash cannot take back, as far as we know: full memory tables are also flushed unasked, so
  * a crash may leave more than this, never less. */
 uint64_t store_flushed_position(const struct store *store);

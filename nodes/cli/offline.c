@@ -99,7 +99,7 @@ int offline_commit(struct store *store, uint64_t position)
 {
     int status = store_commit(store, position);
     while (status == STATUS_FULL) {
-        status = store_flush(store);
+        status = store_wait(store);
         if (status == 0) {
             status = store_commit(store, position);
         }

@@ -345,6 +345,7 @@ static int core_replay(struct edge_core *core, char *reason)
     struct log_cursor cursor;
     struct log_frame frame;
     uint64_t count = 0;
+    bool waited = false;
     int status;
     const uint64_t first = edge_machine_position(core->machine) + 1;
     if (first < log_index_first(core->log) || first > log_index_next(core->log)) {
@@ -358,11 +359,17 @@ static int core_replay(struct edge_core *core, char *reason)
     while ((status = log_cursor_next(&cursor, &frame)) == LOG_CURSOR_FRAME) {
         struct edge_applied applied;
         status = edge_machine_apply(core->machine, frame.index, frame.payload, &applied);
-        if (status == STATUS_FULL) {
-            status = store_flush(core->store); /* nobody waits for us yet */
-            status = status != 0 ? status
-                                 : edge_machine_apply(core->machine, frame.index, frame.payload,
-                                                      &applied);
+        while (status == STATUS_FULL) { /* nobody waits for us yet */
+            if (!waited) {
+                waited = true;
+                edge_core_log(core, LOGGER_INFO, "log_replay_waits",
+                              "position=%llu reason=compactions of the state have to catch up",
+                              (unsigned long long)edge_machine_position(core->machine));
+            }
+            status = store_wait(core->store);
+            if (status == STATUS_OK) {
+                status = edge_machine_apply(core->machine, frame.index, frame.payload, &applied);
+            }
         }
         if (status != 0) {
             break;

@@ -251,7 +251,7 @@ void cloud_start(struct cloud *cloud)
     struct disk *disk = process_disk(process, world->canary == CANARY_SYNC_CLOUD);
     const struct log_options options = {
         .directory = "log",
-        .segment_bytes = world->profile == PROFILE_AWAY ? SEGMENT_BYTES_MIN : SPINE_SEGMENT_BYTES,
+        .segment_bytes = world->profile == PROFILE_AWAY ? 2 * SEGMENT_BYTES_MIN : SPINE_SEGMENT_BYTES,
     };
     struct log_recovery recovery;
     int status = log_open(&cloud->process.log, disk, &options, &recovery);

@@ -437,7 +437,7 @@ static const char *join_read(struct join *join)
     if (replica < 1 || replica > 65535) {
         return "\"replica\" is not the number of a cloudcore: 1 to 65535";
     }
-    if (strchr(address, '#') != NULL || strlen(address) > MEMBERS_ADDRESS_BYTES ||
+    if (strpbrk(address, "#*") != NULL || strlen(address) > MEMBERS_ADDRESS_BYTES ||
         config_parse_address(address, host, &port) != 0 || port == 0 || host[0] == '\0') {
         return "\"address\" is not host:port, such as 10.0.0.4:10010";
     }

@@ -27,6 +27,14 @@ static bool name_same(const char *a, const char *b)
     return size > 0 ? memcmp(one, other, size) == 0 : strcasecmp(a, b) == 0;
 }
 
+/* Whether one is for what the other is for: "*.example" stands for a.example, as identity_tls signs and checks it. */
+static bool name_covers(const char *one, const char *other)
+{
+    const char *dot = strchr(other, '.');
+    return name_same(one, other) || (strncmp(one, "*.", 2) == 0 && dot != NULL && dot != other &&
+                                     name_same(one + 2, dot + 1));
+}
+
 static bool name_listed(const char *list, const char *san)
 {
     char name[LIMIT_NAME_BYTES + 1];
@@ -66,7 +74,8 @@ static uint64_t name_owner(const struct join_names *names, const char *san)
     for (uint32_t i = 0; i < names->members->count; i++) {
         const struct member *member = &names->members->all[i];
         if (member->replica != names->replica &&
-            config_parse_address(member->address, host, &port) == 0 && name_same(host, san)) {
+            config_parse_address(member->address, host, &port) == 0 &&
+            (name_covers(host, san) || name_covers(san, host))) {
             return member->replica;
         }
     }
@@ -82,7 +91,7 @@ bool join_names_allow(const struct join_names *names, const char *san, char *mes
         return true;
     }
     const uint64_t owner = name_owner(names, san);
-    if (owner == 0 && name_same(san, names->host)) {
+    if (owner == 0 && strchr(san, '*') == NULL && name_same(san, names->host)) {
         return true;
     }
     if (owner != 0) {

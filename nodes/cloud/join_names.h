@@ -7,6 +7,7 @@
  *     members share
  *   - the host of the address at which the others are to reach it, unless that is another replica's: a member, one
  *     of the configuration file, one that is on its way in, or whom the certificate of this replica is for
+ *     A name with `*` in it is for many: only a token says so
  *   - this machine, for whoever is on it: localhost, 127.0.0.0/8, ::1
  *
  * Pure.

@@ -53,6 +53,9 @@ static void test_only_its_own_names(void **state)
     assert_false(may("10.0.0.4", "", "api.example"));
     assert_false(may("10.0.0.4", "", "*.example"));
     assert_false(may("10.0.0.4", "", ""));
+    assert_false(may("*.kelp.example", "", "*.kelp.example")); /* two.kelp.example is among them */
+    assert_false(may("*.other.example", "", "*.other.example"));
+    assert_false(may("four.kelp.example", "", "*.kelp.example"));
 
     static const char *const others[] = {"10.0.0.1", "two.kelp.example", "Two.Kelp.Example",
                                          "2001:db8::3", "2001:db8:0:0::3"};
@@ -92,12 +95,24 @@ static void test_its_own_number_is_not_another(void **state)
     assert_non_null(strstr(message, "kelp token create --san 10.0.0.1"));
 }
 
+/* Claim: a member that is dialed by a wildcard is all of these names. */
+static void test_a_wildcard_of_a_member_is_all_its_names(void **state)
+{
+    (void)state;
+    group_open();
+    snprintf(members_find(&group, 2)->address, sizeof group.all[0].address, "*.kelp.example:10010");
+    assert_false(may("four.kelp.example", "", "four.kelp.example"));
+    assert_true(may("four.pods.kelp.example", "", "four.pods.kelp.example"));
+    assert_true(may("four.example", "", "four.example"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_only_its_own_names),
         cmocka_unit_test(test_the_token_names_whole_names),
         cmocka_unit_test(test_its_own_number_is_not_another),
+        cmocka_unit_test(test_a_wildcard_of_a_member_is_all_its_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

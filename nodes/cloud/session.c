@@ -517,6 +517,13 @@ static void session_on_append(struct session *session, struct bytes body,
         return;
     case SESSION_KIND_LATER: /* the node stays, and what it says waits for the last member */
         session->up_retry_ms = now_ms + 3 * SESSION_RETRY_MS;
+        if (!session->later_told) {
+            session->later_told = true;
+            session_log(session, true, "session_waits_for_upgrade", "position=%llu reason=%s",
+                        (unsigned long long)session->up.position,
+                        "what the node says is of a newer release than a member of the group: "
+                        "upgrade that one, or remove it");
+        }
         return;
     case SESSION_KIND_KNOWN:
         break;

@@ -167,6 +167,7 @@ struct session {
     uint64_t down_moved_ms;  /* mono: when the edge last acknowledged, or had nothing to */
     uint32_t up_count;       /* batches proposed and not answered */
     uint64_t up_retry_ms;    /* > 0: nothing is taken until then, then the edge is asked again */
+    bool later_told; /* that what it says waits for the last member to be upgraded */
 };
 
 /* A new connection of `node` (borrowed; checked by the caller to fit LIMIT_NAME_BYTES).

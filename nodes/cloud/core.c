@@ -608,6 +608,9 @@ void cloud_core_on_peer(struct cloud_core *core, uint64_t replica, struct bytes 
     } else if (status == 0) {
         status = forward_on_peer(core->forward, replica, kind, body, now.mono_ms);
     }
+    if (status == 0 && core->shut_out_ms != 0 && core_hears(core, replica)) {
+        core_keys_heard(core);
+    }
     if (status == STATUS_MALFORMED || status == STATUS_TOO_LARGE || status == STATUS_IDENTITY) {
         core_log(core, LOGGER_WARN, "peer_frame_refused", "replica=%llu kind=%u reason=%s",
                  (unsigned long long)replica, kind, status_text(status));

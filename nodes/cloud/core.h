@@ -182,10 +182,12 @@ void cloud_core_on_peer(struct cloud_core *core, uint64_t replica, struct bytes 
                         struct cloud_core_time now);
 /* A link to that replica has been made anew. */
 void cloud_core_peer_connected(struct cloud_core *core, uint64_t replica);
-/* Whether the replica with this key may be linked with: not if the key is of one that was removed. To be asked for
+/* Whether the replica with this key may be linked with: not if the key is of one that was removed, unless this state
+ * is older than the membership that it is used in. To be asked for
  * each link, and again about once a second. From it the core also learns which keys the members have. */
 bool cloud_core_hears_key(struct cloud_core *core, uint64_t replica, const char *key);
-/* That replica does not hear our key any more. */
+/* That replica does not hear our key any more. Once most of the voters say so, or all others, for seconds in which
+ * nobody is heard, we are none of them any more (ops.removed). */
 void cloud_core_shut_out(struct cloud_core *core, uint64_t replica, struct cloud_core_time now);
 /* All links with that replica were closed from there: its process has ended, most likely. */
 void cloud_core_peer_lost(struct cloud_core *core, uint64_t replica, struct cloud_core_time now);

@@ -486,8 +486,8 @@ int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes b
         return STATUS_IDENTITY;
     }
     const bool same = greeting_same_cluster(core, &hello);
-    core->shut_out_ms = same ? 0 : core->shut_out_ms; /* somebody dials us still */
     if (same) {
+        core_keys_heard(core);
         core_other_greeted(core, replica, hello.level, hello.software);
     }
     struct member *member = members_welcome(&core->group, replica);

@@ -24,6 +24,7 @@
 #define CORE_LEADER_RETRY_MS 1000u
 #define CORE_HANDOVER_MS   10000u /* between two attempts to hand leadership over: one may meet a dead peer */
 #define CORE_RESIGN_MS       50u    /* the same while we are about to stop: one that is under way is not repeated */
+#define CORE_KEYS_LEVEL      2u     /* feature level from which the state knows keys of members */
 #define CORE_HEARD_MS        1000u  /* a member from which nothing came for so long is not near */
 
 /* A committed entry that could not be applied at once. */
@@ -164,7 +165,9 @@ struct cloud_core {
     bool key_pending;     /* a record about a key is proposed */
     bool keys_full_told;
     uint64_t keys_ms;     /* not before: the leader looks at keys */
-    uint64_t shut_out_ms; /* somebody said first that our key is out, and nobody greeted us since; 0: not so */
+    uint64_t keys_wait_ms; /* between its proposals, while they change nothing; 0: the last one did */
+    uint64_t shut_out_ms; /* somebody said first that our key is out, and nobody was heard since; 0: not so */
+    uint64_t shut_out_last_ms; /* and last */
     struct core_ask *asks;
     uint64_t ask_request;
 
@@ -264,10 +267,13 @@ uint64_t core_leader_run(struct cloud_core *core);
 void core_report(struct cloud_core *core, const struct session *session, bool opened);
 
 /* core_keys.c */
+/* A replica that we hear has said something: it hears our key. */
+void core_keys_heard(struct cloud_core *core);
 /* Note the keys of the members, and shut out what they had before. We lead. */
 void core_keys_run(struct cloud_core *core);
 /* What a change means for keys, given its next step; the leader's.
- *   answers   the step; MEMBER_LISTEN: a record is on its way; MEMBER_REFUSED: there never was such a replica.
+ *   answers   the step; MEMBER_LISTEN: a record is on its way; MEMBER_REFUSED: there never was such a replica, or
+ *             another member has its key.
  *             The message is replaced unless it is the step as it was */
 enum member_step core_keys_step(struct cloud_core *core, enum member_operation operation,
                                 uint64_t replica, enum member_step step, char *message);

@@ -405,6 +405,15 @@ static void core_ask_put(struct cloud_core *core, struct core_ask *ask)
     if (core->leader == 0) {
         return;
     }
+    if ((ask->operation == MEMBER_RELEASE || ask->operation == MEMBER_ADMIT) &&
+        machine_level(&core->machine) < CORE_KEYS_LEVEL) {
+        (void)snprintf(ask->message, sizeof ask->message,
+                       "not before all members are upgraded: the leader, %" PRIu64
+                       ", may not know of keys yet",
+                       core->leader);
+        core_ask_end(core, ask, CLOUD_CORE_CHANGE_LATER);
+        return;
+    }
     const struct member_ask frame_body = {.request = ask->request,
                                           .operation = (uint8_t)ask->operation,
                                           .replica = ask->replica,

@@ -56,6 +56,8 @@ struct member {
     bool roomy;    /* its disk has room, it said last */
 
     char key[65]; /* on the newest link with it; "": none was made yet. See core_keys.c */
+    bool key_told;        /* that it cannot be noted as that of this member */
+    uint64_t shut_out_ms; /* it said last then that our key is out; 0: never */
 
     uint64_t heard_ms;         /* monotonic, of its last word about itself; 0: never */
     int64_t heard_wall_ms;     /* the same; 0: never */

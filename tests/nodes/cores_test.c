@@ -41,6 +41,7 @@ struct cloud {
     struct cloud_core *core;
     uint32_t level; /* of the release that starts next; 0: the one of this build */
     bool refuses;   /* and it will refuse to */
+    bool left;      /* it says that it is no member any more */
     char name[32];
     char key[65]; /* of its certificate: cloud_new_key */
     struct cloud_core_peer peers[CLOUDS];
@@ -371,6 +372,11 @@ static void cloud_on_tick(void *context)
     sim_after(&cloud->world->sim, TICK_US, cloud->life, cloud_on_tick, cloud);
 }
 
+static void cloud_removed(void *context)
+{
+    ((struct cloud *)context)->left = true;
+}
+
 static void cloud_start(struct cloud *cloud)
 {
     struct world *world = cloud->world;
@@ -418,6 +424,7 @@ static void cloud_start(struct cloud *cloud)
         .tag = cloud_tag,
         .run = cloud_run_work,
         .fatal = cloud_fatal,
+        .removed = cloud_removed,
     };
     char reason[256] = "";
     const int status = cloud_core_open(&config, &objects, &ops, cloud->store, &cloud->log,
@@ -1543,6 +1550,146 @@ static void test_the_key_of_a_removed_replica_is_refused(void **state)
     world_destroy(world);
 }
 
+static struct world *world_create_with_keys(uint64_t seed)
+{
+    struct world *world = world_create(seed);
+    for (uint32_t i = 0; i < CLOUDS; i++) {
+        cloud_kill(&world->clouds[i]);
+        cloud_new_key(&world->clouds[i]);
+        cloud_start(&world->clouds[i]);
+    }
+    assert_true(world_until(world, world_ready, 20000));
+    assert_true(world_until(world, world_keys_noted, 10000));
+    return world;
+}
+
+/* Two refuse the key of a third, or one does, about as often as it dials them. Answers whether it leaves. */
+static bool cloud_is_refused(struct cloud *cloud, uint64_t by, uint64_t also_by, uint32_t times)
+{
+    for (uint32_t i = 0; i < times && !cloud->left; i++) {
+        cloud_core_shut_out(cloud->core, by, cloud_now(cloud->world));
+        if (also_by != 0) {
+            cloud_core_shut_out(cloud->core, also_by, cloud_now(cloud->world));
+        }
+        world_run(cloud->world, 2000);
+    }
+    return cloud->left;
+}
+
+/* Claim: nobody leaves because others refuse its key while it leads or hears somebody, nor when only one of two does,
+ * nor for words that are long apart; it does when all that are left of the group say so, and nobody is heard. */
+static void test_a_refusal_takes_nobody_out_of_a_group_that_works(void **state)
+{
+    (void)state;
+    struct world *world = world_create_with_keys(72);
+    struct cloud *leader = world_leader(world);
+    struct cloud *one = &world->clouds[(leader->number + 1) % CLOUDS];
+    struct cloud *other = &world->clouds[(leader->number + 2) % CLOUDS];
+    const uint64_t leads = leader->number + 1;
+    const uint64_t dies = other->number + 1;
+
+    assert_false(cloud_is_refused(one, dies, 0, 10));
+    assert_false(cloud_is_refused(one, dies, leads, 10));
+    assert_false(cloud_is_refused(leader, dies, one->number + 1, 10));
+
+    cloud_kill(leader);
+    cloud_kill(other);
+    world_run(world, 5000); /* it looks for a leader */
+    assert_false(cloud_is_refused(one, dies, 0, 10));
+    world_run(world, 20000);
+    assert_false(cloud_is_refused(one, leads, 0, 1));
+    world_run(world, 20000);
+    assert_false(cloud_is_refused(one, dies, 0, 10));
+    assert_true(cloud_is_refused(one, dies, leads, 10));
+    world_destroy(world);
+}
+
+/* Claim: a replica whose state is from before a key was let in again hears the member that has it by its log, and so
+ * gets what it lacks from it, under the number of that member alone.
+ * Method: its state is saved after the removal, the log goes on; it starts alone, and can agree on nothing. */
+static void test_who_lags_hears_the_key_that_was_let_in_again(void **state)
+{
+    (void)state;
+    struct world *world = world_create_with_keys(73);
+    struct cloud *leader = world_leader(world);
+    struct cloud *goes = &world->clouds[(leader->number + 1) % CLOUDS];
+    struct cloud *stays = &world->clouds[(leader->number + 2) % CLOUDS];
+    const uint64_t number = goes->number + 1;
+    static const char *const addresses[CLOUDS] = {"one:1", "two:1", "three:1"};
+    static char text[4096];
+
+    assert_int_equal(world_change(world, stays, MEMBER_REMOVE, number, ""), 0);
+    cloud_kill(goes);
+    cloud_lose_data(goes);
+    for (uint32_t i = 0; i < 80; i++) { /* three times the log between two checkpoints */
+        snprintf(text, sizeof text, "{\"v\":\"%0*u\"}", 3000, i);
+        assert_int_equal(world_write_config(world, leader, text).status, 0);
+    }
+    assert_int_equal(world_change(world, stays, MEMBER_ADMIT, number, ""), 0);
+    assert_int_equal(world_change(world, stays, MEMBER_ADD, number, addresses[goes->number]), 0);
+    world_run(world, 500);
+    assert_false(key_is_out(stays, goes->key));
+
+    cloud_kill(leader);
+    cloud_kill(stays);
+    cloud_start(stays);
+    world_run(world, 2000);
+    assert_true(key_is_out(stays, goes->key)); /* it cannot know better */
+    assert_true(cloud_core_hears_key(stays->core, number, goes->key));
+    assert_false(cloud_core_hears_key(stays->core, leader->number + 1, goes->key));
+    assert_false(cloud_core_hears_key(stays->core, 7, goes->key));
+    cloud_start(leader);
+    assert_true(world_until(world, world_ready, 20000));
+    world_run(world, 1000);
+    assert_false(key_is_out(stays, goes->key));
+    world_destroy(world);
+}
+
+/* Claim: two members with one key are not noted in turn: the log is at rest, and the one that has it cannot be removed,
+ * as the other would be shut out with it.
+ * Method: the newest place in the log, before and after seconds in which the links are reviewed. */
+static void test_two_members_with_one_key_leave_the_log_at_rest(void **state)
+{
+    (void)state;
+    struct world *world = world_create_with_keys(74);
+    struct cloud *leader = world_leader(world);
+    struct cloud *one = &world->clouds[(leader->number + 1) % CLOUDS];
+    struct cloud *twin = &world->clouds[(leader->number + 2) % CLOUDS];
+    memcpy(twin->key, one->key, sizeof twin->key);
+    const uint64_t before = log_index_next(&leader->log);
+    for (int i = 0; i < 10; i++) {
+        assert_true(cloud_core_hears_key(leader->core, twin->number + 1, twin->key));
+        world_run(world, 1000);
+    }
+    assert_true(log_index_next(&leader->log) - before < 20);
+    assert_int_equal(world_change(world, one, MEMBER_REMOVE, one->number + 1, ""), CLOUD_CORE_CHANGE_REFUSED);
+    world_destroy(world);
+}
+
+/* Claim: a group of one takes its own key for a member's again, though it is one that was removed: as after a restore on
+ * the machine of that member. Once it is so, the log is at rest. */
+static void test_a_group_of_one_lets_its_own_key_in(void **state)
+{
+    (void)state;
+    struct world *world = world_create_with_keys(75);
+    struct cloud *leader = world_leader(world);
+    for (uint32_t i = 1; i < CLOUDS; i++) {
+        struct cloud *goes = &world->clouds[(leader->number + i) % CLOUDS];
+        assert_int_equal(world_change(world, leader, MEMBER_REMOVE, goes->number + 1, ""), 0);
+        cloud_kill(goes);
+    }
+    cloud_kill(leader);
+    memcpy(leader->key, world->clouds[(leader->number + 1) % CLOUDS].key, sizeof leader->key);
+    cloud_start(leader);
+    world_run(world, 10000);
+    assert_true(leader == world_leader(world));
+    assert_false(key_is_out(leader, leader->key));
+    const uint64_t before = log_index_next(&leader->log);
+    world_run(world, 10000);
+    assert_true(log_index_next(&leader->log) - before < 20);
+    world_destroy(world);
+}
+
 /* libraft gives nothing back after a crash of the simulation: its raft_close may free twice. */
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
@@ -1563,6 +1710,10 @@ int main(void)
         cmocka_unit_test(test_replicas_of_another_cluster_are_not_heard),
         cmocka_unit_test(test_who_lost_its_data_does_not_vote),
         cmocka_unit_test(test_the_key_of_a_removed_replica_is_refused),
+        cmocka_unit_test(test_a_refusal_takes_nobody_out_of_a_group_that_works),
+        cmocka_unit_test(test_who_lags_hears_the_key_that_was_let_in_again),
+        cmocka_unit_test(test_two_members_with_one_key_leave_the_log_at_rest),
+        cmocka_unit_test(test_a_group_of_one_lets_its_own_key_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -260,8 +260,26 @@ static_assert(LIMIT_BUS_PAYLOAD_BYTES >= LIMIT_DEVICE_TWINS * (LIMIT_TWIN_KEY_BY
 #define LIMIT_BUS_BACKOFF_MS    5000u
 /* What our own broker keeps at most for one client that is slow or away, however many messages that is. */
 #define LIMIT_BUS_QUEUE_BYTES   (32u * 1024u * 1024u)
-/* Messages given to the brokers that these have not taken yet. */
-#define LIMIT_BUS_OUTGOING      512u
+/* Messages given to a broker that it has not taken yet. Their bytes: above, nothing more is given, so one long list of
+ * devices may come on top. */
+#define LIMIT_BUS_OUTGOING       512u
+#define LIMIT_BUS_OUTGOING_BYTES (1024u * 1024u)
+/* Messages our own broker sends before they are acknowledged. What a report promises is up to four messages (result
+ * and document, on both generations of topics), and the acknowledgements of ours stand behind those of its messages
+ * that are on their way, on the one connection: so a full hand of ours is answered before as many more are asked for,
+ * and the outbox does not grow for ever. */
+#define LIMIT_BUS_INFLIGHT       96u
+static_assert(LIMIT_BUS_INFLIGHT * 4u < LIMIT_BUS_OUTGOING, "what is read promises less than is given meanwhile");
+/* A packet of MQTT at our own broker, which ends a connection that begins a larger one: the list of ten thousand
+ * devices of a node fits. */
+#define LIMIT_BUS_PACKET_BYTES   (8u * 1024u * 1024u)
+static_assert(LIMIT_BUS_PACKET_BYTES >= 8u * LIMIT_BUS_PAYLOAD_BYTES, "so does everything else by far");
+/* Clients of our own broker at once: mappers are a few, one for each protocol; and what it may take of memory then:
+ * beyond, it refuses what is new. A session nobody came back to for so many hours is forgotten. */
+#define LIMIT_BUS_CLIENTS        256u
+#define LIMIT_BUS_BROKER_BYTES   (256u * 1024u * 1024u)
+#define LIMIT_BUS_SESSION_HOURS  24u
+static_assert(LIMIT_BUS_BROKER_BYTES >= 4u * LIMIT_BUS_QUEUE_BYTES, "several full queues fit");
 /* Devices whose telemetry is being gathered for a moment; others are recorded as they come. */
 #define LIMIT_BUS_WINDOWS       16384u
 

@@ -83,6 +83,7 @@ void bus_destroy(struct bus *bus)
     bus_gather_deinit(bus);
     bus_names_forget(bus);
     bus_text_release(&bus->text);
+    bus_text_release(&bus->members);
     codec_destroy(bus->codec);
     codec_destroy(bus->codec_out);
     free(bus);
@@ -365,7 +366,8 @@ static void bus_run_queue(struct bus *bus)
 
 static bool stream_has_room(const struct bus_stream *stream, uint64_t count)
 {
-    return stream->connected && stream->id_next - stream->id_first + count <= LIMIT_BUS_OUTGOING;
+    return stream->connected && stream->id_next - stream->id_first + count <= LIMIT_BUS_OUTGOING &&
+           stream->bytes < LIMIT_BUS_OUTGOING_BYTES;
 }
 
 /* Give what was written to a broker that has room.
@@ -374,14 +376,18 @@ static bool bus_send(struct bus *bus, uint32_t broker, uint64_t position, bool l
                      const char *topic)
 {
     struct bus_stream *stream = &bus->streams[broker];
-    CHECK(stream_has_room(stream, 1));
+    CHECK(stream->connected && stream->id_next - stream->id_first < LIMIT_BUS_OUTGOING);
     if (bus->door.publish(bus->door.context, broker, stream->id_next, topic,
                           bus_text_bytes(&bus->text)) != 0) {
         return false;
     }
+    if (stream->id_first == stream->id_next) {
+        stream->took_ms = bus->now.mono_ms;
+    }
     stream->outgoing[stream->id_next % LIMIT_BUS_OUTGOING] =
-        (struct bus_outgoing){.position = position, .last = last};
+        (struct bus_outgoing){.position = position, .last = last, .size = (uint32_t)bus->text.size};
     stream->id_next++;
+    stream->bytes += bus->text.size;
     return true;
 }
 
@@ -487,7 +493,8 @@ static const char *answer_twins(struct bus *bus, const struct bus_item *item)
     return device_topic(bus->codec_out, item->key, item->topics, "/twin/get/result");
 }
 
-static const char *answer_members(struct bus *bus, const struct bus_item *item)
+/* All devices, written once for all questions of one state: with thousands of devices it takes tens of ms. */
+static void members_write(struct bus *bus)
 {
     struct edge_wishes *wishes =
         edge_wishes_open(bus->door.machine, "devices.kubeedge.io/devices/");
@@ -497,10 +504,10 @@ static const char *answer_members(struct bus *bus, const struct bus_item *item)
     struct object_put put;
     struct device_status device;
     bool first = true;
-    bus_json_members_begin(&bus->text, item->event_id, bus->now.wall_ms);
+    bus_text_clear(&bus->members);
     while (edge_wishes_next(wishes, bus->codec_out, &key, &put) == STATUS_OK) {
         if (edge_device_find(bus->door.machine, key, bus->codec_out, &device) == STATUS_OK) {
-            bus_json_member(&bus->text, key,
+            bus_json_member(&bus->members, key,
                             put.object.device != NULL ? put.object.device->description : "",
                             &device, form, first);
             first = false;
@@ -508,23 +515,60 @@ static const char *answer_members(struct bus *bus, const struct bus_item *item)
         codec_reset(bus->codec_out);
     }
     edge_wishes_close(wishes);
+    bus->members_of = edge_machine_position(bus->door.machine);
+}
+
+static const char *answer_members(struct bus *bus, const struct bus_item *item)
+{
+    if (bus->members_of != edge_machine_position(bus->door.machine)) {
+        members_write(bus);
+    }
+    bus_json_members_begin(&bus->text, item->event_id, bus->now.wall_ms);
+    bus_text_append(&bus->text, bus_text_bytes(&bus->members));
     bus_json_members_end(&bus->text);
     return codec_print(bus->codec_out, NODE_TOPIC "%s/membership/get/result", bus->config.node);
 }
 
-/* Whether every broker that is connected heard what is to be told before this answer, and has room.
+/* A broker that is full and has taken nothing for a while: questions at another one do not wait for it. */
+static bool stream_is_stuck(const struct bus_stream *stream, const struct bus *bus)
+{
+    return stream->connected && !stream_has_room(stream, 2) &&
+           bus->now.mono_ms >= stream->took_ms + BUS_STUCK_MS;
+}
+
+/* Whether every broker that is connected heard what is to be told before this answer, and has room, or is stuck and
+ * another is not.
  *   out_connected  whether there is one */
 static bool bus_may_answer(const struct bus *bus, const struct bus_item *item, bool *out_connected)
 {
+    bool may = false;
     *out_connected = false;
     for (uint32_t i = 0; i < bus->config.broker_count; i++) {
         const struct bus_stream *stream = &bus->streams[i];
         *out_connected = *out_connected || stream->connected;
-        if (stream->connected && (stream->sent < item->told || !stream_has_room(stream, 1))) {
+        if (!stream->connected || stream_is_stuck(stream, bus)) {
+            continue;
+        }
+        if (stream->sent < item->told || !stream_has_room(stream, 1)) {
             return false;
         }
+        may = true;
     }
-    return true;
+    return may || !*out_connected;
+}
+
+/* When a question need not wait for a full broker any more; UINT64_MAX: none does. */
+static uint64_t bus_answer_due(const struct bus *bus)
+{
+    uint64_t due = UINT64_MAX;
+    for (uint32_t i = 0; i < bus->config.broker_count && bus->questions.head != NULL; i++) {
+        const struct bus_stream *stream = &bus->streams[i];
+        const uint64_t stuck_ms = stream->took_ms + BUS_STUCK_MS;
+        if (stream->connected && stuck_ms > bus->now.mono_ms && stuck_ms < due) {
+            due = stuck_ms;
+        }
+    }
+    return due;
 }
 
 /* The oldest question.
@@ -555,7 +599,7 @@ static bool bus_answer(struct bus *bus)
             bus_text_append(&bus->text, item->body);
         }
         for (uint32_t i = 0; i < bus->config.broker_count; i++) {
-            if (bus->streams[i].connected) {
+            if (bus->streams[i].connected && !stream_is_stuck(&bus->streams[i], bus)) {
                 (void)bus_send(bus, i, 0, true, topic);
             }
         }
@@ -575,6 +619,9 @@ void bus_taken(struct bus *bus, uint32_t broker, uint64_t id)
     if (outgoing->position > stream->taken && outgoing->last) {
         stream->taken = outgoing->position;
     }
+    CHECK(stream->bytes >= outgoing->size);
+    stream->bytes -= outgoing->size;
+    stream->took_ms = bus->now.mono_ms;
     stream->id_first++;
     if (stream->id_first == stream->id_next) {
         stream->taken = stream->sent; /* what nobody is to hear came last */
@@ -602,6 +649,7 @@ void bus_broker_down(struct bus *bus, uint32_t broker)
         bus->report.again += outgoing->position > stream->taken && outgoing->last ? 1 : 0;
     }
     stream->id_first = stream->id_next;
+    stream->bytes = 0;
     stream->sent = stream->taken;
     stream->away_ms = stream->connected ? bus->now.mono_ms : stream->away_ms;
     stream->connected = false;
@@ -637,6 +685,10 @@ uint64_t bus_run(struct bus *bus, struct bus_time now)
             more = bus_send_promise(bus, i);
         }
     }
+    if (bus->questions.head == NULL && bus->members_of != 0) {
+        bus_text_release(&bus->members);
+        bus->members_of = 0;
+    }
     bus_record_done(bus, false);
     if (bus->done_due_ms > now.mono_ms &&
         bus->done_due_ms < next) { /* overdue: an apply wakes us */
@@ -644,6 +696,9 @@ uint64_t bus_run(struct bus *bus, struct bus_time now)
     }
     if (bus->retry_ms != 0 && bus->retry_ms < next) {
         next = bus->retry_ms;
+    }
+    if (bus_answer_due(bus) < next) {
+        next = bus_answer_due(bus);
     }
     return next;
 }

@@ -14,7 +14,8 @@
  * is away is waited for a minute, when another is there), so after a crash or a lost connection the last ones may be
  * published again, with the same payload and event id.
  * (A client library acknowledges a message of QoS 1 before we see it; what was read and is not durable when the
- * power goes is lost, as in KubeEdge.) Answers to questions are said once.
+ * power goes is lost, as in KubeEdge.) Answers to questions are said once; a broker that is
+ * full and takes nothing misses them, when another is there.
  *
  * Telemetry is gathered: of one device, what is said without an event id and reports actual values only, within
  * the window after something of it was recorded, becomes one record with the newest value of each property, at

@@ -4,6 +4,7 @@
 #include "schemas/check.h"
 #include "schemas/status.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
@@ -54,14 +55,20 @@ static int broker_write_config(const struct bus_broker *broker)
             "persistence false\n"
             "max_queued_messages %u\n"
             "max_queued_bytes %u\n"
-            "max_inflight_messages 1000\n"
+            "max_inflight_messages %u\n"
+            "max_packet_size %u\n"
+            "max_connections %u\n"
+            "memory_limit %u\n"
+            "persistent_client_expiration %uh\n"
             "set_tcp_nodelay true\n"
             "log_dest stderr\n"
             "log_type error\n"
             "log_type warning\n"
             "log_timestamp false\n"
             "connection_messages false\n",
-            o->port, o->host, o->queue_count, LIMIT_BUS_QUEUE_BYTES);
+            o->port, o->host, o->queue_count, LIMIT_BUS_QUEUE_BYTES, LIMIT_BUS_INFLIGHT,
+            LIMIT_BUS_PACKET_BYTES, LIMIT_BUS_CLIENTS, LIMIT_BUS_BROKER_BYTES,
+            LIMIT_BUS_SESSION_HOURS);
     const bool failed = ferror(file) != 0 || fchmod(fileno(file), 0644) != 0;
     return fclose(file) != 0 || failed ? -EIO : 0;
 }
@@ -203,10 +210,18 @@ static void broker_find_user(struct bus_broker *broker)
     }
 }
 
+/* An address, not a name that begins like one. */
+static bool broker_host_is_ours(const char *host)
+{
+    struct sockaddr_in v4;
+    return strcmp(host, "::1") == 0 ||
+           (uv_ip4_addr(host, 0, &v4) == 0 && ntohl(v4.sin_addr.s_addr) >> 24 == 127);
+}
+
 struct bus_broker *bus_broker_open(uv_loop_t *loop, const struct bus_broker_options *options,
                                    char *reason)
 {
-    if (strncmp(options->host, "127.", 4) != 0 && strcmp(options->host, "::1") != 0) {
+    if (!broker_host_is_ours(options->host)) {
         snprintf(reason, 512,
                  "the broker of edgecore asks nobody for a password, so it listens on this machine "
                  "alone: "

@@ -9,6 +9,7 @@
 #define BUS_DONE_MS        1000u  /* after which what was taken is recorded, at the latest */
 #define BUS_DONE_COUNT     256u   /* ... and at once when it is so much */
 #define BUS_AWAY_MS        60000u /* a broker that is away so long is not waited for any more */
+#define BUS_STUCK_MS       2000u  /* a full broker that takes nothing so long is not answered */
 #define BUS_GATHER_BUCKETS 1024u
 
 enum bus_item_type { BUS_ITEM_RECORD, BUS_ITEM_TWIN_GET, BUS_ITEM_MEMBERSHIP_GET, BUS_ITEM_ANSWER };
@@ -38,6 +39,7 @@ struct bus_queue {
 struct bus_outgoing {
     uint64_t position; /* of its promise; 0: an answer */
     bool last;         /* of the messages of that promise */
+    uint32_t size;
 };
 
 /* What one broker is told: promises in their order, answers between them. */
@@ -47,8 +49,10 @@ struct bus_stream {
     struct bus_outgoing outgoing[LIMIT_BUS_OUTGOING]; /* each at its id modulo */
     uint64_t id_first;                                /* oldest that it has not taken */
     uint64_t id_next;
-    uint64_t sent;  /* position in the outbox that it was given */
-    uint64_t taken; /* ... and that it has */
+    size_t bytes;     /* of those between */
+    uint64_t took_ms; /* when it took one, or was given one when it had all */
+    uint64_t sent;    /* position in the outbox that it was given */
+    uint64_t taken;   /* ... and that it has */
 };
 
 /* One property of a device that is being gathered. */
@@ -90,6 +94,8 @@ struct bus {
     struct codec *codec;     /* of one message: reset with the next */
     struct codec *codec_out; /* of one answer or promise */
     struct bus_text text;
+    struct bus_text members; /* the devices, as membership/get tells them */
+    uint64_t members_of;     /* record of which state they are; 0: they are not known */
 
     struct bus_gather gather;
     char **names; /* keys of all devices, by name, namespace "default" first */

@@ -189,6 +189,7 @@ check "it is counted" says 'kelp_bus_broker_up{broker="external"} 1' page
 sure() { timeout 5 "$bin/nodes/edgecore" --config edge.yaml --set "data=$home/other" "$@"; }
 check "a broker that is not installed" says 'apt-get install' sure --set eventBus.program=/none
 check "a broker for everybody without a password" says 'on this machine alone' sure --set eventBus.internal=0.0.0.0:$own
+check "nor one whose name only looks like this machine" says 'on this machine alone' sure --set eventBus.internal=127.evil.example:$own
 check "an address that is none" says 'eventBus.external' sure --set eventBus.external=ssl://here
 check "a topic that is none" says 'eventBus.upload' sure --set 'eventBus.upload=a/#/b'
 kill "${pids[edge]}"

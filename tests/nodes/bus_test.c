@@ -423,6 +423,86 @@ static void test_a_slow_broker_is_not_flooded(void **state)
     rig_deinit(&rig);
 }
 
+static void count_given(void *context, const char *topic, const char *payload)
+{
+    (void)payload;
+    *(uint32_t *)context += strstr(topic, "/get/result") != NULL ? 1 : 0;
+}
+
+/* Claim: a broker that takes nothing does not hold up the questions at another one for long; while it takes something
+ * it is answered, too. */
+static void test_a_stuck_broker_holds_up_no_questions(void **state)
+{
+    (void)state;
+    static struct rig rig;
+    uint32_t given = 0;
+    rig_begin(&rig, 2, 0);
+    rig.context = &given;
+    rig.on_given = count_given;
+    rig.brokers[1].stopped = true;
+    for (uint32_t i = 0; i < LIMIT_BUS_OUTGOING; i++) {
+        say_value(&rig, "u", "a", i);
+        rig_settle(&rig);
+    }
+    rig_say(&rig, "$hw/events/device/default/d/twin/get", "{}");
+    rig_settle(&rig);
+    assert_int_equal(given, 0);
+    rig.now.mono_ms += 10000;
+    rig_settle(&rig);
+    assert_int_equal(given, 1);
+    rig.brokers[1].stopped = false;
+    for (int i = 0; i < 100; i++) {
+        rig_settle(&rig);
+    }
+    rig_say(&rig, "$hw/events/device/default/d/twin/get", "{}");
+    rig_settle(&rig);
+    assert_int_equal(given, 3);
+    rig_deinit(&rig);
+}
+
+/* Claim: lists of devices, however many are asked for, are not given faster than they are taken, and each tells the
+ * state of its moment. */
+static void test_lists_are_bounded(void **state)
+{
+    (void)state;
+    static struct rig rig;
+    uint32_t given = 0;
+    static char description[60000];
+    memset(description, 'd', sizeof description - 1);
+    const struct device_wish large = {.description = description};
+    rig_begin(&rig, 1, 0);
+    for (int i = 0; i < 4; i++) {
+        rig_wish(&rig, codec_print(rig.codec, "default/large-%d", i), "uid-l", &large);
+    }
+    rig_settle(&rig);
+    rig_settle(&rig);
+    rig.context = &given;
+    rig.on_given = count_given;
+    rig.brokers[0].stopped = true;
+    for (int i = 0; i < 100; i++) {
+        rig_say(&rig, "$hw/events/node/edge-1/membership/get", "{}");
+        codec_reset(rig.codec);
+    }
+    rig_settle(&rig);
+    assert_in_range(given, 2, LIMIT_BUS_OUTGOING_BYTES / (4 * sizeof description) + 1);
+    rig_wish(&rig, "default/new", "uid-n", &wish);
+    rig_settle(&rig);
+    assert_null(strstr(rig.brokers[0].messages[0].payload, "default/new"));
+    const uint32_t before = given;
+    rig.brokers[0].stopped = false;
+    while (given == before) {
+        rig_take(&rig, 0, 1);
+        bus_run(rig.bus, rig.now);
+    }
+    assert_non_null(
+        strstr(rig.brokers[0].messages[rig.brokers[0].count - 1].payload, "default/new"));
+    for (int i = 0; i < 100; i++) {
+        rig_settle(&rig);
+    }
+    assert_int_equal(given, 100);
+    rig_deinit(&rig);
+}
+
 /* Claim: event ids of our own are UUIDs of version 4, and none comes twice. */
 static void test_own_event_ids(void **state)
 {
@@ -475,6 +555,8 @@ int main(void)
         cmocka_unit_test(test_a_start_waits_for_both_brokers),
         cmocka_unit_test(test_leaving_loses_nothing),
         cmocka_unit_test(test_a_slow_broker_is_not_flooded),
+        cmocka_unit_test(test_a_stuck_broker_holds_up_no_questions),
+        cmocka_unit_test(test_lists_are_bounded),
         cmocka_unit_test(test_own_event_ids),
         cmocka_unit_test(test_filters),
     };

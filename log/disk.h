@@ -130,7 +130,8 @@ int disk_size(struct disk *disk, struct disk_file *file, uint64_t *out_bytes);
  */
 int disk_read(struct disk *disk, struct disk_file *file, uint64_t offset, uint8_t *out_data,
               size_t size, size_t *out_got);
-/* A hint: the whole file will be read soon. Begins reading it and does not wait; fails quietly. */
+/* A hint: the whole file will be read soon. Begins reading it; waits at most for room in the device's queue. Fails
+ * quietly. */
 void disk_ahead(struct disk *disk, const char *path);
 int disk_write(struct disk *disk, struct disk_file *file, uint64_t offset, const uint8_t *data,
                size_t size);

@@ -119,7 +119,11 @@ static int lag_read(struct raft_lag *lag, struct raft_entry *entries, unsigned *
             return 0;
         }
         if (answer == LOG_CURSOR_FRAME) {
+            CHECK(frame.index == lag->next + *out_count);
             answer = raft_io_entry_load(&frame, &entries[*out_count]);
+            if (answer != 0) {
+                log_cursor_seek(&lag->cursor, frame.index);
+            }
         }
         if (answer != 0) {
             return *out_count > 0 ? 0 : answer; /* said again when it is the first one */
@@ -161,6 +165,8 @@ static bool lag_send(struct raft_lags *lags, struct raft_lag *lag)
         };
         sent = raft_io_send_part(io, &message, 0, count) == 0;
         lag->placed = sent; /* else the cursor has passed what is still to be sent */
+        lag->refused = !sent;
+        lag->refused_ms = io->now_ms;
     }
     if (sent) {
         lag->next += count;
@@ -321,6 +327,9 @@ void raft_lag_run(struct raft_lags *lags)
             lag_probe(lag, lag->acked + 1);
         }
         const uint32_t most = lag->probing ? 1 : LIMIT_LAG_FLIGHT;
+        if (lag->refused && now_ms - lag->refused_ms < LIMIT_LAG_RETRY_MS) {
+            continue; /* its link is closed or full: what is read now would be read again */
+        }
         for (uint32_t sent = 0; lag->feeding && progress->state == PROGRESS_SNAPSHOT &&
                                 lag->flight < most && sent < LIMIT_LAG_TURN;
              sent++) {

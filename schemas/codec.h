@@ -113,7 +113,8 @@ struct record {
     uint64_t trace;
     struct bytes body; /* 8-byte aligned in what read hands out */
     /* Who asked for it, as the certificate of the request says; NULL and "": nobody, it is of our own
-     * making. For display only. It stays in the log of the cluster: state and edges are given bodies. */
+     * making. For display only. It goes where the record goes: to the state, to backups, and with an object to the
+     * edge that holds it. */
     const char *user;
 };
 int codec_record_build(struct codec *codec, const struct record *record, struct bytes *out);

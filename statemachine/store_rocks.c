@@ -596,7 +596,10 @@ static void store_rocks_fit(struct store_rocks *self)
             self->write_buffer_bytes = table_bytes;
         }
     }
-    if (debt_bytes != self->debt_bytes) {
+    /* Not for every step: each change writes a file of options. */
+    const size_t apart = debt_bytes > self->debt_bytes ? debt_bytes - self->debt_bytes
+                                                       : self->debt_bytes - debt_bytes;
+    if (apart > self->debt_bytes / 8) {
         const char *const names[] = {"soft_pending_compaction_bytes_limit",
                                      "hard_pending_compaction_bytes_limit"};
         const size_t values[] = {debt_bytes, debt_bytes};

@@ -64,7 +64,8 @@ static const struct log_command {
      "Compare what went over the link as a cloudcore and an edgecore recorded it: records of each "
      "stream\n"
      "by their sequence. Names what only one of them has, what differs, and what could not be "
-     "compared."},
+     "compared.\n"
+     "Reports of devices are not compared: an edge makes each when it is sent, and does not log it."},
     {"verify", log_verify, TAKES_JSON, "DIR", 1,
      "Read every byte and check it. The first damage is named with its file and byte."},
     {"stat", log_stat, TAKES_JSON | TAKES_RANGE | TAKES_FILTER, "DIR", 1,

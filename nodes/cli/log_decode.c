@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 struct key_parts key_split(const char *key)
 {
@@ -29,9 +30,46 @@ struct key_parts key_split(const char *key)
         .group = parts[0], .resource = parts[1], .namespace = parts[2], .name = parts[3]};
 }
 
+/* The resource that kubectl knows under another name; NULL: it is none. Lent for ever. */
+static const char *resource_of(const char *name, size_t size)
+{
+    static const char *const names[][2] = {
+        {"pod", "pods"},
+        {"po", "pods"},
+        {"configmap", "configmaps"},
+        {"cm", "configmaps"},
+        {"secret", "secrets"},
+        {"event", "events"},
+        {"ev", "events"},
+        {"node", "nodes"},
+        {"no", "nodes"},
+        {"namespace", "namespaces"},
+        {"ns", "namespaces"},
+        {"serviceaccount", "serviceaccounts"},
+        {"sa", "serviceaccounts"},
+        {"device", "devices"},
+        {"devices", "devices"},
+        {"devicemodel", "devicemodels"},
+        {"devicemodels", "devicemodels"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strlen(names[i][0]) == size && strncasecmp(names[i][0], name, size) == 0) {
+            return names[i][1];
+        }
+    }
+    return NULL;
+}
+
 bool key_complete(const char *word, char *out)
 {
+    char whole[LIMIT_KEY_BYTES + 32];
     unsigned slashes = 0;
+    const size_t first = strcspn(word, "/");
+    const char *resource = word[first] == '/' ? resource_of(word, first) : NULL;
+    if (resource != NULL) {
+        snprintf(whole, sizeof whole, "%s%.*s", resource, LIMIT_KEY_BYTES + 1, word + first);
+        word = whole;
+    }
     for (const char *p = word; *p != '\0'; p++) {
         slashes += *p == '/';
     }
@@ -62,8 +100,10 @@ void key_hint(const char *key)
         known = known || strncmp(key, resources[i], strlen(resources[i])) == 0;
     }
     if (!known) {
-        fprintf(stderr,
-                "  a key is resource/namespace/name, such as pods/default/web, or nodes/edge-1\n");
+        fprintf(
+            stderr,
+            "  a key is resource/namespace/name, such as pods/default/web, devices/default/meter, "
+            "or nodes/edge-1\n");
     }
 }
 
@@ -446,13 +486,14 @@ void item_help(struct out *out)
     for (size_t i = 0; i < sizeof record_kinds / sizeof record_kinds[0]; i++) {
         out_print(out, " %s%s", record_kind_text(record_kinds[i], memory), i % 8 == 7 ? "\n " : "");
     }
-    out_text(out, "\n  kind_N (a record of a newer release), frame_N (a frame of a newer release)\n"
-                  "\nOps:\n"
-                  "  create update put delete unuse   objects; unuse: this node needs it no more\n"
-                  "  report end attempt               facts of an edge\n"
-                  "  say done                         clients of its broker; what the broker has taken\n"
-                  "  conclude                         verdicts of the cloud\n"
-                  "  open ack ship                    sessions\n"
-                  "  begin rows end                   snapshots\n"
-                  "  init set gap                     of the log itself\n");
+    out_text(out,
+             "\n  kind_N (a record of a newer release), frame_N (a frame of a newer release)\n"
+             "\nOps:\n"
+             "  create update put delete unuse   objects; unuse: this node needs it no more\n"
+             "  report end attempt               facts of an edge\n"
+             "  say done                         clients of its broker; what the broker has taken\n"
+             "  conclude                         verdicts of the cloud\n"
+             "  open ack ship                    sessions\n"
+             "  begin rows end                   snapshots\n"
+             "  init set gap                     of the log itself\n");
 }

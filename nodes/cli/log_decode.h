@@ -74,7 +74,8 @@ struct key_parts {
 };
 struct key_parts key_split(const char *key);
 /* What a user calls a key, as it is in the log: "pods/default/web" and "default/web" of pods lack the
- * slash of the core group; "nodes/edge-1" lacks the namespace there is none of.
+ * slash of the core group; "nodes/edge-1" lacks the namespace there is none of. "pod", "cm", "device" and the like are
+ * taken as kubectl takes them.
  *   out   LIMIT_KEY_BYTES + 2 bytes
  *   answers false: too long */
 bool key_complete(const char *word, char *out);

@@ -2,6 +2,7 @@
  *
  *      log_why.c         what was recorded, what the state says, output; pods and all other objects
  *      log_why_device.c  devices
+ *      log_why_end.c     who deleted it
  */
 #ifndef KELP_NODES_CLI_LOG_JOURNEY_H
 #define KELP_NODES_CLI_LOG_JOURNEY_H
@@ -68,6 +69,11 @@ void journey_tell(struct journey *journey, enum step_name name, enum step_answer
 void journey_mean(struct journey *journey, const char *meaning);
 /* Does the wish take the object away? */
 bool journey_removes(const struct journey *journey);
+/* "; deleted at offset 7 by cloudcore-1 for anna": who wished the end of an object, or of its namespace, where the
+ * removal itself names no user. "": it does, or nobody is found. */
+void journey_deletion(struct journey *journey, char *text, size_t size);
+/* Did the wish, an update, take the object away, since it left nothing to wait for? Then it is told as committed. */
+bool journey_finalized(struct journey *journey);
 
 /* Is the object a device? */
 bool journey_device(const struct journey *journey);

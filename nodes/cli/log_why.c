@@ -323,6 +323,9 @@ static void cloud_committed(struct journey *journey)
                      "it was in the state until the pod had ended");
         return;
     }
+    if (journey_finalized(journey)) {
+        return;
+    }
     journey_tell(journey, COMMITTED, STEP_MISSING, 0, 0,
                  "committed, but the state does not hold it");
     journey_mean(
@@ -452,9 +455,11 @@ static bool holder_find(struct journey *journey, char out_name[LIMIT_NAME_BYTES 
 static void cloud_journey(struct journey *journey)
 {
     const struct met *wish = &journey->wish;
-    journey_tell(journey, PROPOSED, STEP_DONE, wish->offset, wish->time_ms, "%s by %.100s%s%.64s",
+    char deletion[256];
+    journey_deletion(journey, deletion, sizeof deletion);
+    journey_tell(journey, PROPOSED, STEP_DONE, wish->offset, wish->time_ms, "%s by %.100s%s%.64s%s",
                  wish->op, wish->origin[0] == '\0' ? "the cloud" : wish->origin,
-                 wish->user[0] == '\0' ? "" : " for ", wish->user);
+                 wish->user[0] == '\0' ? "" : " for ", wish->user, deletion);
     cloud_committed(journey);
     if (journey->steps[COMMITTED].answer != STEP_DONE) {
         return;

@@ -262,6 +262,10 @@ def test_more(top):
     cloud = os.path.join(more, "cloud")
     expect(open_step("configmaps/default/settings", cloud) == "durable", "the node has not heard of the end")
     expect(open_step("pods/default/gone", cloud) != "durable", "the node has heard of this end")
+    for key in ("namespaces/shop", "configmaps/shop/prices"):
+        told = json.loads(run("why", key, cloud, "-o", "json")[1])
+        expect(told["open"] == "" and "deleted at offset 22 by cloudcore-1 for berta" in
+               " ".join(step["what"] for step in told["steps"]), f"a namespace is gone in good order: {told}")
     segment = more + "/edge/log/0000000000000001.seg"
     with open(segment, "r+b") as file:  # the last frame but three
         data = file.read()
@@ -287,7 +291,10 @@ def test_bad_input(top):
             (("replay", edge, "--show", "pods/default/web", "--until", "-100"), 1),
             (("cat", edge, "--op", "nonsense"), 2),
             (("why", edge, "pods/default/web"), 0), (("get", "1", edge), 0),
-            (("find", "pods/*", edge), 0), (("why", "pods/web", edge), 1),
+            (("find", "pods/*", edge), 0), (("why", "pod/default/web", edge), 0), (("why", "po/default/web", edge), 0),
+            (("why", "no/edge-1", os.path.join(top, "cloud")), 0), (("why", "ns/default", os.path.join(top, "cloud")), 0),
+            (("why", "deviceModel/default/x", edge), 1), (("why", "Device/default/thermo", top + "/devices/edge"), 0),
+            (("find", "cm/*", edge), 0), (("why", "pods/web", edge), 1),
             (("diff", edge), 2), (("diff", edge, edge), 2), (("diff", top + "/nothing", edge), 1),
             (("salvage",), 2), (("salvage", top + "/nothing"), 1), (("salvage", "--nes", edge), 2)):
         code, out, err = run(*arguments)

@@ -13,7 +13,8 @@
  * the pod is started, and its report reaches the cloud. Then the link is down: `gone`, which was shipped
  * too, is removed, `late` is bound to the node, `loose` has no node, and the edge records that `web`
  * failed without being able to tell. The second part: the link is there for a moment and `web` gets a
- * label, which changes nothing of what runs; then it is down again and the config map is deleted.
+ * label, which changes nothing of what runs; then it is down again and the config map is deleted, and a namespace with
+ * what is in it.
  *
  * The one of devices: `thermo` is wished to be at 25, its mapper says 24, and that reaches the cloud; then it says 25,
  * and the link is down. Somebody says something for the cloud alone. `heater` was wished to be at 25 too, and then a
@@ -43,6 +44,7 @@ static struct machine machine;
 static struct edge_machine *edge;
 static struct codec *codec;
 static int64_t clock_ms = TIME_MS;
+static const char *user; /* of the next records */
 static uint64_t sequence;
 static uint64_t epoch;
 
@@ -75,7 +77,7 @@ static struct bytes record_of(uint16_t kind, const char *key, const char *origin
                                   .time_ms = clock_ms,
                                   .trace = 0,
                                   .body = body,
-                                  .user = kind == RECORD_OBJECT_REMOVE ? "anna" : NULL};
+                                  .user = user};
     CHECK(codec_record_build(codec, &record, &bytes) == 0);
     return bytes;
 }
@@ -276,10 +278,45 @@ static void story(void)
     take_snapshot(10);
     const struct object_remove remove = {.reason = REMOVE_DELETED};
     CHECK(codec_object_remove_build(codec, &remove, &bytes) == 0);
+    user = "anna";
     (void)cloud(RECORD_OBJECT_REMOVE, "/pods/default/gone", "cloudcore-1", bytes);
+    user = NULL;
     put("pods", "Pod", "default", "late", "edge-1", NULL, 0, "{\"kind\":\"Pod\"}");
     put("pods", "Pod", "default", "loose", "", NULL, 0, "{\"kind\":\"Pod\"}");
     report(POD_FAILED, CONTAINER_TERMINATED, "Error");
+}
+
+/* A namespace is deleted, and what is in it goes with it. */
+static void end_namespace(void)
+{
+    static const char *const finalizer = "kubernetes";
+    const struct object_remove remove = {.reason = REMOVE_DELETED};
+    struct object_put end = {
+        .mode = PUT_ANY,
+        .object = {.version = "v1",
+                   .kind = "Namespace",
+                   .resource = "namespaces",
+                   .name = "shop",
+                   .uid = "uid-shop",
+                   .deletion_time_ms = clock_ms,
+                   .finalizers = &finalizer,
+                   .finalizer_count = 1,
+                   .tag = tag_of("ending"),
+                   .json = bytes_text("{\"kind\":\"Namespace\"}")},
+    };
+    struct bytes bytes;
+    put("namespaces", "Namespace", "", "shop", "", NULL, 0, "{\"kind\":\"Namespace\"}");
+    put("configmaps", "ConfigMap", "shop", "prices", "", NULL, 0, "{\"kind\":\"ConfigMap\"}");
+    user = "berta";
+    CHECK(codec_object_put_build(codec, &end, &bytes) == 0);
+    (void)cloud(RECORD_OBJECT_PUT, "/namespaces//shop", "cloudcore-1", bytes);
+    user = NULL;
+    CHECK(codec_object_remove_build(codec, &remove, &bytes) == 0);
+    (void)cloud(RECORD_OBJECT_REMOVE, "/configmaps/shop/prices", "cloudcore-2", bytes);
+    end.object.finalizer_count = 0;
+    end.object.tag = tag_of("ended");
+    CHECK(codec_object_put_build(codec, &end, &bytes) == 0);
+    (void)cloud(RECORD_OBJECT_PUT, "/namespaces//shop", "cloudcore-2", bytes);
 }
 
 static void more(void)
@@ -305,7 +342,10 @@ static void more(void)
     (void)cloud(RECORD_OBJECT_PUT, "/pods/default/web", "cloudcore-1", bytes);
     ship_down();
     CHECK(codec_object_remove_build(codec, &remove, &bytes) == 0);
+    user = "anna";
     (void)cloud(RECORD_OBJECT_REMOVE, "/configmaps/default/settings", "cloudcore-1", bytes);
+    user = NULL;
+    end_namespace();
 }
 
 #define THERMO "devices.kubeedge.io/devices/default/thermo"

@@ -487,7 +487,7 @@ static size_t on_report(void *owner, char *buffer, size_t size)
         ",\"digestAlarms\":%" PRIu64 ",\"podsWanted\":%zu,\"podsRunning\":%zu"
         ",\"logFirst\":%" PRIu64 ",\"logNext\":%" PRIu64 ",\"logBytes\":%" PRIu64
         ",\"space\":\"%s\",\"brokers\":%u,\"brokersConnected\":%u,\"mqttReceived\":%" PRIu64
-        ",\"mqttIgnored\":%" PRIu64 ",\"mqttRedelivered\":%" PRIu64 ",\"mqttWaiting\":%" PRIu64
+        ",\"mqttIgnored\":%" PRIu64 ",\"mqttRefused\":%" PRIu64 ",\"mqttRedelivered\":%" PRIu64 ",\"mqttWaiting\":%" PRIu64
         ",\"mqttPublished\":%" PRIu64 ",\"mqttOutbox\":%" PRIu64 ",\"mqttOutboxDropped\":%" PRIu64
         "}\n",
         KELP_VERSION, e->node, r.cluster, r.link_up ? "true" : "false", r.applied, r.down_stream,
@@ -495,7 +495,7 @@ static size_t on_report(void *owner, char *buffer, size_t size)
         r.digest_alarms, r.pods.wanted, r.pods.running, log_index_first(&e->log),
         log_index_next(&e->log), log_disk_bytes(&e->log), space_text(e->space.level),
         bus_hands_config(&e->bus_options).broker_count, bus_hands_connected(e->bus), bus.received,
-        bus.ignored, bus_hands_redelivered(e->bus), bus.waiting, bus.published, bus.outbox,
+        bus.ignored, bus.refused, bus_hands_redelivered(e->bus), bus.waiting, bus.published, bus.outbox,
         bus.outbox_dropped);
     return written < 0 ? 0 : (size_t)written < size ? (size_t)written : size - 1;
 }

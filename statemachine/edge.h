@@ -181,6 +181,10 @@ struct edge_applied {
     uint32_t refused_count; /* records inside a batch or snapshot that were refused, and skipped */
     uint32_t unknown_count; /* ... that were kept as unknown */
 
+    const char
+        *refused_part; /* EDGE_REFUSED_VALUE: of the record, lent until the next apply; or NULL */
+    const char *refused_reason; /* ... and why, for people */
+
     bool digest_differs; /* an alarm: at the same sequence the cloud sums up other rows */
     bool gap_recorded;   /* events were dropped by retention */
 };

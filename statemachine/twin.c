@@ -331,9 +331,10 @@ bool edge_twin_type_known(const char *type)
 
 /* -- a client speaks ----------------------------------------------------------------------------------- */
 
-/* What makes a whole TWIN_UPDATE void; NULL: nothing does. */
+/* What makes a whole TWIN_UPDATE void; NULL: nothing does.
+ *   out_part  the twin that does; "" if it is none alone */
 static const char *twin_update_refusal(const struct device *device,
-                                       const struct twin_update *update)
+                                       const struct twin_update *update, const char **out_part)
 {
     uint32_t added = 0;
     for (uint32_t i = 0; i < update->change_count; i++) {
@@ -351,14 +352,17 @@ static const char *twin_update_refusal(const struct device *device,
             check_expected = check_expected && twin->has_expected;
         }
         added += known ? 0 : 1;
-        const char *refusal = check_expected ? edge_twin_value_refusal(type, change->expected) : NULL;
+        const char *refusal =
+            check_expected ? edge_twin_value_refusal(type, change->expected) : NULL;
         if (refusal == NULL && change->has_actual) {
             refusal = edge_twin_value_refusal(type, change->actual);
         }
         if (refusal != NULL) {
+            *out_part = change->key;
             return refusal;
         }
     }
+    *out_part = "";
     return device->twin_count + added > LIMIT_DEVICE_TWINS ? "the device has too many twins" : NULL;
 }
 
@@ -501,8 +505,11 @@ int edge_twin_update_apply(struct edge_machine *machine, const struct record *re
     if (status < 0) {
         return status;
     }
-    const char *refusal = twin_update_refusal(&device, &update);
+    const char *part;
+    const char *refusal = twin_update_refusal(&device, &update, &part);
     if (refusal != NULL) {
+        machine->applied->refused_part = part;
+        machine->applied->refused_reason = refusal;
         return twin_update_refuse(machine, &device, &update, EDGE_REFUSED_VALUE, 400, refusal);
     }
 
@@ -679,7 +686,8 @@ int edge_device_wished(struct edge_machine *machine, const char *key, const stru
         return status;
     }
     if (status == STATUS_OK && strcmp(device.row.uid, object->uid) != 0) {
-        const struct device other = {.key = key, .row = device.row}; /* what is wished is not of it */
+        const struct device other = {.key = key,
+                                     .row = device.row}; /* what is wished is not of it */
         status = device_forget(machine, &other);
         if (status < 0) {
             return status;

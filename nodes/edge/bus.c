@@ -145,6 +145,7 @@ static void bus_on_twin_update(struct bus *bus, const char *key, const struct bu
         bus_gather_update(bus, key, &update);
         return;
     }
+    bus->why = refusal;
     bus->report.refused++;
     bus_refuse(bus, DEVICE_TOPIC "/twin/update/result", "", refusal);
     bus_refuse(bus, device_topic(bus->codec, key, topic->topics, "/twin/update/result"),
@@ -157,6 +158,7 @@ static void bus_on_state(struct bus *bus, const char *key, const struct bus_topi
     const char *state = bus_json_state(payload, topic->topics, bus->codec);
     struct bytes body;
     if (state == NULL) {
+        bus->why = "no state can be read from it";
         bus->report.ignored++;
         return;
     }
@@ -178,6 +180,7 @@ static void bus_on_get(struct bus *bus, enum bus_item_type type, const char *key
     if (event_id == NULL) {
         const int quoted = payload.size < QUOTE_BYTES ? (int)payload.size : QUOTE_BYTES;
         bus->report.refused++;
+        bus->why = why;
         bus_refuse(bus,
                    twins ? device_topic(bus->codec, key, topic->topics, "/twin/get/result")
                          : codec_print(bus->codec, NODE_TOPIC "%s/membership/get/result",
@@ -201,6 +204,7 @@ static void bus_on_upload(struct bus *bus, const char *topic, struct bytes paylo
     struct bytes body;
     if (topic_size > LIMIT_KEY_BYTES || payload.size + 2 * topic_size + 1024 > LIMIT_FACT_BYTES ||
         codec_mqtt_message_build(bus->codec, &message, &body) != STATUS_OK) {
+        bus->why = "too large for a record";
         bus->report.ignored++;
         return;
     }
@@ -211,9 +215,11 @@ void bus_message(struct bus *bus, const char *topic, struct bytes payload, struc
 {
     bus->now = now;
     bus->report.received++;
+    bus->why = NULL;
     if (bus->queue_count >= 2 * LIMIT_BUS_WAITING ||
         bus->queue_bytes >= 8 * LIMIT_BUS_WAITING_BYTES) {
         bus->report.ignored++; /* who is asked not to read reads on */
+        bus->why = "more was said at once than there is room for";
         return;
     }
     codec_reset(bus->codec);
@@ -237,8 +243,14 @@ void bus_message(struct bus *bus, const char *topic, struct bytes payload, struc
         break;
     case BUS_TOPIC_FOREIGN:
         bus->report.ignored++;
+        bus->why = "its topic means nothing here";
         break;
     }
+}
+
+const char *bus_message_refusal(const struct bus *bus)
+{
+    return bus->why;
 }
 
 /* -- records ------------------------------------------------------------------------------------------------- */

@@ -89,6 +89,8 @@ void bus_destroy(struct bus *bus);
 
 /* A client said something. Both are borrowed during the call. */
 void bus_message(struct bus *bus, const char *topic, struct bytes payload, struct bus_time now);
+/* Why nothing was made of the last message, or an error; NULL: something was. Lent until the next call. */
+const char *bus_message_refusal(const struct bus *bus);
 /* The oldest record that was appended and not applied is applied. */
 void bus_applied(struct bus *bus);
 /* A wish changed, or went; NULL: all did. */

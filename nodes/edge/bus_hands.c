@@ -3,6 +3,7 @@
 #include "nodes/config.h"
 #include "nodes/edge/bus_broker.h"
 #include "nodes/edge/bus_mqtt.h"
+#include "nodes/logger.h"
 #include "schemas/check.h"
 
 #include <errno.h>
@@ -81,7 +82,13 @@ static void hands_on_message(void *owner, const char *topic, struct bytes payloa
 {
     const struct hands_broker *broker = owner;
     if (!broker->hands->left) {
-        bus_message(broker->hands->bus, topic, payload, hands_now(broker->hands));
+        struct bus *bus = broker->hands->bus;
+        bus_message(bus, topic, payload, hands_now(broker->hands));
+        if (bus_message_refusal(bus) != NULL) {
+            logger_warn_limited("message_refused", "broker=%s topic=%.256s bytes=%zu reason=%.256s",
+                                broker->hands->config.brokers[broker->number], topic, payload.size,
+                                bus_message_refusal(bus));
+        }
     }
 }
 

@@ -118,6 +118,7 @@ struct bus {
     uint64_t done_due_ms; /* 0: nothing to record */
     uint64_t retry_ms;    /* 0: the log takes records */
 
+    const char *why; /* nothing was made of the last message, or an error; lent by codec */
     struct bus_report report;
 };
 

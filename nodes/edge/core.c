@@ -10,6 +10,7 @@
 #define CORE_FLUSH_MS      60000u
 #define CORE_STALL_MS      20u   /* before a full store is asked again */
 #define CORE_APPLY_BUDGET  256u  /* records applied in one run */
+#define CORE_REFUSAL_MS    1000u /* of refused records one is told in this time: a device provokes them at will */
 
 void edge_core_log(struct edge_core *core, enum logger_level level, const char *event,
                    const char *format, ...)
@@ -125,13 +126,32 @@ static void core_pods_begin(struct edge_core *core)
     }
 }
 
+static void core_tell_refused(struct edge_core *core, const struct edge_applied *applied,
+                              struct bytes bytes)
+{
+    struct record record;
+    if (core->now.mono_ms < core->refusal_ms) {
+        core->refusals++;
+        return;
+    }
+    codec_reset(core->codec_read);
+    const bool read = codec_record_read(core->codec_read, bytes, &record) == 0;
+    edge_core_log(core, LOGGER_WARN, "record_refused",
+                  "kind=%u outcome=%s key=%s part=%.128s reason=%s others=%llu", applied->kind,
+                  edge_outcome_text(applied->outcome), read ? record.key : "",
+                  applied->refused_part == NULL ? "" : applied->refused_part,
+                  applied->refused_reason == NULL ? "" : applied->refused_reason,
+                  (unsigned long long)core->refusals);
+    core->refusal_ms = core->now.mono_ms + CORE_REFUSAL_MS;
+    core->refusals = 0;
+}
+
 /* What a record did, told to whom it concerns. Not during replay: then nobody acts yet. */
 static void core_on_applied(struct edge_core *core, const struct edge_applied *applied,
                             struct bytes record)
 {
     if (applied->outcome >= EDGE_REFUSED_MALFORMED) {
-        edge_core_log(core, LOGGER_WARN, "record_refused", "kind=%u outcome=%s", applied->kind,
-                 edge_outcome_text(applied->outcome));
+        core_tell_refused(core, applied, record);
     }
     if (applied->refused_count > 0 || applied->unknown_count > 0) {
         edge_core_log(core, LOGGER_WARN, "records_refused", "refused=%u unknown=%u",

@@ -57,6 +57,8 @@ struct edge_core {
     uint64_t log_tick_ms;
     bool log_limited; /* and that was said */
     uint64_t digest_alarms;
+    uint64_t refusal_ms; /* before then no other refused record is told */
+    uint64_t refusals;   /* that were not */
 
     uint8_t *node_status; /* body recorded last, with times as they were */
     size_t node_status_size;

@@ -122,6 +122,11 @@ say $open "$spaced/state/update" '{"state":"online"}'
 check "a state is answered" within 5 heard open "$spaced/state/update/result" '"device":\{"name":"dht11","state":"online","lastOnlineTime":"20'
 say $open "$spaced/twin/get" '{"event_id":"g-1"}'
 check "a question is answered" within 5 heard open "$spaced/twin/get/result" '"event_id":"g-1".*"actual":\{"value":"25"'
+say $open "$spaced/twin/update" '{"event_id":"bad","twin":{"temperature":{"actual":{"value":"warm"}}}}'
+check "a value that is none is told, with its device and property" within 5 grep -qE 'record_refused.*default/dht11.*temperature' edge.log
+say $open "$spaced/twin/update" '{"event_id":'
+check "so is what cannot be read, with its topic" within 5 grep -qE 'message_refused.*dht11/twin/update' edge.log
+check "and counted" within 5 is 1 status mqttRefused
 reported() { kube get device dht11 -o "jsonpath={.status.twins[?(@.propertyName=='$1')].reported.value}"; }
 check "the user sees it" within 5 is 25 reported temperature
 kube patch device dht11 --type merge -p '{"spec":{"properties":[{"name":"temperature","desired":{"value":"30"}},{"name":"count"}]}}' >/dev/null

@@ -46,8 +46,8 @@ static void help_print(FILE *stream)
                     "the number of a "
                     "replica,\nADDRESS where the others reach it (peer.listen): 10.0.0.4:10010.\n"
                     "Exit codes: 0 done and all well, 1 not all are well, 2 usage, 3 unreachable, "
-                    "5 refused, 124 "
-                    "time is\nover. 'kelp cluster COMMAND --help' tells more.\n");
+                    "4 damaged,\n5 refused, 124 "
+                    "time is over. 'kelp cluster COMMAND --help' tells more.\n");
 }
 
 int cli_cluster(int argc, char **argv)

@@ -78,9 +78,9 @@ int cli_status(int argc, char **argv)
     };
     const struct options_command command = {
         .name = "kelp status",
-        .arguments = "PATH",
+        .arguments = "DIR",
         .about =
-            "Ask a cloudcore or edgecore on this machine how it is. PATH is its data directory, or "
+            "Ask a cloudcore or edgecore on this machine how it is. DIR is its data directory, or "
             "its control socket.\n\nExit codes: 0 answered, 2 usage, 3 nobody answers there.",
         .flags = flags,
         .flags_count = 1,

@@ -175,6 +175,7 @@ static bool field_supported(const struct api_resource *resource, const char *pat
         {API_NODE, "spec.unschedulable"},
         {API_NAMESPACE, "status.phase"},
         {API_SECRET, "type"},
+        {API_DEVICE, "spec.nodeName"},
         {API_EVENT, "involvedObject.kind"},
         {API_EVENT, "involvedObject.namespace"},
         {API_EVENT, "involvedObject.name"},

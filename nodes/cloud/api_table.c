@@ -53,8 +53,8 @@ static const struct column columns[][COLUMNS_MAX + 1] = {
     [API_DEVICE] = {{"Name", "string", false},
                     {"Model", "string", false},
                     {"Node", "string", false},
+                    {"State", "string", false},
                     {"Age", "string", false},
-                    {"State", "string", true},
                     {"Last Online", "string", true}},
     [API_DEVICE_MODEL] = {{"Name", "string", false}, {"Protocol", "string", false},
                           {"Age", "string", false}},
@@ -301,8 +301,8 @@ static void device_cells(json_t *cells, const json_t *device, int64_t now_ms)
     cell(cells, json_text_at(device, "metadata.name"));
     cell_or(cells, json_text_at(device, "spec.deviceModelRef.name"), "<none>");
     cell_or(cells, api_device_node(device), "<none>");
-    cell_age(cells, json_text_at(device, "metadata.creationTimestamp"), now_ms);
     cell_or(cells, json_text_at(device, "status.state"), "<unknown>");
+    cell_age(cells, json_text_at(device, "metadata.creationTimestamp"), now_ms);
     cell_or(cells, json_text_at(device, "status.lastOnlineTime"), "<unknown>");
 }
 

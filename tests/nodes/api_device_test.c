@@ -975,9 +975,18 @@ static void test_table(void **state)
         json_t *table = rig_expect(rig, 200, "GET", targets[i], "");
         const json_t *row = json_array_get(json_object_get(table, "rows"), 0);
         assert_json(json_object_get(row, "cells"),
-                    "[\"d\",\"m\",\"e\",\"0s\",\"<unknown>\",\"<unknown>\"]");
+                    "[\"d\",\"m\",\"e\",\"<unknown>\",\"0s\",\"<unknown>\"]");
         assert_int_equal(json_array_size(json_object_get(table, "columnDefinitions")), 6);
         json_decref(table);
+    }
+    rig->accept = NULL;
+    for (int i = 0; i < 2; i++) {
+        json_t *list = rig_expect(rig, 200, "GET",
+                                  i == 0 ? BETA "?fieldSelector=spec.nodeName%3De"
+                                         : BETA "?fieldSelector=spec.nodeName%3Df",
+                                  "");
+        assert_int_equal(json_array_size(json_object_get(list, "items")), i == 0 ? 1 : 0);
+        json_decref(list);
     }
 }
 

@@ -121,7 +121,7 @@ check B05 0 '!web' get pods -A --field-selector spec.nodeName=edge-2
 check B06 0 'pod/two' get pods --sort-by=.metadata.name -o name
 check B06b 0 'two +2/2' get pods --sort-by=.metadata.name
 check B07 0 'IP +NODE +NOMINATED NODE +READINESS GATES' get pods -o wide
-check B08 0 'thermo +thermo-model +edge-1 +[0-9]+s' get dev
+check B08 0 'thermo +thermo-model +edge-1 +[^ ]+ +[0-9]+s' get dev
 check B19 0 'Node Name: +edge-1' describe dev thermo
 check B11 1 'Error from server \(NotFound\): pods "nope" not found' get pod nope
 check B12 0 'web' get pods --chunk-size=1

@@ -37,7 +37,9 @@ static void text_reserve(struct bus_text *text, size_t size)
 static void text_append(struct bus_text *text, const char *data, size_t size)
 {
     text_reserve(text, size);
-    memcpy(text->data + text->size, data, size);
+    if (size > 0) { /* nothing may have no place */
+        memcpy(text->data + text->size, data, size);
+    }
     text->size += size;
     text->data[text->size] = '\0';
 }

@@ -165,8 +165,6 @@ static bool lag_send(struct raft_lags *lags, struct raft_lag *lag)
         };
         sent = raft_io_send_part(io, &message, 0, count) == 0;
         lag->placed = sent; /* else the cursor has passed what is still to be sent */
-        lag->refused = !sent;
-        lag->refused_ms = io->now_ms;
     }
     if (sent) {
         lag->next += count;
@@ -327,9 +325,6 @@ void raft_lag_run(struct raft_lags *lags)
             lag_probe(lag, lag->acked + 1);
         }
         const uint32_t most = lag->probing ? 1 : LIMIT_LAG_FLIGHT;
-        if (lag->refused && now_ms - lag->refused_ms < LIMIT_LAG_RETRY_MS) {
-            continue; /* its link is closed or full: what is read now would be read again */
-        }
         for (uint32_t sent = 0; lag->feeding && progress->state == PROGRESS_SNAPSHOT &&
                                 lag->flight < most && sent < LIMIT_LAG_TURN;
              sent++) {

@@ -47,8 +47,6 @@ struct raft_lag {
     raft_term prev_term;               /* of next - 1 */
     struct log_cursor cursor;
     uint64_t sent_ms;  /* of the newest message or answer: when to send again */
-    bool refused; /* the last message was not taken, and when */
-    uint64_t refused_ms;
     uint64_t heard_ms; /* of its newest answer to anything */
     uint64_t moved_ms; /* it advanced, or a state began to be copied */
 };

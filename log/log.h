@@ -27,10 +27,10 @@
  * are prepared (zeroed) ahead, so while no new one can be made, appends are refused with -ENOSPC,
  * unchanged, those accepted wait, and both go on when space returns.
  *
- * limit_bytes is met in quarters. At half of it history goes, but for what is held. At three quarters log_limited says that
- * nothing but what is flushed too late is in the way: the owner takes in nothing new, and what it has
- * under way, and what it needs to come to a release (a leader's barrier, what a follower lacks), has
- * the last quarter. At all of it the log answers -ENOSPC itself. What was accepted always gets room, and
+ * limit_bytes is met in quarters. At half of it history goes, but for what is held. At three quarters
+ * log_limited says that nothing but what is flushed too late is in the way: the owner takes in nothing
+ * new, and what it has under way, and what it needs to come to a release (a leader's barrier, what a
+ * follower lacks), has the last quarter. At all of it the log answers -ENOSPC itself. What was accepted always gets room, and
  * so do truncations and resets, in a segment beyond the limit if need be, and while there is one no
  * append is let in. Releasing, meta and small files need no room. So the limit never blocks what makes
  * room, as long as a quarter of it is more than what is under way.

@@ -578,7 +578,7 @@ static bool store_rocks_set(struct store_rocks *self, const char *const names[2]
  * An edge's stay small, they are its memory. So its levels are many, its one thread of compactions falls behind
  * whoever writes without a pause, and what waits for it in the levels between is dead weight: without a bound
  * 346 MiB alive stood in 836. The estimate of RocksDB counts a byte that is above a level's room with what it is
- * merged with in the next one; so half of what is alive, as an estimate, is a tenth of it as bytes.
+ * merged with in the next one; so half of what is alive, as an estimate, is less than a tenth of it as bytes.
  *
  * What fails is tried again at the next flush: RocksDB writes a file of options. */
 static void store_rocks_fit(struct store_rocks *self)

@@ -537,6 +537,14 @@ static void test_an_upward_batch_is_applied_once(void **state)
         up[i] = record_event(f, "", "tick");
     }
     assert_int_equal(expect(f, ACCEPTED_UNCHANGED, record_up(f, "edge", epoch, 5, 2, up, 3)), 6);
+    /* The edge was acknowledged further than this row knows: believed only when every replica would. */
+    expect(f, ACCEPTED, record_session(f, "edge", "n1", 5, 9));
+    assert_int_equal(node_of("edge").up_position, 6);
+    expect(f, ACCEPTED, record_setting(f, "level", 3));
+    expect(f, ACCEPTED, record_session(f, "edge", "n1", 5, 9));
+    assert_int_equal(node_of("edge").up_position, 9);
+    expect(f, ACCEPTED, record_session(f, "edge", "n1", 5, 6));
+    assert_int_equal(node_of("edge").up_position, 9);
     const uint64_t fresh = expect(f, ACCEPTED, record_session(f, "edge", "n1", 7, 0));
     assert_int_equal(node_of("edge").up_position, 0); /* a new disk at the edge */
     const struct bytes status = record_pod_status(f, "/pods/default/p", "p1", POD_RUNNING);

@@ -33,6 +33,9 @@
  *   i SOLO      a lone voter elects itself again in its old term after a restart, and writes a
  *               second history. It takes a new term first.
  *   j SPLIT     (in raft_io.c) an AppendEntries carries the whole tail. Cut into several messages.
+ *   v PROBE     (in raft_io.c) to a follower of which nothing is known yet libraft sends all that it might
+ *               lack, at every heartbeat; and after a message that could not be sent that is everything,
+ *               also for one that has it all. It is sent one entry, and asked again from where it was asked.
  *   o TRANSFER  during a transfer a second vote is granted in one term. Refused.
  *   s CHANGE    (in raft_door.c) a new leader may change the group before an entry of its own term is
  *               committed: of two leaders that do so with the same group before them, each gets a

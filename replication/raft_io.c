@@ -42,6 +42,7 @@ struct io_write {
 struct io_send {
     struct io_send *next;
     struct raft_io_send *request;
+    uint64_t to;
     int result;
 };
 
@@ -303,6 +304,26 @@ static int io_set_vote(struct raft_io *raft_io, raft_id id)
 
 /* -- sending ---------------------------------------------------------------------------------- */
 
+struct raft_progress *raft_io_progress(struct raft *raft, uint64_t id)
+{
+    if (raft->state != RAFT_LEADER) {
+        return NULL;
+    }
+    for (unsigned i = 0; i < raft->configuration.n; i++) {
+        if (raft->configuration.servers[i].id == id) {
+            return &raft->leader_state.progress[i];
+        }
+    }
+    return NULL;
+}
+
+/* libraft asks this follower where their logs part. */
+static bool io_probes(const struct replica_io *io, uint64_t id)
+{
+    const struct raft_progress *progress = raft_io_progress(io->raft, id);
+    return io->probe && progress != NULL && progress->state == RAFT_IO_PROBE;
+}
+
 /* How many entries from `first` go into one message. */
 static unsigned send_portion(const struct replica_io *io, const struct raft_append_entries *append,
                              unsigned first)
@@ -339,15 +360,20 @@ static int send_message(struct replica_io *io, const struct raft_message *messag
     if (message->type == RAFT_IO_INSTALL_SNAPSHOT && raft_lag_offer(&io->lags, message)) {
         return 0;
     }
+    unsigned entries = append ? message->append_entries.n_entries : 0;
+    if (entries > 1 && io_probes(io, message->server_id)) {
+        entries = 1; /* a question; what follows it goes out once it is agreed to */
+    }
     unsigned first = 0;
     do {
-        const unsigned count = append ? send_portion(io, &message->append_entries, first) : 0;
+        const unsigned count =
+            entries > 1 ? send_portion(io, &message->append_entries, first) : entries;
         if (raft_io_send_part(io, message, first, count) != 0) {
             return RAFT_NOCONNECTION; /* the part that left is good by itself */
         }
         io->counters->messages_split += first > 0;
         first += count;
-    } while (append && first < message->append_entries.n_entries);
+    } while (first < entries);
     return 0;
 }
 
@@ -363,6 +389,7 @@ static int io_send(struct raft_io *raft_io, struct raft_io_send *request,
     /* libraft frees twice when a send fails at once: always accept, and tell it later. */
     struct io_send *send = raft_memory(sizeof *send);
     send->request = request;
+    send->to = message->server_id;
     send->result = io->ended ? RAFT_NOCONNECTION : send_message(io, message);
     *io->sends_tail = send;
     io->sends_tail = &send->next;
@@ -728,6 +755,7 @@ void raft_io_open(struct replica_io *io, const struct raft_io_options *options)
         .random = config->seed,
         .split = (config->measures_off & MEASURE_SPLIT) == 0,
         .pings = (config->measures_off & MEASURE_PING) == 0,
+        .probe = (config->measures_off & MEASURE_PROBE) == 0,
     };
     memcpy(io->self.address, config->address, strlen(config->address));
     io->writes_tail = &io->writes_head;
@@ -892,6 +920,19 @@ void raft_io_fetched(struct replica_io *io, int status)
 
 /* -- settling --------------------------------------------------------------------------------- */
 
+/* Tell libraft how it went. A probe that did not leave tells nothing about the follower: libraft would go
+ * back to the last entry that it acknowledged to this leader, which is none at all for one that died
+ * before the leader was elected, and begin with the whole log when it returns. */
+static void send_finish(struct replica_io *io, const struct io_send *send)
+{
+    const bool probes = send->result != 0 && io_probes(io, send->to);
+    const raft_index next = probes ? raft_io_progress(io->raft, send->to)->next_index : 0;
+    send->request->cb(send->request, send->result);
+    if (probes && io_probes(io, send->to)) {
+        raft_io_progress(io->raft, send->to)->next_index = next;
+    }
+}
+
 static bool sends_settle(struct replica_io *io)
 {
     bool told = false;
@@ -902,7 +943,7 @@ static bool sends_settle(struct replica_io *io)
             io->sends_tail = &io->sends_head;
         }
         if (send->request->cb != NULL) {
-            send->request->cb(send->request, send->result);
+            send_finish(io, send);
         }
         raft_free(send);
         told = true;

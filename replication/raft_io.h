@@ -68,6 +68,7 @@ struct replica_io {
     uint64_t random;
     bool split; /* j is on */
     bool pings; /* t is on */
+    bool probe; /* v is on */
     bool ended; /* nothing leaves, nothing is stored, libraft hears nothing any more */
 
     uint64_t term; /* as the log's meta bytes have them */
@@ -90,6 +91,9 @@ struct replica_io {
     uint64_t held_index;
     bool held_ready; /* its files are here */
 };
+
+/* raft_progress.state, as in libraft's progress.h; raft_guard.c has asserted the layout around it. */
+enum raft_io_progress_state { RAFT_IO_PROBE = 0, RAFT_IO_PIPELINE = 1, RAFT_IO_SNAPSHOT = 2 };
 
 struct raft_io_options {
     struct raft *raft;
@@ -121,6 +125,9 @@ int raft_io_receive(struct replica_io *io, uint64_t from, struct bytes bytes);
  * and replica_peers.send. */
 int raft_io_send_part(struct replica_io *io, const struct raft_message *message, unsigned first,
                       unsigned count);
+/* What libraft knows of a follower, to be read and, where said, changed; NULL: this replica does not lead, or
+ * it is no member. Valid until libraft is entered. */
+struct raft_progress *raft_io_progress(struct raft *raft, uint64_t id);
 /* libraft's entry of one frame.
  *
  *   frame      its bytes are copied

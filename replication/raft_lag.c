@@ -5,25 +5,6 @@
 #include "replication/raft_wire.h"
 #include "schemas/check.h"
 
-/* enum of libraft's progress.h; raft_guard.c has asserted the layout of what holds it. */
-#define PROGRESS_SNAPSHOT 2u
-
-/* -- what libraft knows ------------------------------------------------------------------------ */
-
-/* libraft's view of a follower; NULL: we do not lead, or it is no member. */
-static struct raft_progress *progress_find(struct raft *raft, uint64_t id)
-{
-    if (raft->state != RAFT_LEADER) {
-        return NULL;
-    }
-    for (unsigned i = 0; i < raft->configuration.n; i++) {
-        if (raft->configuration.servers[i].id == id) {
-            return &raft->leader_state.progress[i];
-        }
-    }
-    return NULL;
-}
-
 static struct raft_lag *lag_find(struct raft_lags *lags, uint64_t id)
 {
     for (uint32_t i = 0; i < LIMIT_REPLICAS; i++) {
@@ -192,7 +173,7 @@ void raft_lag_init(struct raft_lags *lags, struct replica_io *io, uint32_t measu
 bool raft_lag_offer(struct raft_lags *lags, const struct raft_message *message)
 {
     struct replica_io *io = lags->io;
-    const struct raft_progress *progress = progress_find(io->raft, message->server_id);
+    const struct raft_progress *progress = raft_io_progress(io->raft, message->server_id);
     struct raft_lag *lag = lag_find(lags, message->server_id);
     if (!lags->on || progress == NULL) {
         return false;
@@ -251,8 +232,8 @@ static void lag_advance(struct raft_lags *lags, struct raft_lag *lag, raft_index
         lag->hold = index > 0 ? index : 1;
     }
     /* What libraft waits for takes its time, and goes on: it need not offer a snapshot again. */
-    struct raft_progress *progress = progress_find(lags->io->raft, lag->id);
-    if (lag->feeding && progress != NULL && progress->state == PROGRESS_SNAPSHOT) {
+    struct raft_progress *progress = raft_io_progress(lags->io->raft, lag->id);
+    if (lag->feeding && progress != NULL && progress->state == RAFT_IO_SNAPSHOT) {
         progress->snapshot_last_send = now_ms;
     }
     hold_follow(lags);
@@ -295,7 +276,7 @@ static bool lag_over(const struct raft_lags *lags, const struct raft_lag *lag,
 {
     const uint64_t now_ms = lags->io->now_ms;
     return progress == NULL || lag->term != lags->io->raft->current_term || lags->io->ended ||
-           (progress->state != PROGRESS_SNAPSHOT &&
+           (progress->state != RAFT_IO_SNAPSHOT &&
             progress->match_index > lags->io->raft->log.offset) || /* memory has what it lacks */
            now_ms - lag->heard_ms >= LIMIT_LAG_SILENCE_MS;
 }
@@ -309,7 +290,7 @@ void raft_lag_run(struct raft_lags *lags)
             continue;
         }
         const uint64_t now_ms = lags->io->now_ms;
-        const struct raft_progress *progress = progress_find(lags->io->raft, lag->id);
+        const struct raft_progress *progress = raft_io_progress(lags->io->raft, lag->id);
         if (lag_over(lags, lag, progress)) {
             lag_drop(lag);
             changed = true;
@@ -325,7 +306,7 @@ void raft_lag_run(struct raft_lags *lags)
             lag_probe(lag, lag->acked + 1);
         }
         const uint32_t most = lag->probing ? 1 : LIMIT_LAG_FLIGHT;
-        for (uint32_t sent = 0; lag->feeding && progress->state == PROGRESS_SNAPSHOT &&
+        for (uint32_t sent = 0; lag->feeding && progress->state == RAFT_IO_SNAPSHOT &&
                                 lag->flight < most && sent < LIMIT_LAG_TURN;
              sent++) {
             if (!lag_send(lags, lag)) {

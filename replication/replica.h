@@ -153,6 +153,7 @@ enum replica_measure {
     MEASURE_CHANGE = 1u << 14,   /* s */
     MEASURE_PING = 1u << 15,     /* t: off, this replica is like one of a release without pings */
     MEASURE_LAG = 1u << 16,      /* u: of raft_lag.h */
+    MEASURE_PROBE = 1u << 17,    /* v */
 };
 
 struct replica_config {

@@ -51,6 +51,9 @@ struct fixture {
     uint64_t offered;       /* index of the last entry that was sent to replica 2 */
     uint32_t barriers;      /* sent to replica 2 */
     uint32_t votes[4];      /* given, by replica */
+    bool cut;               /* nothing can be sent to replica 3 */
+    struct raft_wire probe; /* the last entries or heartbeat that were sent to it; type 0: none */
+    uint32_t probed;        /* how many entries, in all */
 };
 
 static void on_apply(void *context, uint64_t index, uint64_t term, struct bytes command)
@@ -79,10 +82,17 @@ static int on_send(void *context, uint64_t to, struct bytes message)
     struct fixture *f = context;
     assert_true(to == 2 || to == 3);
     assert_true(message.size > 0);
+    if (to == 3 && f->cut) {
+        return -ENOTCONN;
+    }
     f->sent++;
     if (f->codec != NULL) {
         struct raft_wire wire;
         assert_int_equal(codec_raft_wire_read(f->codec, message, &wire), 0);
+        if (wire.type == 1 && to == 3) {
+            f->probe = wire;
+            f->probed += wire.entry_count;
+        }
         if (wire.type == 3 && to == 2) {
             f->asked = wire;
         }
@@ -366,6 +376,60 @@ static void acknowledge(struct fixture *f, uint64_t features)
                                      .last_log_index = f->offered,
                                      .features = features};
     hear(f, &result);
+}
+
+/* Replica 3 was down when this leader was elected, in front of a log of 41 entries that it has, and comes back
+ * when there are nine more. What it is asked then, in 400 ms: */
+static void return_of_the_third(struct fixture *f, uint32_t measures_off)
+{
+    fixture_make(f, 3);
+    f->config.measures_off = measures_off;
+    assert_int_equal(boot(f), 0);
+    lead(f);
+    for (uint64_t i = 0; i < 40; i++) {
+        assert_int_equal(propose(f, i, 64), 0);
+        run_for(f, 20);
+        acknowledge(f, 0);
+    }
+    crash(f);
+    f->cut = true;
+    codec_destroy(f->codec);
+    assert_int_equal(boot(f), 0);
+    lead(f);
+    for (uint64_t i = 0; i < 8; i++) {
+        assert_int_equal(propose(f, i, 64), 0);
+        run_for(f, 60);
+        acknowledge(f, 0);
+    }
+    f->cut = false;
+    f->probed = 0;
+    run_for(f, 400);
+    assert_int_equal(f->probe.type, 1);
+}
+
+/* Claim: who was away while a leader was elected is asked for its end, one entry at a time, and not sent the
+ * log from its beginning, heartbeat after heartbeat. Method: the same without the measure. */
+static void test_who_returns_is_not_sent_the_whole_log(void **state)
+{
+    (void)state;
+    struct fixture f;
+    return_of_the_third(&f, 0);
+    assert_true(f.probe.prev_log_index >= 41);
+    assert_true(f.probed <= 400 / 50 + 1);
+    /* It has what is before that entry: the rest follows at once. */
+    const struct raft_wire result = {.type = 2,
+                                     .server_id = 3,
+                                     .server_address = "three",
+                                     .term = replica_term(f.replica),
+                                     .last_log_index = f.probe.prev_log_index + 1};
+    hear(&f, &result);
+    assert_true(f.probe.prev_log_index == result.last_log_index);
+    assert_true(f.probe.prev_log_index + f.probe.entry_count == f.offered);
+    codec_destroy(f.codec);
+    return_of_the_third(&f, MEASURE_PROBE);
+    assert_true(f.probe.prev_log_index == 0);
+    assert_true(f.probed >= 3 * 50);
+    codec_destroy(f.codec);
 }
 
 static void pong(struct fixture *f, uint64_t from, uint64_t term, uint64_t round)
@@ -1120,6 +1184,7 @@ int main(void)
         cmocka_unit_test(test_a_follower_answers_its_leader),
         cmocka_unit_test(test_a_read_among_older_releases),
         cmocka_unit_test(test_a_new_leader_does_not_change_the_group_yet),
+        cmocka_unit_test(test_who_returns_is_not_sent_the_whole_log),
         cmocka_unit_test(test_one_vote_per_term),
         cmocka_unit_test(test_a_leader_that_ended_is_not_waited_for),
         cmocka_unit_test(test_who_has_much_to_apply_lets_others_ask),

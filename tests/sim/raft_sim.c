@@ -66,7 +66,7 @@ static const char *const oracle_names[ORACLE_LAST + 1] = {
 };
 
 /* The letters of the table of defects, by bit of enum replica_measure. */
-static const char measure_letters[] = "abcdefghijopqrstu";
+static const char measure_letters[] = "abcdefghijopqrstuv";
 
 struct options {
     uint64_t seed, seeds, jobs, verbose;

@@ -6,7 +6,7 @@
  *      user and system time of the leader's process for each command or read, which a busy machine
  *      changes least
  *
- *     commit_bench [--tls] [--reads] [--directory DIR] [--ms N]
+ *     commit_bench [--tls] [--reads] [--directory DIR] [--ms N] [-o table|json]
  *
  * With --reads, W readers ask the leader for points to read at instead, one after the other each;
  * the rows with writers have that many commands of one record in flight meanwhile.
@@ -15,10 +15,9 @@
  * machine's cores. With --tls the links are those of production (commit_tls.h) on the loopback. What
  * real replicas add is RocksDB and a network.
  */
+#include "bench/commit_count.h"
 #include "bench/commit_tls.h"
-#include "log/disk_uv.h"
-#include "log/log.h"
-#include "replication/replica.h"
+#include "bench/rows.h"
 #include "schemas/check.h"
 
 #include <ftw.h>
@@ -36,21 +35,7 @@
 #define RECORD_BYTES 256u
 #define WARM_NS      (300 * UINT64_C(1000000))
 #define SAMPLES_MAX  4000000u
-#define HEADER_BYTES 8u
-#define QUEUE_BYTES  (64u * 1024u * 1024u)
 #define FLIGHT_MAX   64u
-
-struct peer {
-    uv_pipe_t pipe;
-    uint8_t *data; /* received, not yet handed on; frames are padded to 8 */
-    size_t size, capacity;
-    uint64_t id;
-};
-
-struct write {
-    uv_write_t request;
-    uint8_t data[];
-};
 
 struct row {
     uint32_t batch, flight, readers;
@@ -63,13 +48,11 @@ static const struct row *rows = rows_commit;
 static size_t row_count = sizeof rows_commit / sizeof *rows_commit;
 
 static uv_loop_t *loop;
-static struct log bench_log;
 static struct replica *replica;
-static struct peer peers[REPLICAS + 1]; /* by id */
-static uint64_t applied;
-static bool fetched;
 static uint64_t run_ms = 1500;
 static bool tls;
+static bool as_rows; /* -o json */
+static struct rows figures;
 
 static size_t row_now;
 static bool running;
@@ -100,87 +83,9 @@ static double now_cpu_us(void)
 
 /* -- peers ------------------------------------------------------------------------------------- */
 
-static void write_on_done(uv_write_t *request, int status)
-{
-    (void)status;
-    free(CONTAINER_OF(request, struct write, request));
-}
-
-static int peer_send(void *context, uint64_t to, struct bytes message)
-{
-    (void)context;
-    uv_stream_t *stream = (uv_stream_t *)&peers[to].pipe;
-    if (uv_stream_get_write_queue_size(stream) > QUEUE_BYTES) {
-        return STATUS_FULL;
-    }
-    const size_t padded = (message.size + 7) & ~(size_t)7;
-    struct write *write = malloc(sizeof *write + HEADER_BYTES + padded);
-    CHECK(write != NULL);
-    put_le32(write->data, (uint32_t)message.size);
-    put_le32(write->data + 4, 0);
-    memcpy(write->data + HEADER_BYTES, message.data, message.size);
-    const uv_buf_t buffer = uv_buf_init((char *)write->data, (unsigned)(HEADER_BYTES + padded));
-    const int status = uv_write(&write->request, stream, &buffer, 1, write_on_done);
-    if (status != 0) {
-        free(write);
-    }
-    return status;
-}
-
-static void peer_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
-{
-    struct peer *peer = handle->data;
-    if (peer->capacity - peer->size < suggested) {
-        peer->capacity = peer->size + suggested;
-        peer->data = realloc(peer->data, peer->capacity);
-        CHECK(peer->data != NULL);
-    }
-    *out = uv_buf_init((char *)peer->data + peer->size, (unsigned)suggested);
-}
-
-static void peer_on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buffer)
-{
-    (void)buffer;
-    struct peer *peer = stream->data;
-    if (got < 0) {
-        _exit(0); /* the others were ended: so are we */
-    }
-    peer->size += (size_t)got;
-    size_t at = 0;
-    while (peer->size - at >= HEADER_BYTES) {
-        const size_t size = get_le32(peer->data + at);
-        const size_t whole = HEADER_BYTES + ((size + 7) & ~(size_t)7);
-        if (peer->size - at < whole) {
-            break;
-        }
-        (void)replica_receive(replica, peer->id, bytes_of(peer->data + at + HEADER_BYTES, size));
-        at += whole;
-    }
-    memmove(peer->data, peer->data + at, peer->size - at);
-    peer->size -= at;
-}
-
 static void peer_on_message(uint64_t from, struct bytes message)
 {
     (void)replica_receive(replica, from, message);
-}
-
-/* Plain sockets are there already, from before the processes parted. */
-static void peers_start(uint64_t id, int sockets[REPLICAS + 1])
-{
-    if (tls) {
-        commit_tls_open(loop, id, peer_on_message);
-        return;
-    }
-    for (uint64_t i = 1; i <= REPLICAS; i++) {
-        if (i != id) {
-            peers[i].id = i;
-            CHECK(uv_pipe_init(loop, &peers[i].pipe, 0) == 0);
-            CHECK(uv_pipe_open(&peers[i].pipe, sockets[i]) == 0);
-            peers[i].pipe.data = &peers[i];
-            CHECK(uv_read_start((uv_stream_t *)&peers[i].pipe, peer_alloc, peer_on_read) == 0);
-        }
-    }
 }
 
 /* -- load -------------------------------------------------------------------------------------- */
@@ -237,23 +142,51 @@ static void row_start(void)
     }
 }
 
+static void figures_add(const char *row, const struct row_figure *each, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct row_figure figure = each[i];
+        figure.row = row;
+        rows_add(&figures, &figure);
+    }
+}
+
 static void row_tell(void)
 {
+    const struct row *row = &rows[row_now];
     const double seconds = (double)run_ms / 1000;
     const double cpu = (now_cpu_us() - cpu_us) / (double)(ended == 0 ? 1 : ended);
     CHECK(latency_count > 0);
     qsort(latencies_us, latency_count, sizeof *latencies_us, compare);
-    if (rows[row_now].readers > 0) {
-        printf("%8u %8u %12.0f %12.0f %10.2f %10.2f %10.1f\n", rows[row_now].readers,
-               rows[row_now].flight, (double)served / seconds, (double)committed / seconds,
-               latencies_us[latency_count / 2] / 1e3,
-               latencies_us[(uint64_t)latency_count * 99 / 100] / 1e3, cpu);
-        return;
+    const double p50_ms = latencies_us[latency_count / 2] / 1e3;
+    const double p99_ms = latencies_us[(uint64_t)latency_count * 99 / 100] / 1e3;
+    const double commands = (double)committed / seconds;
+    const double reads = (double)served / seconds;
+    const double records = commands * row->batch;
+    const bool reading = row->readers > 0;
+    if (as_rows) {
+        char name[64];
+        if (reading) {
+            snprintf(name, sizeof name, "%u readers, %u writers", row->readers, row->flight);
+        } else {
+            snprintf(name, sizeof name, "%u x %u", row->batch, row->flight);
+        }
+        const struct row_figure each[] = {
+            {.figure = reading ? "reads/s" : "records/s", .value = reading ? reads : records},
+            {.figure = "p50 ms", .value = p50_ms, .better = ROWS_LESS},
+            {.figure = "p99 ms", .value = p99_ms, .better = ROWS_LESS},
+            {.figure = reading ? "leader's CPU us/call" : "leader's CPU us/command",
+             .value = cpu,
+             .better = ROWS_LESS},
+        };
+        figures_add(name, each, sizeof each / sizeof *each);
+    } else if (reading) {
+        printf("%8u %8u %12.0f %12.0f %10.2f %10.2f %10.1f\n", row->readers, row->flight, reads,
+               commands, p50_ms, p99_ms, cpu);
+    } else {
+        printf("%6u x %-4u %12.0f %12.0f %10.2f %10.2f %10.1f\n", row->batch, row->flight, commands,
+               records, p50_ms, p99_ms, cpu);
     }
-    printf("%6u x %-4u %12.0f %12.0f %10.2f %10.2f %10.1f\n", rows[row_now].batch,
-           rows[row_now].flight, (double)committed / seconds,
-           (double)committed * rows[row_now].batch / seconds, latencies_us[latency_count / 2] / 1e3,
-           latencies_us[(uint64_t)latency_count * 99 / 100] / 1e3, cpu);
 }
 
 static void row_end(void)
@@ -309,94 +242,12 @@ static void read_on_done(void *context, int status, uint64_t index)
 
 /* -- one replica ------------------------------------------------------------------------------- */
 
-static void state_apply(void *context, uint64_t index, uint64_t term, struct bytes bytes)
-{
-    (void)context;
-    (void)term;
-    (void)bytes;
-    applied = index;
-}
-
-static int state_start(void *context, uint64_t index)
-{
-    (void)context;
-    (void)index;
-    return 0;
-}
-
-static int state_make(void *context, struct manifest *out)
-{
-    (void)context;
-    out->applied_index = applied; /* read beside the loop: a number that only grows */
-    return 0;
-}
-
-static void state_end(void *context, int status)
-{
-    (void)context;
-    (void)status;
-}
-
-static int state_fetch(void *context, uint64_t from, const struct manifest *manifest)
-{
-    (void)context;
-    (void)from;
-    (void)manifest;
-    fetched = true;
-    return 0;
-}
-
-static int state_restore(void *context, const struct manifest *manifest,
-                         uint64_t *out_applied_index)
-{
-    (void)context;
-    applied = manifest->applied_index;
-    *out_applied_index = applied;
-    return 0;
-}
-
-struct job {
-    uv_work_t request;
-    struct replica_work *work;
-};
-
-static void job_run(uv_work_t *request)
-{
-    struct job *job = CONTAINER_OF(request, struct job, request);
-    job->work->work(job->work);
-}
-
-static void job_on_done(uv_work_t *request, int status)
-{
-    (void)status;
-    struct job *job = CONTAINER_OF(request, struct job, request);
-    job->work->done(job->work);
-    free(job);
-}
-
-static void state_run(void *context, struct replica_work *work)
-{
-    (void)context;
-    struct job *job = malloc(sizeof *job);
-    CHECK(job != NULL);
-    job->work = work;
-    CHECK(uv_queue_work(loop, &job->request, job_run, job_on_done) == 0);
-}
-
 static void on_tick(uv_timer_t *timer)
 {
     (void)timer;
-    static uint64_t ticks;
     static uint64_t led_since;
     const uint64_t now_ms = now_ns() / 1000000;
-    replica_tick(replica, now_ms);
-    if (fetched) {
-        fetched = false;
-        replica_fetched(replica, 0);
-    }
-    if (++ticks % 100 == 0) {
-        log_tick(&bench_log, 0);
-    }
+    commit_count_tick();
     if (replica_role(replica) != REPLICA_LEADER) {
         led_since = 0;
     } else if (led_since == 0) {
@@ -406,8 +257,7 @@ static void on_tick(uv_timer_t *timer)
     }
 }
 
-__attribute__((noreturn)) static void replica_main(uint64_t id, const char *directory,
-                                                   int sockets[REPLICAS + 1])
+__attribute__((noreturn)) static void replica_main(uint64_t id, const char *directory)
 {
     signal(SIGPIPE, SIG_IGN);
     loop = uv_default_loop();
@@ -416,42 +266,15 @@ __attribute__((noreturn)) static void replica_main(uint64_t id, const char *dire
     CHECK(latencies_us != NULL);
     CHECK(command != NULL);
     memset(command, 0x5a, 1000u * RECORD_BYTES);
-    char path[512];
-    snprintf(path, sizeof path, "%s/%lu", directory, id);
-    const struct log_options options = {.directory = path, .owner = {(uint8_t)id}};
-    struct log_recovery recovery;
-    int status = log_open(&bench_log, disk_uv_disk(disk_uv_new(loop)), &options, &recovery);
-    if (status != 0) {
-        fprintf(stderr, "commit_bench: %s: %s\n", path, status_text(status));
-        _exit(1);
+    if (tls) {
+        commit_tls_open(loop, id, peer_on_message);
+    } else {
+        commit_links_open(loop, id, peer_on_message);
     }
-    static const struct replica_member members[REPLICAS] = {
-        {1, "one", REPLICA_VOTER}, {2, "two", REPLICA_VOTER}, {3, "three", REPLICA_VOTER}};
-    const struct replica_config config = {.id = id,
-                                          .address = members[id - 1].address,
-                                          .members = members,
-                                          .member_count = REPLICAS,
-                                          .epoch = 1,
-                                          .seed = now_ns() * id,
-                                          .now_ms = now_ns() / 1000000,
-                                          .snapshot_bytes = 32u * 1024u * 1024u,
-                                          .run = state_run};
-    const struct replica_hooks hooks = {.apply = state_apply,
-                                        .checkpoint_start = state_start,
-                                        .checkpoint_make = state_make,
-                                        .checkpoint_end = state_end,
-                                        .checkpoint_fetch = state_fetch,
-                                        .checkpoint_restore = state_restore};
-    const struct replica_peers seam = {.send = tls ? commit_tls_send : peer_send};
-    peers_start(id, sockets);
-    status = replica_open(&bench_log, &config, &hooks, &seam, &replica);
-    if (status != 0) {
-        fprintf(stderr, "commit_bench: replica_open: %s\n", status_text(status));
-        _exit(1);
-    }
+    replica = commit_count_open(loop, id, directory, tls ? commit_tls_send : commit_links_send);
     uv_timer_t timer;
     CHECK(uv_timer_init(loop, &timer) == 0);
-    CHECK(uv_timer_start(&timer, on_tick, 10, 10) == 0);
+    CHECK(uv_timer_start(&timer, on_tick, COMMIT_TICK_MS, COMMIT_TICK_MS) == 0);
     uv_run(loop, UV_RUN_DEFAULT);
     _exit(1);
 }
@@ -462,6 +285,25 @@ static int remove_one(const char *path, const struct stat *info, int kind, struc
     (void)kind;
     (void)place;
     return remove(path);
+}
+
+static void head_print(void)
+{
+    if (as_rows) {
+        rows_begin(&figures, rows == rows_read ? "commit --reads"
+                             : tls             ? "commit --tls"
+                                               : "commit --alone");
+        return;
+    }
+    printf("three replicas, records of %u bytes, %lu ms per row\n", RECORD_BYTES, run_ms);
+    if (rows == rows_read) {
+        printf("%8s %8s %12s %12s %10s %10s %10s\n", "readers", "writers", "reads/s", "commands/s",
+               "p50 ms", "p99 ms", "CPU us");
+    } else {
+        printf("%6s x %-4s %12s %12s %10s %10s %10s\n", "batch", "W", "commands/s", "records/s",
+               "p50 ms", "p99 ms", "CPU us");
+    }
+    fflush(stdout);
 }
 
 int main(int count, char **arguments)
@@ -477,8 +319,13 @@ int main(int count, char **arguments)
         } else if (strcmp(arguments[i], "--reads") == 0) {
             rows = rows_read;
             row_count = sizeof rows_read / sizeof *rows_read;
+        } else if (strcmp(arguments[i], "-o") == 0 && i + 1 < count &&
+                   (strcmp(arguments[i + 1], "json") == 0 ||
+                    strcmp(arguments[i + 1], "table") == 0)) {
+            as_rows = strcmp(arguments[++i], "json") == 0;
         } else {
-            fprintf(stderr, "usage: commit_bench [--tls] [--reads] [--directory DIR] [--ms N]\n");
+            fprintf(stderr, "usage: commit_bench [--tls] [--reads] [--directory DIR] [--ms N] "
+                            "[-o table|json]\n");
             return 2;
         }
     }
@@ -488,49 +335,20 @@ int main(int count, char **arguments)
         perror(directory);
         return 1;
     }
-    printf("three replicas, records of %u bytes, %lu ms per row\n", RECORD_BYTES, run_ms);
-    if (rows == rows_read) {
-        printf("%8s %8s %12s %12s %10s %10s %10s\n", "readers", "writers", "reads/s", "commands/s",
-               "p50 ms", "p99 ms", "CPU us");
-    } else {
-        printf("%6s x %-4s %12s %12s %10s %10s %10s\n", "batch", "W", "commands/s", "records/s",
-               "p50 ms", "p99 ms", "CPU us");
-    }
-    fflush(stdout);
+    head_print();
     if (tls) {
         commit_tls_prepare(directory);
     }
-    int sockets[REPLICAS + 1][REPLICAS + 1];
-    for (unsigned a = 1; a <= REPLICAS; a++) {
-        for (unsigned b = a + 1; b <= REPLICAS; b++) {
-            int pair[2];
-            CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
-            sockets[a][b] = pair[0];
-            sockets[b][a] = pair[1];
-        }
-    }
+    commit_links_prepare(false);
     pid_t children[REPLICAS + 1];
     for (unsigned id = 1; id <= REPLICAS; id++) {
         children[id] = fork();
         CHECK(children[id] >= 0);
         if (children[id] == 0) {
-            for (unsigned a = 1; a <= REPLICAS; a++) {
-                for (unsigned b = 1; b <= REPLICAS; b++) {
-                    if (a != b && a != id) {
-                        close(sockets[a][b]);
-                    }
-                }
-            }
-            replica_main(id, directory, sockets[id]);
+            replica_main(id, directory);
         }
     }
-    for (unsigned a = 1; a <= REPLICAS; a++) {
-        for (unsigned b = 1; b <= REPLICAS; b++) {
-            if (a != b) {
-                close(sockets[a][b]);
-            }
-        }
-    }
+    commit_links_forget();
     int status = 0;
     const pid_t first = wait(&status); /* whoever led, or failed */
     CHECK(first > 0);
@@ -541,5 +359,8 @@ int main(int count, char **arguments)
         }
     }
     nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    if (as_rows) {
+        rows_end();
+    }
     return status == 0 ? 0 : 1;
 }

@@ -7,11 +7,10 @@
 #ifndef KELP_BENCH_COMMIT_TLS_H
 #define KELP_BENCH_COMMIT_TLS_H
 
+#include "bench/commit_links.h" /* COMMIT_REPLICAS */
 #include "schemas/bytes.h"
 
 #include <uv.h>
-
-#define COMMIT_REPLICAS 3u
 
 /* Files go below `directory`; a failure ends the process with a message. */
 void commit_tls_prepare(const char *directory);

@@ -17,7 +17,6 @@ column is empty. Memory is what no file backs, grown since 2, over all three clo
 """
 import argparse
 import csv
-import json
 import os
 import statistics
 import subprocess
@@ -26,12 +25,27 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "fleet"))
 from cluster import Cluster, Failed, Fleet, process_cpu, process_memory, until  # noqa: E402
+from rows import Figures, document_print  # noqa: E402
 
 FLEET_EDGES = 15000  # of one process: it may not open more than 20,000 files on many machines
 WARM_EDGES = 60
 PATIENCE_S = 900
 SETTLE_S = 2
 
+GOAL_STORM_S = 5  # of 10,000 edges, until those of the cloudcore that died are elsewhere
+FIGURES = [  # key, figure, better
+    ("join_rate", "joins/s", "more"),
+    ("join_cloud_ms", "CPU ms/join", "less"),
+    ("join_edge_ms", "CPU ms/join, edge", "less"),
+    ("session_kb", "KiB/session", "less"),
+    ("edge_kb", "KiB/session, edge", "less"),
+    ("idle_bytes", "idle B/node/s", "less"),
+    ("idle_cpu", "idle CPU %", "less"),
+    ("storm_s", "storm, all back s", "less"),
+    ("storm_p50_s", "storm p50 s", "less"),
+    ("storm_p99_s", "storm p99 s", "less"),
+    ("disturbed", "others lost", "less"),
+]
 COLUMNS = [  # key, heading, digits
     ("edges", "edges", 0),
     ("join_rate", "joins/s", 0),
@@ -200,10 +214,19 @@ def merge(rows):
     return merged
 
 
+def document(found):
+    """All repetitions of each size in the shape of all benches."""
+    figures = Figures("fleet")
+    for size, rows in found.items():
+        for row in rows:
+            for key, figure, better in FIGURES:
+                goal = {"disturbed": 0, "storm_s": GOAL_STORM_S if size == 10000 else None}.get(key)
+                note = "needs a network namespace (root)" if key == "idle_bytes" and row.get(key) is None else None
+                figures.add(f"{size} edges", figure, row.get(key), better, goal=goal, note=note)
+    return figures.document()
+
+
 def show(rows, form):
-    if form == "json":
-        print(json.dumps(rows, indent=1))
-        return
     if form == "csv":
         writer = csv.DictWriter(sys.stdout, list(rows[0]))
         writer.writeheader()
@@ -239,7 +262,10 @@ def main():
     for _ in range(asked.repeat):
         for size in sizes:
             found[size].append(measure(asked.build, size, asked.idle))
-    show([merge(found[size]) for size in sizes], asked.form)
+    if asked.form == "json":
+        document_print(document(found), asked.form)
+    else:
+        show([merge(found[size]) for size in sizes], asked.form)
 
 
 if __name__ == "__main__":

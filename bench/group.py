@@ -164,10 +164,7 @@ class Group:
 
 
 def table_print(rows, output):
-    """Rows are dicts with the same keys; `output` is table, csv or json."""
-    if output == "json":
-        print(json.dumps(rows))
-        return
+    """Rows are dicts with the same keys; `output` is table or csv (json is rows.py's)."""
     keys = list(rows[0])
     lines = [keys] + [[str(row[key]) for key in keys] for row in rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(keys))]

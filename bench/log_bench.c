@@ -29,6 +29,7 @@
 #define SAMPLES_MAX   4000000u
 #define RAW_BYTES     (64u * 1024u * 1024u)
 #define RELEASE_BYTES (1024u * 1024u)
+#define GOAL_RECORDS  1e6 /* a second, durable, of 128 bytes, on one log */
 
 static const char usage_text[] =
     "usage: log_bench [--directory DIR] [--quick] [--append-only] [--bytes N] [--flight N]\n"
@@ -237,6 +238,46 @@ static void turn_raw(int descriptor, const uint8_t *data, uint64_t pause_ms, str
     turns->raw_ns += now_ns() - start_ns;
 }
 
+/* The row as others are compared with it. */
+static void append_rows(const struct turns *turns, uint64_t bytes, uint32_t flight,
+                        uint64_t pause_ms)
+{
+    const double records = (double)turns->records;
+    const bool unloaded = pause_ms > 0;
+    char row[64];
+    if (unloaded) {
+        snprintf(row, sizeof row, "%llu B unloaded", (unsigned long long)bytes);
+    } else {
+        snprintf(row, sizeof row, "%llu B x %u", (unsigned long long)bytes, flight);
+    }
+    const struct row_figure figures[] = {
+        {.figure = "p50 us",
+         .value = percentile_us(latencies_ns, latency_count, 0.5),
+         .better = ROWS_LESS,
+         .beside = "fdatasync",
+         .beside_value = percentile_us(raw_latencies_ns, raw_latency_count, 0.5)},
+        {.figure = "p99 us",
+         .value = percentile_us(latencies_ns, latency_count, 0.99),
+         .better = ROWS_LESS,
+         .beside = "fdatasync",
+         .beside_value = percentile_us(raw_latencies_ns, raw_latency_count, 0.99)},
+        {.figure = "records/s",
+         .value = records * 1e9 / (double)turns->ns,
+         .beside = "fdatasync",
+         .beside_value = records * 1e9 / (double)turns->raw_ns,
+         .goal = bytes == 128 && flight == FLIGHT_MAX ? GOAL_RECORDS : 0},
+        {.figure = "CPU us/record", .value = turns->cpu_us / records, .better = ROWS_LESS},
+        {.figure = "fdatasyncs/record",
+         .value = (double)turns->syncs / records,
+         .better = ROWS_LESS},
+    };
+    for (size_t i = 0; i < (unloaded ? 2 : sizeof figures / sizeof *figures); i++) {
+        struct row_figure figure = figures[i];
+        figure.row = row;
+        rows_add(&log_bench_rows, &figure);
+    }
+}
+
 /* One row. Figures of rate mean nothing when there are pauses, and are not shown then. */
 static void append_bench(struct log *log, int raw, const uint8_t *data, uint64_t bytes,
                          uint32_t flight, uint64_t pause_ms, bool first)
@@ -247,6 +288,10 @@ static void append_bench(struct log *log, int raw, const uint8_t *data, uint64_t
     for (uint64_t i = 0; i < options.turns; i++) {
         turn_log(log, flight, pause_ms, bytes_of(data, bytes), &turns);
         turn_raw(raw, data, pause_ms, &turns);
+    }
+    if (options.format == FORMAT_JSON) {
+        append_rows(&turns, bytes, flight, pause_ms);
+        return;
     }
     const double records = (double)turns.records;
     const double rate = records * 1e9 / (double)turns.ns;
@@ -415,10 +460,17 @@ int main(int argc, char **argv)
     counted_ops.sync = counted_sync;
     disk_uv_disk(uv)->ops = &counted_ops;
 
-    table_facts(options.format, top);
+    if (options.format == FORMAT_JSON) {
+        rows_begin(&log_bench_rows, "log");
+    } else {
+        table_facts(options.format, top);
+    }
     append_benches(uv, top, data);
     if (options.replay_bytes > 0) {
         replay_benches(uv, top, data);
+    }
+    if (options.format == FORMAT_JSON) {
+        rows_end();
     }
 
     disk_uv_free(uv);

@@ -5,6 +5,7 @@
 #ifndef KELP_BENCH_LOG_BENCH_H
 #define KELP_BENCH_LOG_BENCH_H
 
+#include "bench/rows.h"
 #include "log/disk_uv.h"
 #include "log/log.h"
 
@@ -15,7 +16,7 @@
 enum format {
     FORMAT_TABLE,
     FORMAT_CSV,
-    FORMAT_JSON, /* an object a line */
+    FORMAT_JSON, /* rows.h: the figures that others are compared with */
 };
 
 /* One figure of a row. The names make the heading; `name` says its unit. */
@@ -25,19 +26,22 @@ struct field {
     double value;
 };
 
-/* Print a row, and the heading before it when it is the first one of its table.
+/* Print a row as table or csv, and the heading before it when it is the first one of its table.
  *
- *   table      what csv and json call it
+ *   table      what csv calls it
  */
 void table_row(enum format format, const char *table, bool first, const struct field *fields,
                size_t field_count);
-/* The machine in one line, so that a table can be quoted without the one who took it. Measures a
+/* The machine in one line, so that a table or csv can be quoted without the one who took it. Measures a
  * few hundred fdatasyncs in `top`, an existing directory. */
 void table_facts(enum format format, const char *top);
 
 uint64_t now_ns(void);
 /* Sorts. `share` is 0 .. 1; 0 when there are no values. */
 double percentile_us(uint32_t *values, uint32_t count, double share);
+
+/* All figures as JSON; used when that is the format. */
+extern struct rows log_bench_rows;
 
 /* -- log_bench.c ----------------------------------------------------------------------------- */
 

@@ -98,6 +98,22 @@ void replay_bench(enum format format, bool first, struct disk_uv *uv, const char
     bench_log_close(&log);
 
     const double frame_megabytes = (double)frame_bytes / 1e6;
+    if (format == FORMAT_JSON) {
+        char row[64];
+        snprintf(row, sizeof row, "%llu B read back", (unsigned long long)payload.size);
+        const struct row_figure figures[] = {
+            {row, "open cold s/GB", open_cold / gigabytes, ROWS_LESS, NULL, 0, 0, 0, false},
+            {row, "open warm s/GB", open_warm / gigabytes, ROWS_LESS, NULL, 0, 0, 0, false},
+            {row, "cold MB/s", cursor_cold * frame_megabytes, ROWS_MORE, "read", plain_cold / 1e6,
+             0, 0, false},
+            {row, "warm MB/s", cursor_warm * frame_megabytes, ROWS_MORE, "read", plain_warm / 1e6,
+             0, 0, false},
+        };
+        for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
+            rows_add(&log_bench_rows, &figures[i]);
+        }
+        return;
+    }
     const struct field fields[] = {
         {"bytes", 0, (double)payload.size},
         {"records", 0, (double)records},

@@ -13,6 +13,8 @@
 
 #define PROBES 400u
 
+struct rows log_bench_rows;
+
 uint64_t now_ns(void)
 {
     struct timespec now;
@@ -37,7 +39,7 @@ void table_row(enum format format, const char *table, bool first, const struct f
                size_t field_count)
 {
     const char *between = format == FORMAT_TABLE ? "  " : ",";
-    if (first && format != FORMAT_JSON) {
+    if (first) {
         printf("%s", format == FORMAT_CSV ? "table" : "");
         for (size_t i = 0; i < field_count; i++) {
             printf(format == FORMAT_TABLE ? "%s%9s" : "%s%s",
@@ -45,15 +47,11 @@ void table_row(enum format format, const char *table, bool first, const struct f
         }
         printf("\n");
     }
-    if (format == FORMAT_JSON) {
-        printf("{\"table\":\"%s\"", table);
-    } else if (format == FORMAT_CSV) {
+    if (format == FORMAT_CSV) {
         printf("%s", table);
     }
     for (size_t i = 0; i < field_count; i++) {
-        if (format == FORMAT_JSON) {
-            printf(",\"%s\":%.*f", fields[i].name, fields[i].decimals, fields[i].value);
-        } else if (format == FORMAT_CSV) {
+        if (format == FORMAT_CSV) {
             printf(",%.*f", fields[i].decimals, fields[i].value);
         } else {
             const int width = (int)strlen(fields[i].name);
@@ -110,15 +108,8 @@ void table_facts(enum format format, const char *top)
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     const double p50 = percentile_us(probes_ns, PROBES, 0.5);
     const double p99 = percentile_us(probes_ns, PROBES, 0.99);
-    if (format == FORMAT_JSON) {
-        printf(
-            "{\"table\":\"machine\",\"cores\":%ld,\"kernel\":\"%s\",\"cpu\":\"%s\",\"fs\":\"%s\","
-            "\"write+fdatasync p50 us\":%.0f,\"p99 us\":%.0f}\n",
-            cores, machine.release, machine.machine, file_system_of(top), p50, p99);
-    } else {
-        printf("%s%ld cores, %s, Linux %s, %s; write + fdatasync of 4 KiB in place: p50 %.0f us, "
-               "p99 %.0f us\n",
-               format == FORMAT_CSV ? "# " : "", cores, machine.machine, machine.release,
-               file_system_of(top), p50, p99);
-    }
+    printf("%s%ld cores, %s, Linux %s, %s; write + fdatasync of 4 KiB in place: p50 %.0f us, "
+           "p99 %.0f us\n",
+           format == FORMAT_CSV ? "# " : "", cores, machine.machine, machine.release,
+           file_system_of(top), p50, p99);
 }

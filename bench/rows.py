@@ -198,7 +198,10 @@ def compared(old, new):
         pairs.append({"bench": row.get("bench", new["bench"]), "row": row["row"], "figure": row["figure"],
                       "beside": row["beside"], "old": was and was["value"], "new": row["value"], "change": change,
                       "verdict": verdict})
+    ran = {row_key(row, new["bench"])[0] for row in new["rows"]}
     for (bench, name, figure, beside), was in before.items():
+        if bench not in ran:
+            continue  # another bench, not a row that is gone
         pairs.append({"bench": bench, "row": name, "figure": figure, "beside": beside, "old": was["value"],
                       "new": None, "change": None, "verdict": "only old"})
     return pairs

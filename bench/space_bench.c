@@ -8,6 +8,7 @@
  *   4. in the end nine of ten objects are deleted: what is dead must go although nothing new is written
  *
  *     space_bench [--directory DIR] [--objects N] [--body BYTES] [--times N] [--history MIB] [--checkpoint MIB] [--changes MIB]
+ *                 [-o table|json]
  *
  * Claims, of the most that was seen since the line before: the log keeps at most history, what waits for a
  * checkpoint, and a few segments; the state takes at most twice the rows that are alive (the history of changes among them, --changes) and
@@ -15,6 +16,7 @@
  * away. "wrote" is what the process made the disk write for each byte of a body. Exit code 1: a claim did not
  * hold.
  */
+#include "bench/rows.h"
 #include "log/disk_uv.h"
 #include "log/log.h"
 #include "nodes/cloud/core.h"
@@ -25,6 +27,7 @@
 
 #include <dirent.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -50,6 +53,8 @@ static uint64_t history_mib = 64;
 static uint64_t checkpoint_mib = LIMIT_RAFT_SNAPSHOT_BYTES >> 20;
 static uint64_t changes_mib = 64; /* change_history_bytes of a new cluster */
 static bool failed;
+static bool as_rows; /* -o json: the worst of all lines, and the whole of each side */
+static struct rows document;
 
 struct churn {
     const char *name;
@@ -71,6 +76,9 @@ struct churn {
     uint64_t state_peak;
     uint64_t log_slack; /* constants of the claims */
     uint64_t state_slack;
+    double log_share; /* of its bound, the most at any line; likewise the next */
+    double state_share;
+    double busy_s; /* adding up left out */
 };
 
 /* -- words ------------------------------------------------------------------------------------- */
@@ -224,7 +232,7 @@ static bool churn_holds(struct churn *c, bool print)
     const uint64_t state_bound = 2 * alive + c->state_slack;
     const bool holds = log <= log_bound && state <= state_bound;
     const double seconds = (double)(now_ms() - c->line_ms) / 1000;
-    if (print) {
+    if (print && !as_rows) {
         printf(
             "%-6s %7.0f M %7.1f M | %6.1f M %6.1f M | %6.1f M %6.1f M %6.2f | %6.1f %6.1f M | %s\n",
             c->name, (double)c->written / MIB, (double)alive / MIB, (double)log / MIB,
@@ -232,8 +240,13 @@ static bool churn_holds(struct churn *c, bool print)
             (double)state / (double)alive, (double)(io_bytes() - c->io_before) / (double)c->written,
             (double)(c->written - c->line_written) / MIB / seconds, holds ? "hold" : "DO NOT HOLD");
         fflush(stdout);
+    }
+    if (print) {
         failed = failed || !holds;
         c->line_written = c->written;
+        c->busy_s += seconds;
+        c->log_share = fmax(c->log_share, (double)log / (double)log_bound);
+        c->state_share = fmax(c->state_share, (double)state / (double)state_bound);
     }
     c->log_peak = 0;
     c->state_peak = 0;
@@ -258,6 +271,29 @@ static void churn_settle(struct churn *c, void (*turn)(void))
         turn();
     }
     (void)churn_holds(c, true);
+}
+
+static void churn_rows(const struct churn *c)
+{
+    const double written = (double)c->written;
+    const double wrote = (double)(io_bytes() - c->io_before);
+    const struct row_figure figures[] = {
+        {.figure = "log, share of its bound",
+         .value = c->log_share,
+         .better = ROWS_LESS,
+         .goal = 1},
+        {.figure = "state, share of its bound",
+         .value = c->state_share,
+         .better = ROWS_LESS,
+         .goal = 1},
+        {.figure = "bytes written/byte", .value = wrote / written, .better = ROWS_LESS},
+        {.figure = "bodies MB/s", .value = written / 1e6 / c->busy_s},
+    };
+    for (size_t i = 0; as_rows && i < sizeof figures / sizeof *figures; i++) {
+        struct row_figure figure = figures[i];
+        figure.row = c->name;
+        rows_add(&document, &figure);
+    }
 }
 
 static void churn_open(struct churn *c, const char *top, const char *name,
@@ -494,6 +530,7 @@ static void bench_cloud(const char *top)
     cloud_wait();
     CHECK(store_flush(cloud.store) == 0); /* as the next checkpoint would */
     churn_settle(&cloud, cloud_turn);
+    churn_rows(&cloud);
     const struct cloud_core_time then = {.mono_ms = now_ms(), .wall_ms = wall_ms()};
     cloud_core_stop(core, then);
     while (!cloud_core_idle(core) || works > 0) {
@@ -635,6 +672,7 @@ static void bench_edge(const char *top)
     }
     CHECK(store_flush(edge.store) == 0); /* as a minute later */
     churn_settle(&edge, edge_turn);
+    churn_rows(&edge);
     edge_machine_close(machine);
     log_gone = false;
     log_close(&edge.log, on_log_closed, NULL);
@@ -670,10 +708,13 @@ int main(int argc, char **argv)
             checkpoint_mib = strtoull(argv[i + 1], NULL, 10);
         } else if (i + 1 < argc && strcmp(argv[i], "--changes") == 0) {
             changes_mib = strtoull(argv[i + 1], NULL, 10);
+        } else if (i + 1 < argc && strcmp(argv[i], "-o") == 0 &&
+                   (strcmp(argv[i + 1], "json") == 0 || strcmp(argv[i + 1], "table") == 0)) {
+            as_rows = strcmp(argv[i + 1], "json") == 0;
         } else {
             fprintf(stderr,
                     "usage: space_bench [--directory DIR] [--objects N] [--body BYTES] [--times N] "
-                    "[--history MIB] [--checkpoint MIB] [--changes MIB]\n");
+                    "[--history MIB] [--checkpoint MIB] [--changes MIB] [-o table|json]\n");
             return 2;
         }
     }
@@ -686,12 +727,19 @@ int main(int argc, char **argv)
     char top[512];
     snprintf(top, sizeof top, "%s/kelp-bench-XXXXXX", directory);
     CHECK(mkdtemp(top) != NULL);
-    printf("%u objects of %" PRIu64 " bytes, written %" PRIu64 " times over; history %" PRIu64
-           " MiB, checkpoints every %" PRIu64 " MiB\n",
-           objects, body_bytes, times, history_mib, checkpoint_mib);
-    head_print();
+    if (as_rows) {
+        rows_begin(&document, "space");
+    } else {
+        printf("%u objects of %" PRIu64 " bytes, written %" PRIu64 " times over; history %" PRIu64
+               " MiB, checkpoints every %" PRIu64 " MiB\n",
+               objects, body_bytes, times, history_mib, checkpoint_mib);
+        head_print();
+    }
     bench_edge(top);
     bench_cloud(top);
+    if (as_rows) {
+        rows_end();
+    }
     char command[600];
     snprintf(command, sizeof command, "rm -rf '%s'", top);
     CHECK(system(command) == 0);

@@ -5,10 +5,11 @@
  *      rate: what is left is the work of both, and of RocksDB
  *   3. one line: time, MB/s, the peak of the process when the state was written and when it was copied
  *
- *     transfer_bench [--directory DIR] [--megabytes N]
+ *     transfer_bench [--directory DIR] [--megabytes N] [-o table|json]
  *
  * Each size is a process of its own, so that the peaks are its own.
  */
+#include "bench/rows.h"
 #include "nodes/cloud/transfer.h"
 #include "schemas/check.h"
 
@@ -36,6 +37,8 @@ static struct codec *codec;
 static struct replica_work *works[QUEUE];
 static uint32_t work_count;
 static uint64_t clock_begun_ms;
+static bool as_rows; /* -o json */
+static struct rows document;
 
 static uint64_t now_ms(void)
 {
@@ -138,6 +141,31 @@ static void state_write(uint64_t megabytes)
     CHECK(store_flush(from.store) == STATUS_OK);
 }
 
+static void size_tell(uint64_t megabytes, uint64_t ms, uint64_t written_kb)
+{
+    const double speed = (double)sink.bytes_received / 1048576 * 1000 / (double)ms;
+    if (!as_rows) {
+        printf("%8llu MB %10.1f s %8.0f MB/s %8llu ranges %10llu MB written %8llu MB copied\n",
+               (unsigned long long)megabytes, (double)ms / 1000, speed,
+               (unsigned long long)sink.ranges_taken, (unsigned long long)written_kb / 1024,
+               (unsigned long long)peak_kb() / 1024);
+        fflush(stdout);
+        return;
+    }
+    char row[32];
+    snprintf(row, sizeof row, "%llu MB", (unsigned long long)megabytes);
+    const struct row_figure figures[] = {
+        {.row = row, .figure = "MB/s", .value = speed},
+        {.row = row,
+         .figure = "peak memory MB",
+         .value = (double)peak_kb() / 1024,
+         .better = ROWS_LESS},
+    };
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
+        rows_add(&document, &figures[i]);
+    }
+}
+
 static void run_size(const char *directory, uint64_t megabytes)
 {
     static const uint64_t members[] = {1, 2};
@@ -166,12 +194,7 @@ static void run_size(const char *directory, uint64_t megabytes)
         }
     }
     const uint64_t ms = now_ms();
-    printf("%8llu MB %10.1f s %8.0f MB/s %8llu ranges %10llu MB written %8llu MB copied\n",
-           (unsigned long long)megabytes, (double)ms / 1000,
-           (double)sink.bytes_received / 1048576 * 1000 / (double)ms,
-           (unsigned long long)sink.ranges_taken, (unsigned long long)written_kb / 1024,
-           (unsigned long long)peak_kb() / 1024);
-    fflush(stdout);
+    size_tell(megabytes, ms, written_kb);
     (void)transfer_sink_take(&sink, now_ms());
     transfer_source_deinit(&source);
     transfer_sink_deinit(&sink);
@@ -193,13 +216,22 @@ int main(int count, char **arguments)
         } else if (strcmp(arguments[i], "--megabytes") == 0 && i + 1 < count) {
             sizes[0] = strtoull(arguments[++i], NULL, 10);
             size_count = 1;
+        } else if (strcmp(arguments[i], "-o") == 0 && i + 1 < count &&
+                   (strcmp(arguments[i + 1], "json") == 0 ||
+                    strcmp(arguments[i + 1], "table") == 0)) {
+            as_rows = strcmp(arguments[++i], "json") == 0;
         } else {
-            fprintf(stderr, "transfer_bench [--directory DIR] [--megabytes N]\n");
+            fprintf(stderr,
+                    "usage: transfer_bench [--directory DIR] [--megabytes N] [-o table|json]\n");
             return 2;
         }
     }
-    printf("%11s %12s %13s %15s %21s %18s\n", "state", "copied in", "", "", "peak memory when",
-           "when");
+    if (as_rows) {
+        rows_begin(&document, "transfer");
+    } else {
+        printf("%11s %12s %13s %15s %21s %18s\n", "state", "copied in", "", "", "peak memory when",
+               "when");
+    }
     for (size_t i = 0; i < size_count; i++) {
         fflush(stdout);
         const pid_t child = fork();
@@ -213,6 +245,10 @@ int main(int count, char **arguments)
         if (status != 0) {
             return 1;
         }
+        document.any = true; /* the child's */
+    }
+    if (as_rows) {
+        rows_end();
     }
     return 0;
 }

@@ -34,6 +34,8 @@ import tempfile
 import threading
 import time
 
+from rows import Figures, document_print
+
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DEVICES = "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devices"
 MODELS = "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devicemodels"
@@ -296,12 +298,29 @@ def row_measure(site, broker, count, options):
             "spread": max(ratios) - min(ratios), "records": statistics.median(records),
             "cpu_us": statistics.median(cpu), "edge_twin_bytes": (after[0] - before[0]) / (2 * count),
             "cloud_twin_bytes": (after[1] - before[1]) / (2 * count) / len(clouds),
-            "wish_p50_ms": statistics.median(took), "wish_max_ms": max(took)}
+            "wish_p50_ms": statistics.median(took), "wish_max_ms": max(took),
+            "turns": list(zip(rates, alone, records, cpu))}
+
+
+def document(rows):
+    """Every turn in the shape of all benches."""
+    figures = Figures("twin")
+    for row in rows:
+        case = "1 device" if row["devices"] == 1 else f"{row['devices']} devices"
+        for rate, alone, records, cpu in row["turns"]:
+            figures.add(case, "reports/s", rate, beside="mosquitto", beside_value=alone)
+            figures.add(case, "records", records, "less")
+            figures.add(case, "edge CPU us/report", cpu, "less")
+        figures.add(case, "B/twin, edge", row["edge_twin_bytes"], "less")
+        figures.add(case, "B/twin, cloud", row["cloud_twin_bytes"], "less")
+        figures.add(case, "wish p50 ms", row["wish_p50_ms"], "less")
+        figures.add(case, "wish max ms", row["wish_max_ms"], "less")
+    return figures.document()
 
 
 def rows_print(rows, form):
     if form == "json":
-        print(json.dumps(rows, indent=1))
+        document_print(document(rows), form)
         return
     lines = [[heading for _, heading, _ in COLUMNS]]
     lines += [[f"{row[key]:.{digits}f}" for key, _, digits in COLUMNS] for row in rows]

@@ -153,10 +153,10 @@ void link_start_timer(struct link *link, uint64_t ms)
 
 /* -- turns ------------------------------------------------------------------------------------- */
 
-static void link_turn(uv_prepare_t *turn)
+static void link_turn(uv_idle_t *turn)
 {
     struct link *link = CONTAINER_OF(turn, struct link, turn);
-    uv_prepare_stop(turn);
+    uv_idle_stop(turn);
     if (link->resume_wanted) {
         link->resume_wanted = false;
         if (!link->paused) {
@@ -166,11 +166,13 @@ static void link_turn(uv_prepare_t *turn)
     link_flush(link);
 }
 
-/* Have link_turn called before the loop sleeps. */
+/* Have link_turn called before the loop sleeps. An idle handle and no prepare handle: of those, the ones that are
+ * started by another one run a turn later only, and the loop would sleep until then, with all that the cores send
+ * at the end of a turn. */
 static void link_want_turn(struct link *link)
 {
     if (link->state != LINK_ENDING) {
-        uv_prepare_start(&link->turn, link_turn);
+        uv_idle_start(&link->turn, link_turn);
     }
 }
 
@@ -652,7 +654,7 @@ struct link *link_create(uv_loop_t *loop)
     link->queue_limit = LIMIT_LINK_QUEUE_BYTES;
     CHECK(uv_tcp_init(loop, &link->tcp) == 0);
     CHECK(uv_timer_init(loop, &link->timer) == 0);
-    CHECK(uv_prepare_init(loop, &link->turn) == 0);
+    CHECK(uv_idle_init(loop, &link->turn) == 0);
     link->tcp.data = link;
     link->timer.data = link;
     link->turn.data = link;

@@ -35,7 +35,7 @@ struct link_flight {
 struct link {
     uv_tcp_t tcp;
     uv_timer_t timer;  /* handshake, shutdown, refusal: one at a time */
-    uv_prepare_t turn; /* runs at the end of this turn of the loop, when there is something to do */
+    uv_idle_t turn; /* runs before the loop sleeps, when there is something to do */
     uv_loop_t *loop;
     uint32_t handles_open;
     enum link_state state;

@@ -486,6 +486,46 @@ static void test_small_writes_do_not_wait(void **state)
     pair_finish();
 }
 
+static void writer_on_prepare(uv_prepare_t *prepare)
+{
+    uv_prepare_stop(prepare);
+    assert_int_equal(link_write(pair.client.link, bytes_of("", 1)), 0); /* pattern(0) */
+}
+
+static void writer_on_timer(uv_timer_t *timer)
+{
+    *(bool *)timer->data = true;
+}
+
+/* Claim: what is written at the end of a turn, where the cores of both programs run, leaves although nothing else
+ * happens. Method: a prepare callback writes one byte in a loop that would sleep for a minute; it is there before
+ * that is over. */
+static void test_a_write_at_the_end_of_a_turn_leaves(void **state)
+{
+    (void)state;
+    uv_prepare_t prepare;
+    uv_timer_t timer;
+    bool late = false;
+    pair_listen(LINK_LISTEN_REQUIRE, "server");
+    pair_dial("edge", "ca", "127.0.0.1", NULL);
+    support_run(&pair.loop, &pair.both_open);
+    timer.data = &late;
+    assert_int_equal(uv_prepare_init(&pair.loop, &prepare), 0);
+    assert_int_equal(uv_timer_init(&pair.loop, &timer), 0);
+    assert_int_equal(uv_prepare_start(&prepare, writer_on_prepare), 0);
+    assert_int_equal(uv_timer_start(&timer, writer_on_timer, 60000, 0), 0);
+    while (pair.server.received == 0 && !late) {
+        uv_run(&pair.loop, UV_RUN_ONCE);
+    }
+    assert_false(late);
+
+    uv_close((uv_handle_t *)&prepare, NULL);
+    uv_close((uv_handle_t *)&timer, NULL);
+    link_shutdown(pair.client.link);
+    support_run(&pair.loop, &pair.both_closed);
+    pair_finish();
+}
+
 /* Claim: after a side has ended, the other one may still speak, and is heard. */
 static void test_half_close(void **state)
 {
@@ -972,6 +1012,7 @@ int main(void)
         cmocka_unit_test(test_a_large_transfer_both_ways),
         cmocka_unit_test(test_small_writes_share_a_record),
         cmocka_unit_test(test_small_writes_do_not_wait),
+        cmocka_unit_test(test_a_write_at_the_end_of_a_turn_leaves),
         cmocka_unit_test(test_half_close),
         cmocka_unit_test(test_bytes_that_are_not_tls_are_refused),
         cmocka_unit_test(test_a_storm_of_handshakes_is_worked_off),

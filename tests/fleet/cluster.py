@@ -215,11 +215,13 @@ class Caller:
 
 
 class Fleet:
-    def __init__(self, cluster, count, first=1, prefix="light"):
+    def __init__(self, cluster, count, first=1, prefix="light", timed=False):
         arguments = [os.path.join(cluster.build, "tests/fleet/fleet"), "--pki", cluster.pki, "--certs", cluster.edges,
                      "--first", str(first), "--count", str(count), "--prefix", prefix]
         for port in cluster.hub_ports.values():
             arguments += ["--cloud", f"127.0.0.1:{port}"]
+        if timed:
+            arguments.append("--timed")
         self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def prepared(self):

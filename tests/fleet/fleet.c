@@ -1,6 +1,6 @@
 /* fleet: many light edges (light_edge.h) against real cloudcores, led by lines on standard input.
  *
- *     fleet --pki DIR --certs DIR --count N --cloud HOST:PORT ... [--first N] [--prefix NAME]
+ *     fleet --pki DIR --certs DIR --count N --cloud HOST:PORT ... [--first N] [--prefix NAME] [--timed]
  *
  *   1. a certificate for each edge, made once and kept in --certs; then a line {"prepared":N}
  *   2. each command is answered with one line of JSON, `dump` with one for each edge before it:
@@ -8,6 +8,7 @@
  *      join RATE    connect, RATE a second; 0: all at once
  *      tell N       N more events of each edge
  *      mark         forget the times measured so far
+ *      lags         with --timed: what new records took from their writing to here, since the mark
  *      report       what all edges add up to, and how long those that were welcomed since the mark had
  *                   waited for it
  *      dump         where each edge stands
@@ -114,6 +115,7 @@ static void report(void)
     uint32_t waiting = 0;
     uint64_t told = 0;
     uint64_t applied = 0;
+    uint64_t rows = 0;
     uint64_t serial_low =
         UINT64_MAX; /* of the objects that count, of all edges; an edge without one has 0 */
     for (uint32_t i = 0; i < edge_count; i++) {
@@ -124,6 +126,7 @@ static void report(void)
         waiting += edge->joined && !edge->active ? 1 : 0;
         told += edge->up_last;
         applied += edge->up_acked;
+        rows += edge->rows.count;
         const uint64_t serial = light_edge_serial(edge);
         serial_low = serial < serial_low ? serial : serial_low;
     }
@@ -132,15 +135,28 @@ static void report(void)
            ",\"dialsFailed\":%" PRIu64 ",\"byes\":%" PRIu64 ",\"welcomes\":%" PRIu64
            ",\"losses\":%" PRIu64 ",\"snapshots\":%" PRIu64 ",\"downRecords\":%" PRIu64
            ",\"downAgain\":%" PRIu64 ",\"told\":%" PRIu64 ",\"applied\":%" PRIu64
-           ",\"serialLow\":%" PRIu64 ",\"lastFailure\":\"%s\",\"lastBye\":\"%s\",\"wrong\":%" PRIu64
-           ",\"firstWrong\":\"%s\",\"welcomed\":%u,\"waitP50\":%u"
+           ",\"rows\":%" PRIu64 ",\"serialLow\":%" PRIu64
+           ",\"lastFailure\":\"%s\",\"lastBye\":\"%s\",\"wrong\":%" PRIu64
+           ",\"firstWrong\":\"%s\",\"silenceMax\":%" PRIu64 ",\"welcomed\":%u,\"waitP50\":%u"
            ",\"waitP99\":%u,\"waitMax\":%u}\n",
            edge_count, fleet.active, waiting, joined, fleet.dials, fleet.dials_failed, fleet.byes,
            fleet.welcomes, fleet.losses, fleet.snapshots, fleet.down_records, fleet.down_again,
-           told, applied, serial_low, fleet.last_failure, fleet.last_bye, fleet.wrong,
-           fleet.first_wrong, count, count == 0 ? 0 : waits[count / 2],
+           told, applied, rows, serial_low, fleet.last_failure, fleet.last_bye, fleet.wrong,
+           fleet.first_wrong, fleet.silence_ms_max, count, count == 0 ? 0 : waits[count / 2],
            count == 0 ? 0 : waits[(uint64_t)count * 99 / 100], count == 0 ? 0 : waits[count - 1]);
     free(waits);
+}
+
+static void lags(void)
+{
+    const uint32_t count = fleet.lag_count;
+    if (count > 0) {
+        qsort(fleet.lags_us, count, sizeof *fleet.lags_us, compare);
+    }
+    printf("{\"lags\":%u,\"newest\":%.6f,\"lagP50us\":%u,\"lagP99us\":%u,\"lagMaxus\":%u}\n", count,
+           (double)fleet.lag_newest_us / 1e6, count == 0 ? 0 : fleet.lags_us[count / 2],
+           count == 0 ? 0 : fleet.lags_us[(uint64_t)count * 99 / 100],
+           count == 0 ? 0 : fleet.lags_us[count - 1]);
 }
 
 static void dump(const struct light_edge *edge)
@@ -172,6 +188,10 @@ static void run_command(const char *line)
         report();
         return;
     }
+    if (strcmp(verb, "lags") == 0) {
+        lags();
+        return;
+    }
     if (strcmp(verb, "join") == 0) {
         join_rate = number == 0 ? edge_count : number / 1000;
     } else if (strcmp(verb, "tell") == 0) {
@@ -180,6 +200,8 @@ static void run_command(const char *line)
         }
     } else if (strcmp(verb, "mark") == 0) {
         mark_ms = uv_now(fleet.loop);
+        fleet.lag_count = 0;
+        fleet.silence_ms_max = 0;
     } else if (strcmp(verb, "dump") == 0) {
         for (uint32_t i = 0; i < edge_count; i++) {
             dump(&edges[i]);
@@ -290,6 +312,8 @@ int main(int argc, char **argv)
         {"first", 0, OPTIONS_NUMBER, &first, "N", "the number of the first one [1]"},
         {"count", 0, OPTIONS_NUMBER, &count, "N", "how many"},
         {"cloud", 0, OPTIONS_TEXTS, &cloud, "HOST:PORT", "a cloudcore's hub.listen; repeated"},
+        {"timed", 0, OPTIONS_FLAG, &fleet.timed, NULL,
+         "serials are the time of writing, in microseconds of CLOCK_MONOTONIC"},
     };
     const struct options_command command = {
         .name = "fleet",

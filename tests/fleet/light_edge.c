@@ -50,14 +50,70 @@ __attribute__((format(printf, 2, 3))) static void light_wrong(struct light_edge 
 
 /* -- what it holds ------------------------------------------------------------------------------- */
 
+/* FNV-1a. */
+static uint32_t light_hash(const char *key)
+{
+    uint32_t hash = 2166136261u;
+    for (; *key != '\0'; key++) {
+        hash = (hash ^ (uint8_t)*key) * 16777619u;
+    }
+    return hash;
+}
+
+static void light_rows_place(struct light_rows *rows, uint32_t index)
+{
+    uint32_t at = light_hash(rows->items[index].key) & rows->place_mask;
+    while (rows->places[at] != 0) {
+        at = (at + 1) & rows->place_mask;
+    }
+    rows->places[at] = index + 1;
+}
+
+/* Most edges of a test hold two rows: those are compared one by one. */
+static void light_rows_place_all(struct light_rows *rows)
+{
+    uint32_t size = 16;
+    while (size < 4 * rows->count) {
+        size *= 2;
+    }
+    free(rows->places);
+    rows->places = calloc(size, sizeof *rows->places);
+    CHECK(rows->places != NULL);
+    rows->place_mask = size - 1;
+    for (uint32_t i = 0; i < rows->count; i++) {
+        light_rows_place(rows, i);
+    }
+}
+
 static struct light_row *light_rows_find(struct light_rows *rows, const char *key)
 {
-    for (uint32_t i = 0; i < rows->count; i++) {
-        if (strcmp(rows->items[i].key, key) == 0) {
-            return &rows->items[i];
+    if (rows->count < 8) {
+        for (uint32_t i = 0; i < rows->count; i++) {
+            if (strcmp(rows->items[i].key, key) == 0) {
+                return &rows->items[i];
+            }
         }
+        return NULL;
+    }
+    if (rows->places == NULL) {
+        light_rows_place_all(rows);
+    }
+    uint32_t at = light_hash(key) & rows->place_mask;
+    while (rows->places[at] != 0) {
+        struct light_row *row = &rows->items[rows->places[at] - 1];
+        if (strcmp(row->key, key) == 0) {
+            return row;
+        }
+        at = (at + 1) & rows->place_mask;
     }
     return NULL;
+}
+
+/* They are placed anew by the next search. */
+static void light_rows_displace(struct light_rows *rows)
+{
+    free(rows->places);
+    rows->places = NULL;
 }
 
 static void light_rows_clear(struct light_rows *rows)
@@ -66,16 +122,25 @@ static void light_rows_clear(struct light_rows *rows)
         free(rows->items[i].key);
     }
     free(rows->items);
+    light_rows_displace(rows);
     *rows = (struct light_rows){0};
 }
 
 static struct light_row *light_rows_add(struct light_rows *rows, const char *key)
 {
-    rows->items = realloc(rows->items, (rows->count + 1) * sizeof *rows->items);
-    CHECK(rows->items != NULL);
+    if ((rows->count & (rows->count - 1)) == 0) { /* room for 1, 2, 4, 8 ... */
+        rows->items =
+            realloc(rows->items, (rows->count == 0 ? 1 : 2 * rows->count) * sizeof *rows->items);
+        CHECK(rows->items != NULL);
+    }
     struct light_row *row = &rows->items[rows->count++];
     *row = (struct light_row){.key = strdup(key)};
     CHECK(row->key != NULL);
+    if (rows->places != NULL && 2 * rows->count > rows->place_mask) {
+        light_rows_displace(rows);
+    } else if (rows->places != NULL) {
+        light_rows_place(rows, rows->count - 1);
+    }
     return row;
 }
 
@@ -84,6 +149,7 @@ static void light_rows_remove(struct light_rows *rows, struct light_row *row)
     rows->digest = tag_subtract(rows->digest, row->tag);
     free(row->key);
     *row = rows->items[--rows->count];
+    light_rows_displace(rows);
 }
 
 /* The N of "serial":"N" in an object's JSON, 0: it has none. */
@@ -92,6 +158,23 @@ static uint64_t light_serial(struct bytes json)
     static const char word[] = "\"serial\":\"";
     const uint8_t *at = memmem(json.data, json.size, word, sizeof word - 1);
     return at == NULL ? 0 : strtoull((const char *)at + sizeof word - 1, NULL, 10);
+}
+
+/* A record that says when it was written is here. */
+static void light_lag(struct light_fleet *fleet, uint64_t serial)
+{
+    const uint64_t now_us = uv_hrtime() / 1000;
+    if (serial > now_us || fleet->lag_count == LIGHT_LAGS_MAX) {
+        return;
+    }
+    if (fleet->lag_count == fleet->lag_capacity) {
+        fleet->lag_capacity = fleet->lag_capacity == 0 ? 4096 : 2 * fleet->lag_capacity;
+        fleet->lags_us = realloc(fleet->lags_us, fleet->lag_capacity * sizeof *fleet->lags_us);
+        CHECK(fleet->lags_us != NULL);
+    }
+    const uint64_t lag_us = now_us - serial;
+    fleet->lag_newest_us = now_us;
+    fleet->lags_us[fleet->lag_count++] = lag_us > UINT32_MAX ? UINT32_MAX : (uint32_t)lag_us;
 }
 
 /* One object, into the rows in use (live) or a snapshot. */
@@ -115,6 +198,9 @@ static void light_put(struct light_edge *edge, struct light_rows *rows, const st
     const uint64_t serial = light_serial(put.object.json);
     if (live && serial > 0 && serial <= row->serial) {
         light_wrong(edge, "%s says %" PRIu64 " after %" PRIu64, record->key, serial, row->serial);
+    }
+    if (live && serial > 0 && edge->fleet->timed) {
+        light_lag(edge->fleet, serial);
     }
     row->serial = serial;
     row->puts += live ? 1 : 0;
@@ -357,6 +443,7 @@ static void light_on_welcomed(void *context, const struct welcome *welcome)
     fleet->active++;
     edge->active = true;
     edge->welcomed_ms = light_now(edge);
+    edge->heard_ms = edge->welcomed_ms;
     edge->outage_ms = (uint32_t)(edge->welcomed_ms - edge->since_ms);
 }
 
@@ -383,6 +470,13 @@ static void light_on_up(void *owner)
 static void light_on_frame(void *owner, struct bytes frame)
 {
     struct light_edge *edge = owner;
+    if (edge->active) {
+        const uint64_t silence_ms = light_now(edge) - edge->heard_ms;
+        struct light_fleet *fleet = edge->fleet;
+        fleet->silence_ms_max =
+            silence_ms > fleet->silence_ms_max ? silence_ms : fleet->silence_ms_max;
+        edge->heard_ms = light_now(edge);
+    }
     hub_on_frame(&edge->hub, frame, light_now(edge));
     light_wake(edge);
 }

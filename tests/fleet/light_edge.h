@@ -24,6 +24,9 @@
  * once each would be later than the ten seconds it has, and begin again. Others wait, and that is measured. */
 #define LIGHT_EDGE_DIALS 256u
 
+/* Times kept for fleet's `lags`; those after them are not. */
+#define LIGHT_LAGS_MAX (4u * 1024u * 1024u)
+
 /* A wish. */
 struct light_row {
     char *key; /* owned */
@@ -35,6 +38,9 @@ struct light_row {
 struct light_rows {
     struct light_row *items; /* owned */
     uint32_t count;
+    uint32_t *
+        places; /* owned: open addressing, index + 1; NULL while there are few, or one was removed */
+    uint32_t place_mask; /* a power of two, at least twice the count, less 1 */
     struct tag digest;
 };
 
@@ -60,7 +66,13 @@ struct light_fleet {
     uint64_t snapshots;
     uint64_t down_records; /* new ones */
     uint64_t down_again;   /* known ones that came again after a reconnection: skipped */
-    uint64_t wrong;        /* claims above that did not hold */
+    bool timed;        /* serials are the time at which they were written, us of CLOCK_MONOTONIC */
+    uint32_t *lags_us; /* owned: from there to here, of each new record, LIGHT_LAGS_MAX at most */
+    uint32_t lag_count, lag_capacity;
+    uint64_t lag_newest_us; /* when the last of them came */
+    uint64_t
+        silence_ms_max; /* between two frames of a session; pings ask for one every heartbeat */
+    uint64_t wrong;     /* claims above that did not hold */
     char first_wrong[256];
 };
 
@@ -94,6 +106,7 @@ struct light_edge {
     bool active;
     uint64_t since_ms;    /* when it was told to join, or lost its session */
     uint64_t welcomed_ms; /* newest Welcome; 0: none yet */
+    uint64_t heard_ms;    /* newest frame of this session */
     uint32_t outage_ms;   /* from the one to the other */
 };
 

@@ -3,7 +3,7 @@
 
     bench/run twin [--devices N,N...] [--updates N] [--repeat N] [--wishes N] [-o table|csv|json]
 
-Three cloudcores and an edge with a broker of its own, all on this machine (nodes/quickstart). For each number of
+Three cloudcores and an edge with a broker of its own, all on this machine. For each number of
 devices of one model, taking turns:
 
   broker  the sample mapper publishes its reports, QoS 1, to a mosquitto with nothing else to do, and one
@@ -17,30 +17,19 @@ Reports that come faster than the edge records them are made one per property (e
 twin is; the broker alone moves each. So `reports/s` of kelp says how fast devices may talk without anything piling
 up, not how many records were agreed upon: that is `records`, twins written to the cloud's log.
 """
-import argparse
 import csv
-import http.client
-import json
-import os
-import re
-import shutil
 import signal
-import socket
-import ssl
 import statistics
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 
+from group import (DEVICES, MODELS, Broker, Edge, Group, device_model, devices_of, interruptible, options_parser,
+                   process_cpu, process_memory)
 from rows import Figures, document_print
 
-TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-DEVICES = "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devices"
-MODELS = "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devicemodels"
 PATIENCE_S = 600
-WRITERS = 8
+HEARTBEAT = [("session.heartbeat", "2s"), ("session.unreachable", "10s")]
 
 COLUMNS = [  # key, heading, digits
     ("devices", "devices", 0),
@@ -58,127 +47,25 @@ COLUMNS = [  # key, heading, digits
 ]
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+class Site(Group):
+    """Three cloudcores, an edge and its broker."""
 
+    def __init__(self, options):
+        super().__init__("twin", options, options.build)
 
-def until(what, condition, seconds=PATIENCE_S):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"bench/run twin: waited {seconds} s for {what}")
-        time.sleep(0.02)
-
-
-def anonymous_bytes(pid):
-    with open(f"/proc/{pid}/status") as status:
-        return 1024 * sum(int(line.split()[1]) for line in status if line.startswith("RssAnon:"))
-
-
-def processor_s(pid):
-    with open(f"/proc/{pid}/stat") as stat:
-        words = stat.read().rsplit(")", 1)[1].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-
-
-class Api:
-    """kubectl's side: one connection, opened again when it is lost."""
-
-    def __init__(self, kubeconfig):
-        words = open(kubeconfig).read()
-        self.address = re.search(r'server:\s*"?https://([^\s"]+)', words).group(1)
-        self.tls = ssl.create_default_context(cadata=self.secret(words, "certificate-authority").decode())
-        with tempfile.NamedTemporaryFile() as pair:
-            pair.write(self.secret(words, "client-certificate") + b"\n" + self.secret(words, "client-key"))
-            pair.flush()
-            self.tls.load_cert_chain(pair.name)
-        self.connection = None
-
-    @staticmethod
-    def secret(words, key):
-        import base64
-        return base64.b64decode(re.search(key + r'-data:\s*"?([A-Za-z0-9+/=]+)', words).group(1))
-
-    def ask(self, method, path, body=None, kind="application/json"):
-        while True:
-            if self.connection is None:
-                self.connection = http.client.HTTPSConnection(self.address, context=self.tls, timeout=60)
-            self.connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": kind})
-            answer = self.connection.getresponse()
-            data = answer.read()
-            if answer.status in (429, 503):
-                time.sleep(float(answer.headers.get("Retry-After", "0.1")))
-                continue
-            if answer.status >= 400:
-                raise SystemExit(f"bench/run twin: {method} {path}: {answer.status} {data[:300]}")
-            return json.loads(data)
-
-    def other(self):
-        api = Api.__new__(Api)
-        api.address, api.tls, api.connection = self.address, self.tls, None
-        return api
-
-
-class Site:
-    """Three cloudcores, an edge and its broker, by nodes/quickstart."""
-
-    def __init__(self, build):
-        self.build = os.path.abspath(build)
-        self.home = tempfile.mkdtemp(prefix="twin.")
-        self.port = 18500
-        self.environment = dict(os.environ, KELP_HOME=f"{self.home}/site", KELP_PORT=str(self.port),
-                                KELP_BUILD=self.build)
-
-    def run(self, *words):
-        done = subprocess.run([f"{TOP}/nodes/quickstart", "--runtime", "fake", "--mqtt", "--no-install", *words],
-                              env=self.environment, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise SystemExit(f"bench/run twin: nodes/quickstart {' '.join(words)}: {done.stdout[-800:]}{done.stderr[-800:]}")
-
-    def __enter__(self):
-        self.run("start")
-        self.api = Api(f"{self.home}/site/kubeconfig")
-        return self
-
-    def __exit__(self, *what):
-        self.run("stop")
-        shutil.rmtree(self.home, ignore_errors=True)
-
-    def pids(self, name):
-        found = subprocess.run(["pgrep", "-f", f"{self.build}/nodes/{name} --config {self.home}/"],
-                               capture_output=True, text=True)
-        return [int(word) for word in found.stdout.split()]
-
-    def edge_pid(self):
-        return self.pids("edgecore")[0]
-
-    def status(self, where):
-        done = subprocess.run([f"{self.build}/nodes/kelp", "status", "-o", "json", f"{self.home}/site/{where}/data"],
-                              capture_output=True, text=True)
-        return json.loads(done.stdout) if done.returncode == 0 else {}
-
-    def settled(self):
-        """The edge has all that it should hear of, and the cloud all it said."""
-        return lambda: self.status("edge-1").get("upLast") == self.status("edge-1").get("upAcked", -1)
+    def start(self):
+        super().start()
+        self.edge = Edge(self, "edge-1", mqtt=True)
+        self.edge.start()
+        self.kubectl = self.api()
 
     def devices_make(self, name, count):
-        def make(first):
-            api = self.api.other()
-            for i in range(first, count, WRITERS):
-                api.ask("POST", DEVICES, {
-                    "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device",
-                    "metadata": {"name": name if count == 1 else f"{name}-{i}"},
-                    "spec": {"deviceModelRef": {"name": "thermometer"}, "nodeName": "edge-1",
-                             "protocol": {"protocolName": "sample"},
-                             "properties": [{"name": "temperature"},
-                                            {"name": "target", "desired": {"value": "20", "metadata": {"type": "int"}}}]}})
-        threads = [threading.Thread(target=make, args=(i,)) for i in range(min(WRITERS, count))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        devices = devices_of(self.edge.name, name, count)
+        if count == 1:
+            devices[0]["metadata"]["name"] = name
+        for device in devices:
+            device["spec"]["properties"].append({"name": "target", "desired": {"value": "20", "metadata": {"type": "int"}}})
+        self.kubectl.make_all(DEVICES, devices)
 
     def reported(self, device):
         for twin in device.get("status", {}).get("twins", []):
@@ -189,12 +76,12 @@ class Site:
     def all_reported(self, name, count, value):
         """Whether every device says this; asks for one until that does, then for all."""
         last = name if count == 1 else f"{name}-{count - 1}"
-        until(f"device {last} to say {value}",
-              lambda: self.reported(self.api.ask("GET", f"{DEVICES}/{last}")) == value)
+        self.wait(PATIENCE_S, f"device {last} to say {value}",
+                  lambda: self.reported(self.kubectl.ask("GET", f"{DEVICES}/{last}")) == value, 0.02)
         while True:
             at, right, token = time.monotonic(), 0, ""
             while True:
-                page = self.api.ask("GET", f"{DEVICES}?limit=2000&continue={token}")
+                page = self.kubectl.ask("GET", f"{DEVICES}?limit=2000&continue={token}")
                 right += sum(self.reported(device) == value for device in page["items"]
                              if device["metadata"]["name"].startswith(name))
                 token = page["metadata"].get("continue", "")
@@ -204,37 +91,18 @@ class Site:
                 return at
 
     def committed(self):
-        return max(self.status(f"cloudcore-{n}").get("applied", 0) for n in (1, 2, 3))
+        return max(replica.status().get("applied", 0) for replica in self.replicas)
 
 
-class Broker:
-    """mosquitto alone, which keeps what its one subscriber has not taken yet, as ours may not drop either."""
-
-    def __init__(self):
-        self.directory = tempfile.mkdtemp(prefix="twin.")
-        self.port = free_port()
-        with open(f"{self.directory}/mosquitto.conf", "w") as config:
-            config.write(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
-                         "max_queued_messages 0\nmax_inflight_messages 0\nlog_type error\n")
-
-    def __enter__(self):
-        self.process = subprocess.Popen(["mosquitto", "-c", f"{self.directory}/mosquitto.conf"])
-        until("mosquitto", lambda: socket.socket().connect_ex(("127.0.0.1", self.port)) == 0, 10)
-        return self
-
-    def __exit__(self, *what):
-        self.process.kill()
-        self.process.wait()
-        shutil.rmtree(self.directory)
-
-    def seconds(self, site, name, count, updates):
-        take = subprocess.Popen(["mosquitto_sub", "-p", str(self.port), "-q", "1", "-C", str(updates), "-t",
-                                 "$hw/events/device/+/+/twin/update"], stdout=subprocess.DEVNULL)
-        time.sleep(0.3)  # it subscribes; nobody tells when that is done
-        began = time.monotonic()
-        mapper_burst(site, self.port, name, count, updates)
-        take.wait(PATIENCE_S)
-        return time.monotonic() - began
+def broker_seconds(broker, site, name, count, updates):
+    """mosquitto alone: until its one subscriber has taken them all."""
+    take = subprocess.Popen(["mosquitto_sub", "-p", str(broker.port), "-q", "1", "-C", str(updates), "-t",
+                             "$hw/events/device/+/+/twin/update"], stdout=subprocess.DEVNULL)
+    time.sleep(0.3)  # it subscribes; nobody tells when that is done
+    began = time.monotonic()
+    mapper_burst(site, broker.port, name, count, updates)
+    take.wait(PATIENCE_S)
+    return time.monotonic() - began
 
 
 def mapper_burst(site, port, name, count, updates):
@@ -245,7 +113,7 @@ def mapper_burst(site, port, name, count, updates):
 def wishes_measure(site, name, count, wishes):
     """Milliseconds from a PATCH until the mapper has what was wished."""
     device = name if count == 1 else f"{name}-0"
-    mapper = subprocess.Popen([f"{site.build}/nodes/mapper", "-b", f"127.0.0.1:{site.port + 50}", "--name", name,
+    mapper = subprocess.Popen([f"{site.build}/nodes/mapper", "-b", f"127.0.0.1:{site.edge.broker}", "--name", name,
                                "-d", str(count), "-e", "60000"], stdout=subprocess.PIPE, text=True)
     try:
         line = ""
@@ -255,7 +123,7 @@ def wishes_measure(site, name, count, wishes):
         for i in range(wishes):
             value = str(30 + i)
             began = time.monotonic()
-            site.api.ask("PATCH", f"{DEVICES}/{device}",
+            site.kubectl.ask("PATCH", f"{DEVICES}/{device}",
                          {"spec": {"properties": [{"name": "temperature"},
                                                   {"name": "target", "desired": {"value": value, "metadata": {"type": "int"}}}]}},
                          "application/merge-patch+json")
@@ -274,23 +142,23 @@ def wishes_measure(site, name, count, wishes):
 def row_measure(site, broker, count, options):
     name = f"t{count}"
     updates = max(options.updates // count, 2) * count
-    edge, clouds = site.edge_pid(), site.pids("cloudcore")
-    before = anonymous_bytes(edge), sum(anonymous_bytes(pid) for pid in clouds)
+    edge, clouds = site.edge.pid, [replica.process.pid for replica in site.replicas]
+    before = process_memory(edge)[0], sum(process_memory(pid)[0] for pid in clouds)
     site.devices_make(name, count)
-    mapper_burst(site, site.port + 50, name, count, count)  # the first report makes the twin
+    mapper_burst(site, site.edge.broker, name, count, count)  # the first report makes the twin
     site.all_reported(name, count, "1")
-    after = anonymous_bytes(edge), sum(anonymous_bytes(pid) for pid in clouds)
+    after = process_memory(edge)[0], sum(process_memory(pid)[0] for pid in clouds)
     rates, alone, records, cpu = [], [], [], []
     for _ in range(options.repeat):
-        alone.append(updates / broker.seconds(site, name, count, updates))
-        mapper_burst(site, site.port + 50, name, count, count)  # back to 1, to see the last one come
+        alone.append(updates / broker_seconds(broker, site, name, count, updates))
+        mapper_burst(site, site.edge.broker, name, count, count)  # back to 1, to see the last one come
         site.all_reported(name, count, "1")
-        used, applied, began = processor_s(edge), site.committed(), time.monotonic()
-        mapper_burst(site, site.port + 50, name, count, updates)
+        used, applied, began = process_cpu(edge), site.committed(), time.monotonic()
+        mapper_burst(site, site.edge.broker, name, count, updates)
         ended = site.all_reported(name, count, str((updates // count - 1) % 10000 + 1))
         rates.append(updates / (ended - began))
         records.append(site.committed() - applied)
-        cpu.append((processor_s(edge) - used) / updates * 1e6)
+        cpu.append((process_cpu(edge) - used) / updates * 1e6)
     took = wishes_measure(site, name, count, options.wishes)
     ratios = [a / k for a, k in zip(alone, rates)]
     return {"devices": count, "updates": updates, "broker_rate": statistics.median(alone),
@@ -333,21 +201,16 @@ def rows_print(rows, form):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="bench/run twin", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build")
-    parser.add_argument("--devices", default="1,100,10000")
-    parser.add_argument("--updates", type=int, default=100000)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--wishes", type=int, default=20)
-    parser.add_argument("-o", "--output", choices=("table", "csv", "json"), default="table")
+    parser = options_parser("twin", __doc__)
+    parser.add_argument("--devices", default="1,100,10000", help="[1,100,10000]")
+    parser.add_argument("--updates", type=int, default=100000, help="reports of a repetition [100000]")
+    parser.add_argument("--wishes", type=int, default=20, help="[20]")
     options = parser.parse_args()
+    options.settings = [pair for pair in HEARTBEAT if pair[0] not in dict(options.settings)] + options.settings
+    interruptible()
     rows = []
-    with Site(options.build) as site, Broker() as broker:
-        site.api.ask("POST", MODELS, {
-            "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "DeviceModel", "metadata": {"name": "thermometer"},
-            "spec": {"properties": [{"name": "temperature", "type": "INT", "accessMode": "ReadOnly"},
-                                    {"name": "target", "type": "INT", "accessMode": "ReadWrite"}]}})
+    with Site(options) as site, Broker(site.home) as broker:
+        site.kubectl.ask("POST", MODELS, device_model())
         for count in (int(word) for word in options.devices.split(",")):
             sys.stderr.write(f"{count} devices ...\n")
             rows.append(row_measure(site, broker, count, options))

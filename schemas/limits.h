@@ -264,12 +264,13 @@ static_assert(LIMIT_BUS_PAYLOAD_BYTES >= LIMIT_DEVICE_TWINS * (LIMIT_TWIN_KEY_BY
  * devices may come on top. */
 #define LIMIT_BUS_OUTGOING       512u
 #define LIMIT_BUS_OUTGOING_BYTES (1024u * 1024u)
-/* Messages our own broker sends before they are acknowledged. What a report promises is up to four messages (result
- * and document, on both generations of topics), and the acknowledgements of ours stand behind those of its messages
- * that are on their way, on the one connection: so a full hand of ours is answered before as many more are asked for,
- * and the outbox does not grow for ever. */
+/* Promises that a broker which takes its messages has not taken: above, no record is made that promises more, and no
+ * more is read. A quarter of the outbox is left for what the cloud wishes meanwhile. */
+#define LIMIT_BUS_PROMISED       12288u
+static_assert(LIMIT_BUS_PROMISED * 4u <= LIMIT_EDGE_PUBLICATIONS * 3u, "nothing is dropped for want of room");
+/* Messages our own broker sends before they are acknowledged: enough that it does not wait for us, and few enough that
+ * what it tells again after a lost connection is heard in a moment. */
 #define LIMIT_BUS_INFLIGHT       96u
-static_assert(LIMIT_BUS_INFLIGHT * 4u < LIMIT_BUS_OUTGOING, "what is read promises less than is given meanwhile");
 /* A packet of MQTT at our own broker, which ends a connection that begins a larger one: the list of ten thousand
  * devices of a node fits. */
 #define LIMIT_BUS_PACKET_BYTES   (8u * 1024u * 1024u)

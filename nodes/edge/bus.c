@@ -12,6 +12,8 @@
 #define QUOTE_BYTES 512
 
 static_assert(LIMIT_BUS_OUTGOING >= 4, "a promise on both generations of topics fits");
+static_assert(LIMIT_BUS_PROMISED >= BUS_PROMISES * LIMIT_BUS_WAITING,
+              "with brokers that keep up, the disk alone is waited for");
 
 /* -- life ----------------------------------------------------------------------------------------------- */
 
@@ -275,9 +277,49 @@ void bus_applied(struct bus *bus)
     bus->applied++;
 }
 
-static bool bus_may_append(struct bus *bus)
+static bool bus_may_append(const struct bus *bus)
 {
     return bus->retry_ms == 0 && bus->appended - bus->applied < LIMIT_BUS_WAITING;
+}
+
+static bool stream_has_room(const struct bus_stream *stream, uint64_t count)
+{
+    return stream->connected && stream->id_next - stream->id_first + count <= LIMIT_BUS_OUTGOING &&
+           stream->bytes < LIMIT_BUS_OUTGOING_BYTES;
+}
+
+/* A broker that is full and has taken nothing for a while: nobody waits for it. */
+static bool stream_is_stuck(const struct bus_stream *stream, const struct bus *bus)
+{
+    return stream->connected && !stream_has_room(stream, 2) &&
+           bus->now.mono_ms >= stream->took_ms + BUS_STUCK_MS;
+}
+
+/* Whether it is there, or was a moment ago. */
+static bool stream_is_waited_for(const struct bus_stream *stream, const struct bus *bus)
+{
+    return stream->connected || bus->now.mono_ms < stream->away_ms + BUS_AWAY_MS;
+}
+
+/* Whether one more record may promise so much that a broker which takes its messages would lose some: what it was
+ * promised and has not taken, with all that is on its way through the disk, is above LIMIT_BUS_PROMISED; or the outbox
+ * is half full of bytes, and none is slower. */
+static bool bus_is_ahead_of_brokers(const struct bus *bus)
+{
+    const struct edge_meta *meta = edge_machine_meta(bus->door.machine);
+    const uint64_t coming = BUS_PROMISES * (bus->appended - bus->applied + 1);
+    const bool heavy = meta->outbox_bytes >= LIMIT_EDGE_PUBLICATION_BYTES / 2;
+    uint64_t behind = 0;       /* the slowest that takes what it is told */
+    uint64_t behind_other = 0; /* the slowest of the others */
+    for (uint32_t i = 0; i < bus->config.broker_count; i++) {
+        const struct bus_stream *stream = &bus->streams[i];
+        const bool takes = stream->connected && !stream_is_stuck(stream, bus);
+        uint64_t *most = takes ? &behind : &behind_other;
+        if (stream_is_waited_for(stream, bus) && meta->outbox_last - stream->taken > *most) {
+            *most = meta->outbox_last - stream->taken;
+        }
+    }
+    return (behind > 0 && behind + coming > LIMIT_BUS_PROMISED) || (heavy && behind > behind_other);
 }
 
 /* Up to where every broker has everything, but for those that are away for long: they hear what is promised
@@ -292,8 +334,7 @@ static uint64_t bus_taken_by_all(const struct bus *bus)
     for (uint32_t i = 0; i < bus->config.broker_count; i++) {
         const struct bus_stream *stream = &bus->streams[i];
         connected = connected || stream->connected;
-        if ((stream->connected || bus->now.mono_ms < stream->away_ms + BUS_AWAY_MS) &&
-            stream->taken < taken) {
+        if (stream_is_waited_for(stream, bus) && stream->taken < taken) {
             taken = stream->taken;
         }
     }
@@ -361,7 +402,7 @@ static void bus_run_queue(struct bus *bus)
             bus_run_question(bus);
             continue;
         }
-        if (!bus_may_append(bus)) {
+        if (!bus_may_append(bus) || (!bus->leaving && bus_is_ahead_of_brokers(bus))) {
             return;
         }
         const int status = bus_append(bus, item->kind, item->key, item->body);
@@ -375,12 +416,6 @@ static void bus_run_queue(struct bus *bus)
 }
 
 /* -- messages -------------------------------------------------------------------------------------------------- */
-
-static bool stream_has_room(const struct bus_stream *stream, uint64_t count)
-{
-    return stream->connected && stream->id_next - stream->id_first + count <= LIMIT_BUS_OUTGOING &&
-           stream->bytes < LIMIT_BUS_OUTGOING_BYTES;
-}
 
 /* Give what was written to a broker that has room.
  *   answers  whether it took it into its hands */
@@ -541,13 +576,6 @@ static const char *answer_members(struct bus *bus, const struct bus_item *item)
     return codec_print(bus->codec_out, NODE_TOPIC "%s/membership/get/result", bus->config.node);
 }
 
-/* A broker that is full and has taken nothing for a while: questions at another one do not wait for it. */
-static bool stream_is_stuck(const struct bus_stream *stream, const struct bus *bus)
-{
-    return stream->connected && !stream_has_room(stream, 2) &&
-           bus->now.mono_ms >= stream->took_ms + BUS_STUCK_MS;
-}
-
 /* Whether every broker that is connected heard what is to be told before this answer, and has room, or is stuck and
  * another is not.
  *   out_connected  whether there is one */
@@ -569,11 +597,12 @@ static bool bus_may_answer(const struct bus *bus, const struct bus_item *item, b
     return may || !*out_connected;
 }
 
-/* When a question need not wait for a full broker any more; UINT64_MAX: none does. */
-static uint64_t bus_answer_due(const struct bus *bus)
+/* When a question, or a record, need not wait for a full broker any more; UINT64_MAX: none does. */
+static uint64_t bus_stuck_due(const struct bus *bus)
 {
     uint64_t due = UINT64_MAX;
-    for (uint32_t i = 0; i < bus->config.broker_count && bus->questions.head != NULL; i++) {
+    const bool waits = bus->questions.head != NULL || bus_is_ahead_of_brokers(bus);
+    for (uint32_t i = 0; i < bus->config.broker_count && waits; i++) {
         const struct bus_stream *stream = &bus->streams[i];
         const uint64_t stuck_ms = stream->took_ms + BUS_STUCK_MS;
         if (stream->connected && stuck_ms > bus->now.mono_ms && stuck_ms < due) {
@@ -709,10 +738,8 @@ uint64_t bus_run(struct bus *bus, struct bus_time now)
     if (bus->retry_ms != 0 && bus->retry_ms < next) {
         next = bus->retry_ms;
     }
-    if (bus_answer_due(bus) < next) {
-        next = bus_answer_due(bus);
-    }
-    return next;
+    const uint64_t stuck_ms = bus_stuck_due(bus);
+    return stuck_ms < next ? stuck_ms : next;
 }
 
 void bus_leave(struct bus *bus, struct bus_time now)
@@ -733,16 +760,14 @@ bool bus_left(const struct bus *bus)
 bool bus_wants(const struct bus *bus)
 {
     return !bus->leaving && bus->queue_count + (bus->appended - bus->applied) < LIMIT_BUS_WAITING &&
-           bus->queue_bytes + bus->flight_bytes < LIMIT_BUS_WAITING_BYTES;
+           bus->queue_bytes + bus->flight_bytes < LIMIT_BUS_WAITING_BYTES &&
+           !bus_is_ahead_of_brokers(bus);
 }
 
 struct bus_report bus_report(const struct bus *bus)
 {
     const struct edge_meta *meta = edge_machine_meta(bus->door.machine);
     struct bus_report report = bus->report;
-    for (uint32_t i = 0; i < BUS_BROKERS; i++) {
-        report.brokers[i] = bus->streams[i].connected;
-    }
     report.waiting = bus->queue_count + bus->question_count + (bus->appended - bus->applied);
     report.outbox = meta->outbox_last - meta->outbox_done;
     report.outbox_dropped = meta->outbox_dropped;
@@ -754,11 +779,6 @@ void bus_metrics(const struct bus *bus, struct metrics_page *page)
     const struct bus_report r = bus_report(bus);
     if (bus->config.broker_count == 0) {
         return;
-    }
-    metrics_family(page, METRICS_GAUGE, "kelp_bus_broker_up",
-                   "1 while a broker is connected and has our subscriptions.");
-    for (uint32_t i = 0; i < bus->config.broker_count; i++) {
-        metrics_labelled(page, "broker", bus->config.brokers[i], r.brokers[i]);
     }
     metrics_counter(page, "kelp_bus_messages_total", "Messages that clients said.", r.received);
     metrics_counter(page, "kelp_bus_messages_ignored_total",

@@ -23,8 +23,9 @@
  * would be refused, is a record of its own, after what was gathered before it. A device that keeps its values is
  * not gathered.
  *
- * Back-pressure: while more waits for the disk than LIMIT_BUS_WAITING, bus_wants says no, and the program does not
- * read from the brokers, nor connect to one.
+ * Back-pressure: while more waits for the disk than LIMIT_BUS_WAITING, or for a broker that takes what it is told than
+ * LIMIT_BUS_PROMISED, bus_wants says no, and the program does not read from the brokers, nor connect to listen to one;
+ * nor is anything recorded that promises more. So the outbox drops nothing that such a broker would have taken.
  */
 #ifndef KELP_NODES_EDGE_BUS_H
 #define KELP_NODES_EDGE_BUS_H
@@ -63,8 +64,7 @@ struct bus_door {
 };
 
 struct bus_report {
-    bool brokers[BUS_BROKERS]; /* connected and subscribed */
-    uint64_t received;         /* messages of clients */
+    uint64_t received; /* messages of clients */
     uint64_t
         ignored; /* of them those that nothing was made of: a topic or a state that means nothing,
                                   too large, more than there was room for */

@@ -13,7 +13,9 @@
 struct hands_broker {
     struct bus_hands *hands;
     uint32_t number;
-    struct bus_mqtt *mqtt;
+    struct bus_mqtt *listens;
+    struct bus_mqtt *publishes;
+    bool told; /* the bus knows that it is up */
 };
 
 struct bus_hands {
@@ -24,6 +26,7 @@ struct bus_hands {
     struct bus_broker *own; /* NULL: none */
     char hosts[BUS_BROKERS][256];
     char client[LIMIT_NAME_BYTES + 16];
+    char publisher[LIMIT_NAME_BYTES + 24];
     char password[256];
     char filter_texts[LIMIT_BUS_FILTERS][LIMIT_BUS_TOPIC_BYTES + 1];
     const char *filters[LIMIT_BUS_FILTERS];
@@ -62,18 +65,33 @@ static struct bus_time hands_now(const struct bus_hands *hands)
                              .wall_ms = wall.tv_sec * 1000 + wall.tv_usec / 1000};
 }
 
+static bool hands_is_up(const struct bus_mqtt *mqtt)
+{
+    return bus_mqtt_report(mqtt).up;
+}
+
+/* Nothing is published before we listen: who is told what a device should be may answer at once. Later either goes on
+ * without the other: the session keeps what we do not hear. */
 static void hands_on_up(void *owner)
 {
-    const struct hands_broker *broker = owner;
-    if (!broker->hands->left) {
+    struct hands_broker *broker = owner;
+    if (!broker->hands->left && !broker->told && hands_is_up(broker->listens) &&
+        hands_is_up(broker->publishes)) {
+        broker->told = true;
         bus_broker_up(broker->hands->bus, broker->number);
     }
 }
 
-static void hands_on_down(void *owner)
+static void hands_on_listener_down(void *owner)
 {
-    const struct hands_broker *broker = owner;
-    if (!broker->hands->left) {
+    (void)owner; /* what is published does not concern it */
+}
+
+static void hands_on_publisher_down(void *owner)
+{
+    struct hands_broker *broker = owner;
+    if (!broker->hands->left && broker->told) {
+        broker->told = false;
         bus_broker_down(broker->hands->bus, broker->number);
     }
 }
@@ -106,12 +124,16 @@ static bool hands_wants(void *owner)
     return !broker->hands->left && bus_wants(broker->hands->bus);
 }
 
-static const struct bus_mqtt_events hands_events = {
+static const struct bus_mqtt_events listener_events = {
     .on_up = hands_on_up,
-    .on_down = hands_on_down,
+    .on_down = hands_on_listener_down,
     .on_message = hands_on_message,
-    .on_taken = hands_on_taken,
     .wants = hands_wants,
+};
+static const struct bus_mqtt_events publisher_events = {
+    .on_up = hands_on_up,
+    .on_down = hands_on_publisher_down,
+    .on_taken = hands_on_taken,
 };
 
 /* -- life -------------------------------------------------------------------------------------------------------- */
@@ -186,11 +208,8 @@ static int hands_connect(struct bus_hands *hands, const struct bus_hands_options
     const bool own = number == 0 && options->mode != BUS_MODE_EXTERNAL;
     struct bus_mqtt_options mqtt = {.name = hands->config.brokers[number],
                                     .host = hands->hosts[number],
-                                    .client = hands->client,
                                     .qos = options->qos,
-                                    .retain = options->retain,
-                                    .filters = hands->filters,
-                                    .filter_count = hands->filter_count};
+                                    .retain = options->retain};
     int status =
         hands_address(own ? "internal" : "external", own ? options->internal : options->external,
                       hands->hosts[number], &mqtt.port, reason);
@@ -216,10 +235,18 @@ static int hands_connect(struct bus_hands *hands, const struct bus_hands_options
         mqtt.certificate = text_or_null(options->certificate);
         mqtt.key = text_or_null(options->key);
     }
-    hands->brokers[number] = (struct hands_broker){.hands = hands, .number = number};
-    hands->brokers[number].mqtt =
-        bus_mqtt_open(hands->loop, &mqtt, &hands_events, &hands->brokers[number], reason);
-    return hands->brokers[number].mqtt == NULL ? STATUS_MALFORMED : 0;
+    struct hands_broker *broker = &hands->brokers[number];
+    *broker = (struct hands_broker){.hands = hands, .number = number};
+    mqtt.client = hands->publisher;
+    broker->publishes = bus_mqtt_open(hands->loop, &mqtt, &publisher_events, broker, reason);
+    if (broker->publishes == NULL) {
+        return STATUS_MALFORMED;
+    }
+    mqtt.client = hands->client;
+    mqtt.filters = hands->filters;
+    mqtt.filter_count = hands->filter_count;
+    broker->listens = bus_mqtt_open(hands->loop, &mqtt, &listener_events, broker, reason);
+    return broker->listens == NULL ? STATUS_MALFORMED : 0;
 }
 
 struct bus_hands *bus_hands_open(uv_loop_t *loop, const struct bus_hands_options *options,
@@ -232,6 +259,8 @@ struct bus_hands *bus_hands_open(uv_loop_t *loop, const struct bus_hands_options
     hands->config = bus_hands_config(options);
     snprintf(hands->client, sizeof hands->client, "%s%s", options->client[0] == '\0' ? "kelp-" : "",
              options->client[0] == '\0' ? options->node : options->client);
+    /* no name of a node has a '_', so this is no other node's */
+    snprintf(hands->publisher, sizeof hands->publisher, "%s_pub", hands->client);
     int status = hands_filters(hands, options, reason);
     if (status == 0 && options->password_file[0] != '\0') {
         status = hands_read_password(hands, options->password_file, reason);
@@ -246,7 +275,8 @@ void bus_hands_leave(struct bus_hands *hands)
 {
     hands->left = true;
     for (uint32_t i = 0; i < hands->config.broker_count; i++) {
-        bus_mqtt_leave(hands->brokers[i].mqtt);
+        bus_mqtt_leave(hands->brokers[i].listens);
+        bus_mqtt_leave(hands->brokers[i].publishes);
     }
     if (hands->own != NULL) {
         bus_broker_leave(hands->own);
@@ -257,23 +287,29 @@ int bus_hands_publish(struct bus_hands *hands, uint32_t broker, uint64_t id, con
                       struct bytes payload)
 {
     CHECK(broker < hands->config.broker_count);
-    return bus_mqtt_publish(hands->brokers[broker].mqtt, id, topic, payload);
+    return bus_mqtt_publish(hands->brokers[broker].publishes, id, topic, payload);
 }
 
 void bus_hands_turn(struct bus_hands *hands)
 {
     for (uint32_t i = 0; i < hands->config.broker_count; i++) {
-        bus_mqtt_turn(hands->brokers[i].mqtt);
+        bus_mqtt_turn(hands->brokers[i].publishes);
+        bus_mqtt_turn(hands->brokers[i].listens);
     }
 }
 
 /* -- views -------------------------------------------------------------------------------------------------------- */
 
+static bool hands_broker_is_up(const struct hands_broker *broker)
+{
+    return hands_is_up(broker->listens) && hands_is_up(broker->publishes);
+}
+
 uint32_t bus_hands_connected(const struct bus_hands *hands)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < hands->config.broker_count; i++) {
-        count += bus_mqtt_report(hands->brokers[i].mqtt).up ? 1 : 0;
+        count += hands_broker_is_up(&hands->brokers[i]) ? 1 : 0;
     }
     return count;
 }
@@ -282,7 +318,16 @@ uint64_t bus_hands_redelivered(const struct bus_hands *hands)
 {
     uint64_t count = 0;
     for (uint32_t i = 0; i < hands->config.broker_count; i++) {
-        count += bus_mqtt_report(hands->brokers[i].mqtt).redelivered;
+        count += bus_mqtt_report(hands->brokers[i].listens).redelivered;
+    }
+    return count;
+}
+
+static uint64_t hands_retained(const struct bus_hands *hands)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < hands->config.broker_count; i++) {
+        count += bus_mqtt_report(hands->brokers[i].listens).retained;
     }
     return count;
 }
@@ -292,15 +337,25 @@ void bus_hands_metrics(const struct bus_hands *hands, struct metrics_page *page)
     if (hands->config.broker_count == 0) {
         return;
     }
-    metrics_family(page, METRICS_COUNTER, "kelp_bus_connections_total",
-                   "Connections to a broker that came up.");
+    metrics_family(page, METRICS_GAUGE, "kelp_bus_broker_up",
+                   "1 while both connections to a broker are there, with our subscriptions.");
     for (uint32_t i = 0; i < hands->config.broker_count; i++) {
         metrics_labelled(page, "broker", hands->config.brokers[i],
-                         bus_mqtt_report(hands->brokers[i].mqtt).connections);
+                         hands_broker_is_up(&hands->brokers[i]));
+    }
+    metrics_family(page, METRICS_COUNTER, "kelp_bus_connections_total",
+                   "Connections to a broker that came up: one that listens, one that publishes.");
+    for (uint32_t i = 0; i < hands->config.broker_count; i++) {
+        metrics_labelled(page, "broker", hands->config.brokers[i],
+                         bus_mqtt_report(hands->brokers[i].listens).connections +
+                             bus_mqtt_report(hands->brokers[i].publishes).connections);
     }
     metrics_counter(page, "kelp_bus_messages_redelivered_total",
                     "Messages that a broker told again after a connection was lost.",
                     bus_hands_redelivered(hands));
+    metrics_counter(page, "kelp_bus_messages_retained_total",
+                    "Messages that a broker keeps and told again to a session that had heard them.",
+                    hands_retained(hands));
     if (hands->own != NULL) {
         metrics_counter(page, "kelp_bus_broker_starts_total",
                         "Times that the broker of this edgecore was started.",

@@ -1,7 +1,8 @@
 /* The bus of an edge bound to its brokers, as the configuration says: the one that runs elsewhere, one of our own,
  * both, or none. KubeEdge's mqttMode 2, 0, 1.
  *
- * What is published is published to each of them, and what any of them tells is heard.
+ * What is published is published to each of them, and what any of them tells is heard. Each has two connections, as in
+ * KubeEdge: one that listens, one that publishes.
  */
 #ifndef KELP_NODES_EDGE_BUS_HANDS_H
 #define KELP_NODES_EDGE_BUS_HANDS_H
@@ -27,9 +28,10 @@ struct bus_hands_options {
     const char *data;     /* directory for the configuration of our own broker */
     const char *external; /* "tcp://10.0.0.9:1883", the scheme may be left out */
     const char *internal;
-    const char *program;       /* of our own broker */
-    const char *client;        /* id; empty: kelp-<node> */
-    const char *user;          /* at the external broker */
+    const char *program; /* of our own broker */
+    const char
+        *client;      /* id of who listens; empty: kelp-<node>; who publishes has _pub behind it */
+    const char *user; /* at the external broker */
     const char *password_file; /* its first line */
     const char *authority;     /* empty: no TLS */
     const char *certificate;

@@ -11,6 +11,7 @@
 #define BUS_AWAY_MS        60000u /* a broker that is away so long is not waited for any more */
 #define BUS_STUCK_MS       2000u  /* a full broker that takes nothing so long is not answered */
 #define BUS_GATHER_BUCKETS 1024u
+#define BUS_PROMISES       3u /* a record of ours makes at most: result, document, delta */
 
 enum bus_item_type { BUS_ITEM_RECORD, BUS_ITEM_TWIN_GET, BUS_ITEM_MEMBERSHIP_GET, BUS_ITEM_ANSWER };
 

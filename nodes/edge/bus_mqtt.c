@@ -16,6 +16,8 @@
     512 /* before others have their turn: what is not read in time a broker drops */
 #define BACKOFF_MS 100u
 #define RECENT     64u /* messages that are known again */
+#define HASHED_BYTES                                                                               \
+    4096 /* of them, from their beginning: a broker elsewhere may bring 256 MiB in one */
 
 enum mqtt_state {
     MQTT_WAITING,     /* until due_ms, then another attempt */
@@ -69,6 +71,23 @@ struct bus_mqtt {
     uint32_t recent_next;
     struct bus_mqtt_report report;
 };
+
+static bool mqtt_listens(const struct bus_mqtt *mqtt)
+{
+    return mqtt->options.filter_count > 0;
+}
+
+/* For log lines. */
+static const char *mqtt_part(const struct bus_mqtt *mqtt)
+{
+    return mqtt_listens(mqtt) ? "listens" : "publishes";
+}
+
+/* Whether it may be read. */
+static bool mqtt_wants(const struct bus_mqtt *mqtt)
+{
+    return !mqtt_listens(mqtt) || mqtt->events->wants(mqtt->owner);
+}
 
 /* -- the end of a connection ------------------------------------------------------------------------------ */
 
@@ -126,8 +145,9 @@ static void mqtt_failed(struct bus_mqtt *mqtt, const char *reason)
 {
     mqtt->failures++;
     if (mqtt->failures == 2) {
-        logger_warn("broker_not_reached", "broker=%s address=%s:%u reason=%s", mqtt->options.name,
-                    mqtt->options.host, mqtt->options.port, reason);
+        logger_warn("broker_not_reached", "broker=%s connection=%s address=%s:%u reason=%s",
+                    mqtt->options.name, mqtt_part(mqtt), mqtt->options.host, mqtt->options.port,
+                    reason);
     }
 }
 
@@ -136,10 +156,11 @@ static void mqtt_end(struct bus_mqtt *mqtt)
 {
     const bool was_up = mqtt->state == MQTT_UP;
     if (was_up && mqtt->leaving) {
-        logger_info("broker_left", "broker=%s", mqtt->options.name);
+        logger_info("broker_left", "broker=%s connection=%s", mqtt->options.name, mqtt_part(mqtt));
     } else if (was_up) {
-        logger_warn("broker_lost", "broker=%s address=%s:%u reason=%s", mqtt->options.name,
-                    mqtt->options.host, mqtt->options.port, mqtt->why);
+        logger_warn("broker_lost", "broker=%s connection=%s address=%s:%u reason=%s",
+                    mqtt->options.name, mqtt_part(mqtt), mqtt->options.host, mqtt->options.port,
+                    mqtt->why);
         memcpy(mqtt->before, mqtt->recent, sizeof mqtt->before);
         memset(mqtt->recent, 0, sizeof mqtt->recent);
     } else {
@@ -156,6 +177,20 @@ static void mqtt_end(struct bus_mqtt *mqtt)
 
 /* -- what libmosquitto calls -------------------------------------------------------------------------------- */
 
+static void mqtt_came_up(struct bus_mqtt *mqtt)
+{
+    mqtt->state = MQTT_UP;
+    mqtt->backoff_ms = BACKOFF_MS;
+    mqtt->failures = 0;
+    mqtt->report.up = true;
+    mqtt->report.connections++;
+    mqtt_arm(mqtt);
+    logger_info("broker_connected", "broker=%s connection=%s address=%s:%u session=%s",
+                mqtt->options.name, mqtt_part(mqtt), mqtt->options.host, mqtt->options.port,
+                mqtt->resumed ? "resumed" : "new");
+    mqtt->events->on_up(mqtt->owner);
+}
+
 static void mqtt_on_connect(struct mosquitto *client, void *context, int code, int flags)
 {
     struct bus_mqtt *mqtt = context;
@@ -164,6 +199,10 @@ static void mqtt_on_connect(struct mosquitto *client, void *context, int code, i
         return;
     }
     mqtt->resumed = (flags & 1) != 0;
+    if (!mqtt_listens(mqtt)) {
+        mqtt_came_up(mqtt);
+        return;
+    }
     char *filters[LIMIT_BUS_FILTERS];
     for (uint32_t i = 0; i < mqtt->options.filter_count; i++) {
         filters[i] = (char *)(uintptr_t)mqtt->options.filters[i]; /* libmosquitto only reads them */
@@ -188,18 +227,9 @@ static void mqtt_on_subscribe(struct mosquitto *client, void *context, int mid, 
                         (uint32_t)i < mqtt->options.filter_count ? mqtt->options.filters[i] : "");
         }
     }
-    if (mqtt->state != MQTT_SUBSCRIBING) {
-        return;
+    if (mqtt->state == MQTT_SUBSCRIBING) {
+        mqtt_came_up(mqtt);
     }
-    mqtt->state = MQTT_UP;
-    mqtt->backoff_ms = BACKOFF_MS;
-    mqtt->failures = 0;
-    mqtt->report.up = true;
-    mqtt->report.connections++;
-    mqtt_arm(mqtt);
-    logger_info("broker_connected", "broker=%s address=%s:%u session=%s", mqtt->options.name,
-                mqtt->options.host, mqtt->options.port, mqtt->resumed ? "resumed" : "new");
-    mqtt->events->on_up(mqtt->owner);
 }
 
 static void mqtt_on_disconnect(struct mosquitto *client, void *context, int code)
@@ -214,7 +244,7 @@ static uint32_t mqtt_hash(const struct mosquitto_message *message)
     for (const char *at = message->topic; *at != '\0'; at++) {
         hash = (hash ^ (uint8_t)*at) * 16777619u;
     }
-    for (int i = 0; i < message->payloadlen; i++) {
+    for (int i = 0; i < message->payloadlen && i < HASHED_BYTES; i++) {
         hash = (hash ^ ((const uint8_t *)message->payload)[i]) * 16777619u;
     }
     return hash;
@@ -241,6 +271,10 @@ static void mqtt_on_message(struct mosquitto *client, void *context,
 {
     (void)client;
     struct bus_mqtt *mqtt = context;
+    if (message->retain && mqtt->resumed) {
+        mqtt->report.retained++;
+        return;
+    }
     if (message->qos > 0) {
         mqtt_note(mqtt, message);
     }
@@ -273,7 +307,7 @@ static void mqtt_on_poll(uv_poll_t *poll, int status, int events);
 /* Watch for what matters now. */
 static void mqtt_watch(struct bus_mqtt *mqtt)
 {
-    const bool reads = mqtt->events->wants(mqtt->owner);
+    const bool reads = mqtt_wants(mqtt);
     if (!reads && mqtt->state != MQTT_UP) { /* its answer may be there, unread */
         mqtt->due_ms = uv_now(mqtt->loop) + LIMIT_BUS_CONNECT_MS;
     }
@@ -320,8 +354,7 @@ static void mqtt_on_soon(uv_timer_t *timer)
 static void mqtt_read(struct bus_mqtt *mqtt)
 {
     int waiting = 1;
-    for (int i = 0;
-         i < READS_AT_ONCE && waiting > 0 && mqtt->why == NULL && mqtt->events->wants(mqtt->owner);
+    for (int i = 0; i < READS_AT_ONCE && waiting > 0 && mqtt->why == NULL && mqtt_wants(mqtt);
          i++) {
         const int rc = mosquitto_loop_read(mqtt->client, 1);
         if (rc != MOSQ_ERR_SUCCESS) {
@@ -332,17 +365,27 @@ static void mqtt_read(struct bus_mqtt *mqtt)
     }
 }
 
+/* Something happened to a socket that is not connected: so it will not be. libmosquitto with TLS takes the error off
+ * the socket and goes on as if it had to wait. */
+static bool mqtt_is_refused(const struct bus_mqtt *mqtt)
+{
+    struct sockaddr_storage peer;
+    socklen_t size = sizeof peer;
+    return mqtt->state == MQTT_CONNECTING &&
+           getpeername(mqtt->fd, (struct sockaddr *)&peer, &size) != 0 && errno == ENOTCONN;
+}
+
 static void mqtt_on_poll(uv_poll_t *poll, int status, int events)
 {
     struct bus_mqtt *mqtt = poll->data;
     if (mqtt->state == MQTT_CLOSING) {
         return;
     }
-    if (status < 0) {
+    if (status < 0 || mqtt_is_refused(mqtt)) {
         int error = 0;
         socklen_t size = sizeof error;
         (void)getsockopt(mqtt->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-        mqtt_break(mqtt, uv_strerror(error != 0 ? -error : status));
+        mqtt_break(mqtt, uv_strerror(error != 0 ? -error : status < 0 ? status : UV_ECONNREFUSED));
     }
     if ((events & UV_READABLE) != 0 && mqtt->why == NULL) {
         mqtt_read(mqtt);
@@ -368,7 +411,7 @@ void bus_mqtt_turn(struct bus_mqtt *mqtt)
 static int mqtt_make_client(struct bus_mqtt *mqtt)
 {
     const struct bus_mqtt_options *o = &mqtt->options;
-    mqtt->client = mosquitto_new(o->client, false, mqtt);
+    mqtt->client = mosquitto_new(o->client, !mqtt_listens(mqtt), mqtt);
     if (mqtt->client == NULL) {
         return errno == EINVAL ? MOSQ_ERR_INVAL : MOSQ_ERR_NOMEM;
     }
@@ -433,8 +476,8 @@ static void mqtt_dial(struct bus_mqtt *mqtt)
     CHECK(rc == MOSQ_ERR_SUCCESS || rc == MOSQ_ERR_TLS || rc == MOSQ_ERR_INVAL ||
           rc == MOSQ_ERR_NOMEM);
     if (rc != MOSQ_ERR_SUCCESS) {
-        logger_warn_limited("broker_not_reached", "broker=%s reason=%s", mqtt->options.name,
-                            mosquitto_strerror(rc));
+        logger_warn_limited("broker_not_reached", "broker=%s connection=%s reason=%s",
+                            mqtt->options.name, mqtt_part(mqtt), mosquitto_strerror(rc));
         mqtt_wait(mqtt);
         return;
     }
@@ -447,7 +490,7 @@ static void mqtt_on_tick(uv_timer_t *timer)
     struct bus_mqtt *mqtt = CONTAINER_OF(timer, struct bus_mqtt, tick);
     switch (mqtt->state) {
     case MQTT_WAITING:
-        if (mqtt->events->wants(mqtt->owner)) {
+        if (mqtt_wants(mqtt)) {
             mqtt_dial(mqtt);
             break;
         }
@@ -481,7 +524,7 @@ static void mqtt_on_tick(uv_timer_t *timer)
 struct bus_mqtt *bus_mqtt_open(uv_loop_t *loop, const struct bus_mqtt_options *options,
                                const struct bus_mqtt_events *events, void *owner, char *reason)
 {
-    CHECK(options->filter_count > 0 && options->filter_count <= LIMIT_BUS_FILTERS);
+    CHECK(options->filter_count <= LIMIT_BUS_FILTERS);
     CHECK(mosquitto_lib_init() == MOSQ_ERR_SUCCESS);
     struct bus_mqtt *mqtt = calloc(1, sizeof *mqtt);
     CHECK(mqtt != NULL);
@@ -515,6 +558,7 @@ void bus_mqtt_leave(struct bus_mqtt *mqtt)
 
 int bus_mqtt_publish(struct bus_mqtt *mqtt, uint64_t id, const char *topic, struct bytes payload)
 {
+    CHECK(!mqtt_listens(mqtt));
     if (mqtt->state != MQTT_UP || mqtt->why != NULL) {
         return -ENOTCONN;
     }

@@ -42,7 +42,7 @@ static const struct config_key keys[] = {
     {"eventBus.program", CONFIG_TEXT, AT(bus_program), "/usr/sbin/mosquitto", 1, 512, NULL,
      "edgecore's own broker"},
     {"eventBus.clientId", CONFIG_TEXT, AT(bus_client), "", 0, LIMIT_NAME_BYTES, NULL,
-     "who edgecore is at the brokers; empty: kelp-<node>"},
+     "who edgecore is at the brokers, where it listens; empty: kelp-<node>. Where it publishes \"_pub\" follows"},
     {"eventBus.user", CONFIG_TEXT, AT(bus_user), "", 0, 256, NULL, "user at the external broker; empty: none"},
     {"eventBus.passwordFile", CONFIG_TEXT, AT(bus_password_file), "", 0, 512, NULL,
      "file whose first line is that user's password"},

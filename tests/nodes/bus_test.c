@@ -423,6 +423,55 @@ static void test_a_slow_broker_is_not_flooded(void **state)
     rig_deinit(&rig);
 }
 
+/* Claim: a broker that takes its messages loses none, however much is said: above LIMIT_BUS_PROMISED no more is asked
+ * for, and what was read is not recorded before it has taken some. One that takes nothing for a while holds nobody up.
+ * Method: a broker that stands still for a moment, and mappers that do not; then it takes one message at a time. */
+static void test_promises_wait_for_a_slow_broker(void **state)
+{
+    (void)state;
+    static struct rig rig;
+    rig_begin(&rig, 1, 0);
+    rig.brokers[0].stopped = true;
+    uint64_t said = 0;
+    while (bus_wants(rig.bus)) {
+        said++;
+        assert_true(2 * said <= LIMIT_BUS_PROMISED); /* a result and a document each */
+        say_value(&rig, "u", "a", said);
+        bus_run(rig.bus, rig.now);
+        rig_apply(&rig);
+        codec_reset(rig.codec);
+    }
+    assert_true(bus_report(rig.bus).outbox > LIMIT_BUS_PROMISED - 10);
+    for (uint64_t i = 0; i < LIMIT_BUS_WAITING; i++) { /* who is asked not to read reads on */
+        said++;
+        say_value(&rig, "u", "a", said);
+        bus_run(rig.bus, rig.now);
+        rig_apply(&rig);
+        codec_reset(rig.codec);
+    }
+    assert_true(bus_report(rig.bus).outbox <= LIMIT_BUS_PROMISED);
+    while (bus_report(rig.bus).waiting > 0) {
+        rig_take(&rig, 0, 1);
+        bus_run(rig.bus, rig.now);
+        rig_apply(&rig);
+        codec_reset(rig.codec);
+    }
+    assert_int_equal(value_of(&rig, "a"), said);
+    while (bus_wants(rig.bus)) {
+        said++;
+        say_value(&rig, "u", "a", said);
+        bus_run(rig.bus, rig.now);
+        rig_apply(&rig);
+        codec_reset(rig.codec);
+    }
+    assert_int_equal(bus_report(rig.bus).outbox_dropped, 0);
+    assert_true(bus_run(rig.bus, rig.now) <= rig.now.mono_ms + 2000); /* it looks again */
+    rig.now.mono_ms += 2000;
+    bus_run(rig.bus, rig.now);
+    assert_true(bus_wants(rig.bus));
+    rig_deinit(&rig);
+}
+
 static void count_given(void *context, const char *topic, const char *payload)
 {
     (void)payload;
@@ -555,6 +604,7 @@ int main(void)
         cmocka_unit_test(test_a_start_waits_for_both_brokers),
         cmocka_unit_test(test_leaving_loses_nothing),
         cmocka_unit_test(test_a_slow_broker_is_not_flooded),
+        cmocka_unit_test(test_promises_wait_for_a_slow_broker),
         cmocka_unit_test(test_a_stuck_broker_holds_up_no_questions),
         cmocka_unit_test(test_lists_are_bounded),
         cmocka_unit_test(test_own_event_ids),

@@ -44,10 +44,12 @@ struct bus_broker {
 static int broker_write_config(const struct bus_broker *broker)
 {
     const struct bus_broker_options *o = &broker->options;
-    FILE *file = fopen(broker->path, "we");
-    if (file == NULL) {
+    const int fd = open(broker->path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) {
         return -errno;
     }
+    FILE *file = fdopen(fd, "w");
+    CHECK(file != NULL);
     fprintf(file,
             "# Written by edgecore whenever it starts: changes are lost.\n"
             "listener %u %s\n"
@@ -69,7 +71,8 @@ static int broker_write_config(const struct bus_broker *broker)
             o->port, o->host, o->queue_count, LIMIT_BUS_QUEUE_BYTES, LIMIT_BUS_INFLIGHT,
             LIMIT_BUS_PACKET_BYTES, LIMIT_BUS_CLIENTS, LIMIT_BUS_BROKER_BYTES,
             LIMIT_BUS_SESSION_HOURS);
-    const bool failed = ferror(file) != 0 || fchmod(fileno(file), 0644) != 0;
+    /* no secret is in it, and whoever it runs as opens it by its descriptor */
+    const bool failed = ferror(file) != 0 || fchmod(fd, 0644) != 0;
     return fclose(file) != 0 || failed ? -EIO : 0;
 }
 
@@ -171,7 +174,10 @@ static void broker_start(struct bus_broker *broker)
         .stdio_count = CONFIG_DESCRIPTOR + 1,
         .stdio = stdio,
     };
-    const int status = config < 0 ? -errno : uv_spawn(broker->loop, &broker->process, &options);
+    const int error = config < 0 ? -errno : 0;
+    /* A socket that libmosquitto just opened in a pool thread is not marked yet, and a child would hold it open. */
+    (void)close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+    const int status = error != 0 ? error : uv_spawn(broker->loop, &broker->process, &options);
     broker->started_ms = uv_now(broker->loop);
     broker->starts++;
     if (config >= 0) {

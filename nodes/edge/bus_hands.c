@@ -7,8 +7,11 @@
 #include "schemas/check.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 struct hands_broker {
     struct bus_hands *hands;
@@ -155,18 +158,45 @@ static int hands_address(const char *key, const char *text, char host[256], uint
     return 0;
 }
 
+/* Open a file that nobody else may read.
+ *   answers  a descriptor; negative: `why` (160 bytes) says it */
+static int hands_open_secret(const char *path, char *why)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    struct stat about;
+    if (fd < 0 || fstat(fd, &about) != 0) {
+        snprintf(why, 160, "%s", strerror(errno));
+    } else if (!S_ISREG(about.st_mode)) {
+        snprintf(why, 160, "it is no file");
+    } else if (about.st_uid != geteuid() && about.st_uid != 0) {
+        snprintf(why, 160, "it belongs to user %u, who could change it: chown it to %u or root",
+                 (unsigned)about.st_uid, (unsigned)geteuid());
+    } else if ((about.st_mode & (S_IRWXO | S_IWGRP)) != 0) {
+        snprintf(why, 160, "others may read or change it (mode %04o): chmod 600",
+                 (unsigned)about.st_mode & 07777u);
+    } else {
+        return fd;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return STATUS_MALFORMED;
+}
+
 static int hands_read_password(struct bus_hands *hands, const char *path, char *reason)
 {
-    FILE *file = fopen(path, "re");
+    char why[160] = "it is empty";
+    const int fd = hands_open_secret(path, why);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+    CHECK_IF(fd >= 0, file != NULL);
     const bool read = file != NULL && fgets(hands->password, sizeof hands->password, file) != NULL;
-    const int error = errno;
     if (file != NULL) {
         fclose(file);
     }
     hands->password[strcspn(hands->password, "\r\n")] = '\0';
     if (!read) {
-        snprintf(reason, 512, "eventBus.passwordFile: cannot read a line from %s: %s", path,
-                 file == NULL ? strerror(error) : "it is empty");
+        snprintf(reason, 512, "eventBus.passwordFile: cannot read a line from %.256s: %s", path,
+                 why);
         return STATUS_MALFORMED;
     }
     return 0;

@@ -210,6 +210,8 @@ check "a broker for everybody without a password" says 'on this machine alone' s
 check "nor one whose name only looks like this machine" says 'on this machine alone' sure --set eventBus.internal=127.evil.example:$own
 check "an address that is none" says 'eventBus.external' sure --set eventBus.external=ssl://here
 check "a topic that is none" says 'eventBus.upload' sure --set 'eventBus.upload=a/#/b'
+cp password open-to-all && chmod 644 open-to-all
+check "a password that everybody may read" says 'chmod 600' sure --set eventBus.passwordFile=open-to-all
 kill "${pids[edge]}"
 check "edgecore leaves, and its broker with it" within 5 not pgrep -P "${pids[edge]}" -x mosquitto
 finish

@@ -248,6 +248,10 @@ void bus_message(struct bus *bus, const char *topic, struct bytes payload, struc
         bus->why = "its topic means nothing here";
         break;
     }
+    if (bus->why != NULL && payload.size > LIMIT_BUS_PAYLOAD_BYTES) {
+        bus->why = codec_print(bus->codec, "of so many bytes nothing is read: %u are the most",
+                               LIMIT_BUS_PAYLOAD_BYTES);
+    }
 }
 
 const char *bus_message_refusal(const struct bus *bus)

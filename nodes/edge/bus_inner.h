@@ -101,6 +101,7 @@ struct bus {
     struct bus_gather gather;
     char **names; /* keys of all devices, by name, namespace "default" first */
     uint32_t name_count;
+    uint32_t name_capacity;
     bool names_known;
 
     struct bus_queue queue;     /* not appended yet */

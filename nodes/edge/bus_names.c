@@ -8,10 +8,8 @@
 #define DEVICE_PREFIX "devices.kubeedge.io/devices/"
 
 /* By name; of one name "default" first. */
-static int name_order(const void *a, const void *b)
+static int name_order(const char *left, const char *right)
 {
-    const char *left = *(const char *const *)a;
-    const char *right = *(const char *const *)b;
     const int order = strcmp(bus_topic_name(left), bus_topic_name(right));
     if (order != 0) {
         return order;
@@ -23,6 +21,11 @@ static int name_order(const void *a, const void *b)
     return left_default != right_default ? (left_default ? -1 : 1) : strcmp(left, right);
 }
 
+static int name_order_of(const void *a, const void *b)
+{
+    return name_order(*(const char *const *)a, *(const char *const *)b);
+}
+
 void bus_names_forget(struct bus *bus)
 {
     for (uint32_t i = 0; i < bus->name_count; i++) {
@@ -31,7 +34,19 @@ void bus_names_forget(struct bus *bus)
     free(bus->names);
     bus->names = NULL;
     bus->name_count = 0;
+    bus->name_capacity = 0;
     bus->names_known = false;
+}
+
+/* Room for one more. */
+static void names_grow(struct bus *bus)
+{
+    if (bus->name_count < bus->name_capacity) {
+        return;
+    }
+    bus->name_capacity = 2 * bus->name_capacity + 64;
+    bus->names = realloc(bus->names, bus->name_capacity * sizeof *bus->names);
+    CHECK(bus->names != NULL);
 }
 
 /* Read all of them. What cannot be read is met by the next apply. */
@@ -41,13 +56,8 @@ static void names_learn(struct bus *bus)
     struct edge_wishes *wishes = edge_wishes_open(bus->door.machine, DEVICE_PREFIX);
     const char *key;
     struct object_put put;
-    uint32_t capacity = 0;
     while (edge_wishes_next(wishes, codec, &key, &put) == STATUS_OK) {
-        if (bus->name_count == capacity) {
-            capacity = 2 * capacity + 64;
-            bus->names = realloc(bus->names, capacity * sizeof *bus->names);
-            CHECK(bus->names != NULL);
-        }
+        names_grow(bus);
         bus->names[bus->name_count] = strdup(key);
         CHECK(bus->names[bus->name_count] != NULL);
         bus->name_count++;
@@ -56,7 +66,7 @@ static void names_learn(struct bus *bus)
     edge_wishes_close(wishes);
     codec_destroy(codec);
     if (bus->name_count > 1) {
-        qsort(bus->names, bus->name_count, sizeof *bus->names, name_order);
+        qsort(bus->names, bus->name_count, sizeof *bus->names, name_order_of);
     }
     bus->names_known = true;
 }
@@ -100,17 +110,45 @@ bool bus_names_mean(struct bus *bus, const char *key)
     return found == NULL || strcmp(found, key) == 0;
 }
 
+/* Where the first key is that is not before this one. */
+static uint32_t names_place(const struct bus *bus, const char *key)
+{
+    uint32_t low = 0;
+    uint32_t high = bus->name_count;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (name_order(bus->names[middle], key) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 void bus_wish_changed(struct bus *bus, const char *key, bool removed)
 {
-    if (key != NULL && strncmp(key, DEVICE_PREFIX, strlen(DEVICE_PREFIX)) != 0) {
+    if (key == NULL) {
+        bus_names_forget(bus);
         return;
     }
-    bool known = false;
-    for (uint32_t i = 0;
-         key != NULL && !removed && bus->names_known && i < bus->name_count && !known; i++) {
-        known = strcmp(bus->names[i], key) == 0;
+    if (!bus->names_known || strncmp(key, DEVICE_PREFIX, strlen(DEVICE_PREFIX)) != 0) {
+        return;
     }
-    if (!known) {
-        bus_names_forget(bus);
+    const uint32_t place = names_place(bus, key);
+    const uint32_t behind = bus->name_count - place;
+    const bool known = behind > 0 && strcmp(bus->names[place], key) == 0;
+    if (known && removed) {
+        char **at = &bus->names[place];
+        free(*at);
+        memmove(at, at + 1, (behind - 1) * sizeof *at);
+        bus->name_count--;
+    } else if (!known && !removed) {
+        names_grow(bus);
+        char **at = &bus->names[place];
+        memmove(at + 1, at, behind * sizeof *at);
+        *at = strdup(key);
+        CHECK(*at != NULL);
+        bus->name_count++;
     }
 }

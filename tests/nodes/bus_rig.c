@@ -18,8 +18,11 @@ void rig_apply(struct rig *rig)
         rig->applied++;
         if (record->own) {
             bus_applied(rig->bus);
-        } else if (rig->bus != NULL) {
+        } else if (rig->bus != NULL && applied.all_changed) {
             bus_wish_changed(rig->bus, NULL, false);
+        }
+        for (uint32_t i = 0; rig->bus != NULL && i < applied.change_count; i++) {
+            bus_wish_changed(rig->bus, applied.changes[i].key, applied.changes[i].removed);
         }
     }
 }

@@ -552,6 +552,105 @@ static void test_lists_are_bounded(void **state)
     rig_deinit(&rig);
 }
 
+static void count_errors(void *context, const char *topic, const char *payload)
+{
+    (void)topic;
+    *(uint32_t *)context += strstr(payload, "\"code\":400") != NULL ? 1 : 0;
+}
+
+/* Claim: what is larger than a message may be is refused, answered where errors are answered, and nothing of it is
+ * kept, on any topic; the log hears why. */
+static void test_too_large_messages_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *topic;
+        uint32_t answers;
+    } cases[] = {{UPDATE, 2},
+                 {"$hw/events/device/default/d/twin/get", 1},
+                 {"$hw/events/node/edge-1/membership/get", 1},
+                 {"$hw/events/device/default/d/state/update", 0},
+                 {"$hw/events/upload/x", 0},
+                 {"SYS/dis/upload_records", 0}};
+    static struct rig rig;
+    static char large[1024 * 1024 + 1];
+    uint32_t errors = 0;
+    memset(large, ' ', sizeof large - 1);
+    memcpy(large, "{\"event_id\":\"e\"}", 16);
+    rig_begin(&rig, 1, 0);
+    rig.context = &errors;
+    rig.on_given = count_errors;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const uint64_t records = bus_report(rig.bus).recorded;
+        errors = 0;
+        rig_say(&rig, cases[i].topic, large);
+        assert_non_null(strstr(bus_message_refusal(rig.bus), "262144 are the most"));
+        rig_settle(&rig);
+        assert_int_equal(bus_report(rig.bus).recorded, records);
+        assert_int_equal(errors, cases[i].answers);
+    }
+    const struct bus_report report = bus_report(rig.bus);
+    assert_int_equal(report.refused + report.ignored, sizeof cases / sizeof cases[0]);
+    rig_deinit(&rig);
+}
+
+static void note_expected(void *context, const char *topic, const char *payload)
+{
+    if (strstr(topic, "/get/result") != NULL) {
+        const char *at = strstr(payload, "\"expected\":{\"value\":\"");
+        *(uint64_t *)context = at == NULL ? 0 : strtoull(at + 21, NULL, 10);
+    }
+}
+
+/* Claim: a plain topic means the device of that name in "default", else in the first namespace, whatever comes and
+ * goes. Method: three names in four namespaces at random; each device's wished value says which it is; asked after
+ * each step, against a table. */
+static void test_plain_names_follow_the_wishes(void **state)
+{
+    (void)state;
+    static const char *const spaces[] = {"default", "a", "b", "x"}; /* in the order of their turn */
+    static struct rig rig;
+    struct sim sim;
+    bool there[3][4] = {{false}};
+    uint64_t heard = 0;
+    sim_init(&sim, seed_of_test);
+    rig_init(&rig, &(struct bus_config){
+                       .broker_count = 1, .brokers = {"external"}, .topics = DEVICE_TOPICS_PLAIN});
+    rig.context = &heard;
+    rig.on_given = note_expected;
+    for (int step = 0; step < 200; step++) {
+        const size_t name = (size_t)sim_below(&sim, 3);
+        const size_t space = (size_t)sim_below(&sim, 4);
+        const char *id = codec_print(rig.codec, "%s/n-%zu", spaces[space], name);
+        const struct device_property property = {.name = "a",
+                                                 .type = "int",
+                                                 .has_desired = true,
+                                                 .desired =
+                                                     codec_print(rig.codec, "%zu", 1 + space),
+                                                 .revision = 1};
+        if (there[name][space]) {
+            rig_unwish(&rig, id);
+        } else {
+            rig_wish(&rig, id, "u",
+                     &(struct device_wish){
+                         .description = "", .properties = &property, .property_count = 1});
+        }
+        there[name][space] = !there[name][space];
+        rig_settle(&rig);
+        for (size_t i = 0; i < 3; i++) {
+            uint64_t first = 4;
+            while (first > 0 && !there[i][4 - first]) {
+                first--;
+            }
+            rig_say(&rig, codec_print(rig.codec, "$hw/events/device/n-%zu/twin/get", i), "{}");
+            rig_settle(&rig);
+            assert_int_equal(heard, first == 0 ? 0 : 5 - first);
+        }
+    }
+    rig_deinit(&rig);
+    sim_deinit(&sim);
+}
+
 /* Claim: event ids of our own are UUIDs of version 4, and none comes twice. */
 static void test_own_event_ids(void **state)
 {
@@ -607,6 +706,8 @@ int main(void)
         cmocka_unit_test(test_promises_wait_for_a_slow_broker),
         cmocka_unit_test(test_a_stuck_broker_holds_up_no_questions),
         cmocka_unit_test(test_lists_are_bounded),
+        cmocka_unit_test(test_too_large_messages_are_refused),
+        cmocka_unit_test(test_plain_names_follow_the_wishes),
         cmocka_unit_test(test_own_event_ids),
         cmocka_unit_test(test_filters),
     };

@@ -2,7 +2,7 @@
  *
  * A Device that is wished here has one row of DEVICE and one of TWIN for each property. Three things change
  * them: a wish that comes down, a TWIN_UPDATE, a DEVICE_STATE. Each change makes the newest DEVICE_STATUS go up,
- * and promises publications (outbox.c).
+ * and promises publications (outbox.c); a wish that changes nothing makes it go up, too.
  *
  * Whose value is expected? The one that was said later. A wish counts as later than all that was said here
  * before it came, if its revision is another than the one known; an equal revision is the same wish again.
@@ -722,7 +722,9 @@ int edge_device_wished(struct edge_machine *machine, const char *key, const stru
     if (status == STATUS_OK && (added || count > 0)) {
         status = device_publish_delta(machine, &device);
     }
-    return status < 0 || (!added && count == 0) ? status : device_report(machine, &device);
+    /* Also of what changed nothing: the device may have been taken away and given back before we heard of either,
+     * and the cloud forgot what we had said of it. */
+    return status < 0 ? status : device_report(machine, &device);
 }
 
 int edge_device_forget(struct edge_machine *machine, const char *key)

@@ -441,6 +441,34 @@ static void test_what_goes_up(void **state)
     rig_destroy(rig);
 }
 
+/* Claim: a wish that comes again, and changes nothing, is answered with how the device is: it may have been given to
+ * another node and back before we heard of either, and then the cloud has forgotten what we had said of it.
+ * Method: everything is acknowledged, then the same wish. */
+static void test_a_wish_again_is_answered(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_create();
+    struct batch batch;
+    struct record record;
+    struct device_status device;
+    rig_wish(rig, "uid-1", wish_of(rig, "25", 1));
+    (void)rig_say(rig,
+                  (struct twin_change){.key = "temperature", .has_actual = true, .actual = "9"});
+    const uint64_t said = edge_machine_meta(rig->machine)->up_last;
+    assert_int_equal(RIG_APPLY(rig, RECORD_UP_ACK, "", down_ack, {.stream = 7, .position = said}),
+                     EDGE_ACCEPTED);
+    const uint64_t promised = edge_machine_meta(rig->machine)->outbox_last;
+    rig_wish(rig, "uid-1", wish_of(rig, "25", 1));
+    assert_int_equal(edge_up_read(rig->machine, said, 1u << 20, rig->codec, &batch), STATUS_OK);
+    assert_int_equal(batch.record_count, 1);
+    assert_int_equal(codec_record_read(rig->codec, batch.records[0].record, &record), 0);
+    assert_int_equal(record.kind, RECORD_DEVICE_STATUS);
+    assert_int_equal(codec_device_status_read(rig->codec, record.body, &device), 0);
+    assert_string_equal(device.twins[0].actual, "9");
+    assert_int_equal(edge_machine_meta(rig->machine)->outbox_last, promised);
+    rig_destroy(rig);
+}
+
 /* Claim: the outbox keeps its promises over a crash until they are taken, in order, and is bounded. */
 static void test_the_outbox(void **state)
 {
@@ -695,6 +723,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_optional_twins),
         cmocka_unit_test(test_what_goes_up),
+        cmocka_unit_test(test_a_wish_again_is_answered),
         cmocka_unit_test(test_the_outbox),
         cmocka_unit_test(test_a_snapshot),
         cmocka_unit_test(test_twins_are_those_of_the_model),

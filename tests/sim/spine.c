@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 static const char *const canary_names[CANARIES] = {
-    "none",    "sync_cloud", "sync_edge", "row",    "boot",
-    "runtime", "remove",     "listing",   "stream", "confirm",
+    "none",    "sync_cloud", "sync_edge", "row",     "boot",  "runtime", "remove",
+    "listing", "stream",     "confirm",   "publish", "older", "again",   "report",
 };
 
 static const char *const profile_names[PROFILES] = {
@@ -38,6 +38,7 @@ static struct options option;
 struct tally {
     uint64_t virtual_us, accepted, unknown, refused, reads, elections, deaths, starts, faults;
     uint64_t versions, fetches, resumes, exchanges, settle_us_max;
+    uint64_t messages, promises, events;
 };
 static struct tally *tally; /* shared by all processes */
 
@@ -112,6 +113,7 @@ static void run_seed(uint64_t seed)
                                    : (enum profile)(seed % PROFILE_AWAY));
     world->verbose = option.verbose != 0;
     clients_begin(world);
+    mappers_begin(world);
     faults_begin(world);
     world_run_until(world, option.secs * SECOND);
 
@@ -123,6 +125,8 @@ static void run_seed(uint64_t seed)
     world_heal(world); /* whoever was to be started later */
     world->clients_run = false;
     const uint64_t calm_us = world->sim.now_us;
+    world_run_until(world, calm_us + 4 * SECOND); /* whoever was leaving is back */
+    mappers_tell(world);
     world_run_until(world, calm_us + 6 * SECOND); /* longer than any deadline of a write */
     const char *differs = check_converged(world);
     while (differs != NULL && world->sim.now_us < calm_us + SPINE_SETTLE_US) {
@@ -152,6 +156,9 @@ static void run_seed(uint64_t seed)
     tally_add(&tally->fetches, world->fetches);
     tally_add(&tally->resumes, world->resumes);
     tally_add(&tally->exchanges, world->exchanges);
+    tally_add(&tally->messages, world->messages);
+    tally_add(&tally->promises, world->promises);
+    tally_add(&tally->events, world->events);
     for (uint32_t i = 0; i < CLOUDS; i++) {
         tally_add(&tally->deaths, world->clouds[i].process.deaths);
     }
@@ -367,7 +374,7 @@ int main(int count, char **arguments)
     const double virtual_s = (double)tally->virtual_us / 1e6;
     printf("seeds=%llu failed=%llu accepted=%llu unknown=%llu refused=%llu reads=%llu "
            "versions=%llu elections=%llu deaths=%llu faults=%llu starts=%llu fetches=%llu "
-           "resumes=%llu exchanges=%llu settle_s_max=%.1f "
+           "resumes=%llu exchanges=%llu messages=%llu promises=%llu events=%llu settle_s_max=%.1f "
            "virtual_s=%.0f wall_s=%.1f\n",
            (unsigned long long)campaign.done, (unsigned long long)campaign.failed,
            (unsigned long long)tally->accepted, (unsigned long long)tally->unknown,
@@ -376,6 +383,7 @@ int main(int count, char **arguments)
            (unsigned long long)tally->deaths, (unsigned long long)tally->faults,
            (unsigned long long)tally->starts, (unsigned long long)tally->fetches,
            (unsigned long long)tally->resumes, (unsigned long long)tally->exchanges,
-           (double)tally->settle_us_max / 1e6, virtual_s, wall);
+           (unsigned long long)tally->messages, (unsigned long long)tally->promises,
+           (unsigned long long)tally->events, (double)tally->settle_us_max / 1e6, virtual_s, wall);
     return campaign.failed > 0 ? 1 : 0;
 }

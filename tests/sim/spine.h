@@ -1,6 +1,6 @@
 /* The whole spine in one deterministic world: three cloud_cores, two edge_cores with the real pod
- * reconciler, real log, real raft, real feed, over a simulated clock, network, disk, store and
- * container runtime. One seed is one story.
+ * reconciler, real log, real raft, real feed, over a simulated clock, network, disk, store,
+ * container runtime, brokers and mappers. One seed is one story; half of them have devices.
  *
  *      spine.c         arguments, campaigns, canaries
  *      spine_world.c   time, network, turns; what every process has
@@ -9,6 +9,9 @@
  *      spine_fault.c   what goes wrong, when
  *      spine_client.c  users on random replicas, and what they were answered
  *      spine_check.c   oracles
+ *      spine_broker.c  MQTT brokers of an edge, and the mappers at them
+ *      spine_wish.c    users who wish something of devices
+ *      spine_twin.c    oracles of devices
  *
  * A broken oracle ends the process (one per seed) with spine_fail.
  */
@@ -17,6 +20,7 @@
 
 #include "log/log.h"
 #include "nodes/cloud/core.h"
+#include "nodes/cloud/devices.h"
 #include "nodes/edge/core.h"
 #include "schemas/check.h"
 #include "statemachine/store.h"
@@ -46,6 +50,12 @@
 #define SPINE_INDEXES  65536u
 #define SPINE_UIDS     2048u
 
+#define DEVICES         4u
+#define SPINE_EVENTS    8192u
+#define SPINE_QUESTIONS 4096u
+#define SPINE_WISHES    4096u
+#define SPINE_PROMISES  16384u
+
 /* One rule broken in the test's own seams: some seed must fail. */
 enum canary {
     CANARY_NONE,
@@ -58,6 +68,10 @@ enum canary {
     CANARY_LISTING,    /* a replica tells its watchers one change less */
     CANARY_STREAM,  /* the link loses a frame in the middle of a connection that goes on, unseen */
     CANARY_CONFIRM, /* a range of an older position is said to be the same, whatever is in it */
+    CANARY_PUBLISH, /* a broker answers a mapper's question as soon as the edge has read it */
+    CANARY_OLDER, /* a client's wish of a device has a revision that is older than the one before */
+    CANARY_AGAIN, /* an event that went up goes up once more when the link is there again */
+    CANARY_REPORT, /* an edge that died has lost the newest report of a device that had to go up */
     CANARIES,
 };
 
@@ -110,9 +124,41 @@ struct cloud {
     struct store *staging;           /* open there, or the store that was; NULL: nothing is */
     struct canary_ask asked[CLOUDS]; /* by whom: the canary's */
     struct cloud_core_peer peers[CLOUDS];
+    struct devices *devices; /* NULL: a seed without */
+    uint32_t level;          /* feature level that it understands; 0: all */
+    uint64_t inboxed;        /* log index up to which the inboxes of edges were looked at here */
 };
 
 struct connection;
+struct message;
+
+/* A broker of an edge's machine. Its session with the edge survives; so do its queues while it is away. */
+struct broker {
+    struct edge *edge;
+    uint32_t number;
+    uint64_t connection; /* owner of its events, 0: none */
+    bool away;
+    bool delivering, taking;
+    struct message *in_head, *in_tail;   /* for the edge: those sent first wait for their PUBACK */
+    struct message *out_head, *out_tail; /* of the edge */
+};
+
+/* An event that an edge made durable. */
+struct edge_said {
+    uint64_t sequence;
+    uint32_t number; /* what it says */
+    uint32_t device; /* 1 + whose value it is, 0: a message */
+};
+
+/* A device as the promises of an edge tell its story. */
+struct device_seen {
+    bool there;
+    uint64_t revision; /* newest wish of "w" */
+    bool has_expected;
+    char expected[16];
+    bool has_actual;
+    char actual[16];
+};
 
 struct edge {
     struct process process; /* first */
@@ -124,6 +170,48 @@ struct edge {
     struct runtime_sim_door door;
     bool sandboxes_died; /* some attempt may never have started */
     struct codec *codec;
+
+    struct broker brokers[BUS_BROKERS];
+    uint32_t broker_count; /* 0: a seed without devices */
+    enum device_topics topics;
+    uint32_t window_ms;
+    uint32_t held[DEVICES]; /* what its devices were told to be, 0: nothing yet */
+    struct device_seen devices[DEVICES];
+    uint64_t *promises; /* hash of each, at its position */
+    uint64_t promised;  /* newest position that was looked at */
+    uint64_t up_seen;   /* newest sequence that was */
+    struct edge_said *events;
+    uint32_t event_count;
+    struct connection *again_link; /* the canary's: nothing went up on another one since */
+    uint8_t *again;                /* newest event that went up */
+    size_t again_size;
+};
+
+/* The inbox of an edge in the cloud. */
+struct arrived {
+    uint64_t stream; /* of the Node that it belongs to */
+    uint64_t number; /* newest that was looked at */
+    uint32_t next;   /* event that must come next */
+    bool anew;       /* another Node: what came to the one before may come again */
+};
+
+/* What is known of a device. */
+struct device_known {
+    uint32_t wishes;   /* versions of its wish */
+    uint32_t rewrites; /* of them: without a client */
+    uint32_t reports;  /* versions of its fact */
+    uint32_t said;     /* messages about it that edges read */
+    bool moved;        /* it was taken away from a node once */
+    uint64_t
+        silent_us; /* its mapper says nothing by itself any more: no later report hides one that was lost */
+};
+
+/* One wish of the value of "w". */
+struct wished {
+    uint32_t device;
+    uint64_t revision;
+    bool has_desired;
+    char desired[16];
 };
 
 enum fate {
@@ -156,6 +244,7 @@ struct client {
     uint64_t cloud_life;
     uint32_t value; /* of the write under way, 0: a read */
     uint64_t floor; /* of the read under way */
+    uint32_t moved; /* 1 + device that it gave to another node just now, 0: none */
 };
 
 /* One version of the cluster, as the first replica told it. */
@@ -198,6 +287,7 @@ struct world {
     bool clients_run;
     bool idle;     /* a phase in which nobody asks for anything */
     bool node_gone[EDGES]; /* there may be no Node object: not yet, or a client asked for that */
+    bool devices;          /* the seed has some */
     uint32_t faults;
 
     /* what oracles remember */
@@ -211,9 +301,18 @@ struct world {
     struct uid uids[SPINE_UIDS];
     uint32_t uid_count;
     struct codec *codec; /* of the oracles */
+    uint32_t number_last; /* that a mapper or a wish said: each once, rising */
+    uint32_t question_last;
+    bool recorded[SPINE_QUESTIONS]; /* the answer to it is promised, and durable */
+    struct device_known known[DEVICES];
+    uint32_t model_wishes; /* versions of the model */
+    struct wished wished[SPINE_WISHES];
+    uint32_t wished_count;
+    struct arrived arrived[EDGES];
 
     /* numbers for the summary */
     uint64_t accepted, unknown, refused, reads, elections, fetches, resumes, exchanges;
+    uint64_t messages, promises, events;
 };
 
 /* spine.c: the seed has failed. */
@@ -243,6 +342,8 @@ void process_start(struct process *process);
 void process_leave(struct process *process, uint64_t us);
 void world_cut_edge(struct world *world, uint32_t edge, uint32_t cloud, bool up, bool down);
 void world_mend_edge(struct world *world, uint32_t edge);
+/* Cloudcores of an older release are exchanged, one after the other. */
+void world_upgrade(struct world *world);
 void world_send_peer(struct world *world, uint32_t from, uint32_t to, struct bytes frame);
 void world_dial(struct edge *edge, uint32_t address);
 /* A process has died: its connections break, seen by the others unless it was the power. */
@@ -275,6 +376,50 @@ void clients_begin(struct world *world);
 void clients_cloud_died(struct world *world, const struct cloud *cloud);
 /* "v" of an object, 0: none. */
 uint32_t object_value(const struct object *object);
+/* The next write of a client, about this key; its number is the value. */
+struct write *client_write(struct client *client, const char *key);
+void client_propose(struct client *client, struct cloud *cloud, int built, struct bytes record);
+void client_remove(struct client *client, struct cloud *cloud, const char *key, const char *uid);
+
+/* spine_wish.c */
+/* A client wishes something of devices, or no more of it. */
+void client_device(struct client *client, struct cloud *cloud);
+
+/* spine_broker.c */
+void brokers_init(struct edge *edge);
+/* The edgecore lives: it connects. It has died: what it was told and had not acknowledged is told again. */
+void brokers_edge_started(struct edge *edge);
+void brokers_edge_died(struct edge *edge);
+/* The connection is lost, for `us` at least; its queues too, if it forgets. */
+void broker_fault(struct broker *broker, uint64_t us, bool forgets);
+void brokers_heal(struct edge *edge);
+int broker_publish(struct edge *edge, uint32_t broker, uint64_t id, const char *topic,
+                   struct bytes payload);
+void mappers_begin(struct world *world);
+/* Who has not said that a device is as it was told to be, as that was lost with an edgecore, says it again. Nobody
+ * else does: what is lost on the way to the cloud is to be seen. */
+void mappers_tell(struct world *world);
+
+/* spine_twin.c */
+#define DEVICE_KEY "devices.kubeedge.io/devices/default/dev-"
+/* The number of the device of this key; DEVICES: it is of none. */
+uint32_t device_number(struct bytes key);
+/* After each turn of an edge, and its start: what it promised and what is to go up. */
+void check_edge_said(struct edge *edge);
+/* It has started: what it had promised it promises still, and to the letter. */
+void check_edge_began(struct edge *edge);
+/* It publishes: only what is durable. */
+void check_publish(struct edge *edge);
+/* A mapper hears an answer to a question. */
+void check_heard(struct edge *edge, uint32_t question);
+/* Whether the edge expects of a device what nobody said it is. */
+bool check_device_waits(struct edge *edge, uint32_t device);
+/* After each turn of a cloudcore: events of edges arrive. */
+void check_inbox(struct cloud *cloud);
+void check_device_change(struct world *world, const struct backend_change *change);
+/* As check_converged, of devices. */
+const char *devices_differ(struct world *world);
+void check_devices(struct world *world);
 
 /* spine_check.c */
 struct uid *check_uid(struct world *world, const char *uid);
@@ -282,6 +427,8 @@ struct uid *check_uid(struct world *world, const char *uid);
 void check_told(struct cloud *cloud, uint64_t before, uint64_t version);
 void check_change(struct cloud *cloud, const struct backend_change *change);
 void check_digest(struct cloud *cloud);
+/* A sentence, lent until the next. */
+__attribute__((format(printf, 1, 2))) const char *explain(const char *format, ...);
 /* NULL: everything agrees; otherwise what does not. Lent until the next call. */
 const char *check_converged(struct world *world);
 void check_end(struct world *world);

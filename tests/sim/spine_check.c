@@ -184,6 +184,7 @@ void check_change(struct cloud *cloud, const struct backend_change *change)
         check_verdict(world, change);
         check_node_back(world, change);
     }
+    check_device_change(world, change);
     version->removal = change->after.wish.size == 0 && change->before.wish.size > 0;
 }
 
@@ -212,7 +213,7 @@ void check_digest(struct cloud *cloud)
 
 static char explanation[512];
 
-__attribute__((format(printf, 1, 2))) static const char *explain(const char *format, ...)
+const char *explain(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -366,7 +367,7 @@ const char *check_converged(struct world *world)
     }
     object_cursor_close(&cursor);
     store_reader_reset(store_live(leader->process.store));
-    return differs;
+    return differs == NULL ? devices_differ(world) : differs;
 }
 
 /* -- the end ----------------------------------------------------------------------------------- */
@@ -581,4 +582,5 @@ void check_end(struct world *world)
         check_starts(world, &world->edges[i]);
         check_statuses(world, &world->edges[i]);
     }
+    check_devices(world);
 }

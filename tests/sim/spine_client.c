@@ -86,21 +86,18 @@ static void client_on_fresh(void *context, int status)
     }
 }
 
-/* The write of the client, its number is the value. */
-static struct write *client_write(struct client *client, const char *resource, const char *name)
+struct write *client_write(struct client *client, const char *key)
 {
     struct world *world = client->world;
     CHECK(world->write_count + 1 < SPINE_WRITES);
     client->value = ++world->write_count;
     struct write *write = &world->writes[client->value];
     *write = (struct write){.value = client->value, .floor = world->acknowledged};
-    const bool node = strcmp(resource, "nodes") == 0;
-    snprintf(write->key, sizeof write->key, "/%s/%s/%s", resource, node ? "" : "default", name);
+    snprintf(write->key, sizeof write->key, "%s", key);
     return write;
 }
 
-static void client_propose(struct client *client, struct cloud *cloud, int built,
-                           struct bytes record)
+void client_propose(struct client *client, struct cloud *cloud, int built, struct bytes record)
 {
     struct world *world = client->world;
     struct write *write = &world->writes[client->value];
@@ -118,15 +115,14 @@ static void client_propose(struct client *client, struct cloud *cloud, int built
     cloud->process.poked = true;
 }
 
-static void client_remove(struct client *client, struct cloud *cloud, const char *resource,
-                          const char *name, const char *uid)
+void client_remove(struct client *client, struct cloud *cloud, const char *key, const char *uid)
 {
     struct bytes body;
     struct bytes record;
-    struct write *write = client_write(client, resource, name);
+    struct write *write = client_write(client, key);
     write->remove = true;
     snprintf(write->uid, sizeof write->uid, "%s", uid);
-    if (strcmp(resource, "pods") == 0 && client->world->canary != CANARY_REMOVE) {
+    if (strncmp(key, "/pods/", 6) == 0 && client->world->canary != CANARY_REMOVE) {
         check_uid(client->world, uid)->removal_asked = true;
     }
     const struct object_remove remove = {.reason = REMOVE_DELETED, .if_uid = uid};
@@ -167,11 +163,11 @@ static void client_data(struct client *client, struct cloud *cloud, bool secret,
     backend->view_close(backend->owner, view);
     if (remove) {
         if (found == 0) {
-            client_remove(client, cloud, resource, name, uid);
+            client_remove(client, cloud, key, uid);
         }
         return;
     }
-    struct write *write = client_write(client, resource, name);
+    struct write *write = client_write(client, key);
     const struct pair label = {"v", codec_print(client->codec, "%u", write->value)};
     snprintf(write->uid, sizeof write->uid, "%s", uid);
     const int status = spine_build_put(
@@ -202,7 +198,8 @@ static void client_create_pod(struct client *client, struct cloud *cloud, const 
     };
     struct world *world = client->world;
     struct bytes record;
-    struct write *write = client_write(client, "pods", name);
+    struct write *write =
+        client_write(client, codec_print(client->codec, "/pods/default/%s", name));
     const struct pair label = {"v", codec_print(client->codec, "%u", write->value)};
     snprintf(write->uid, sizeof write->uid, "pod-%u", ++world->uid_last);
     const uint64_t place = sim_below(&world->sim, 4);
@@ -255,7 +252,8 @@ static void client_touch_pod(struct client *client, struct cloud *cloud,
     struct bytes record;
     struct object object = old->object;
     const char *name = codec_print(client->codec, "%s", object.name);
-    struct write *write = client_write(client, "pods", name);
+    struct write *write =
+        client_write(client, codec_print(client->codec, "/pods/default/%s", name));
     const struct pair label = {"v", codec_print(client->codec, "%u", write->value)};
     snprintf(write->uid, sizeof write->uid, "%s", object.uid);
     object.labels = &label;
@@ -291,8 +289,7 @@ static void client_pod(struct client *client, struct cloud *cloud)
     CHECK(codec_object_put_read(client->codec, row.wish, &put) == 0);
     const uint64_t what = sim_below(&world->sim, 10);
     if (what == 0 || (what < 4 && put.object.node_name[0] == '\0')) {
-        client_remove(client, cloud, "pods", name, codec_print(client->codec, "%s",
-                                                               put.object.uid));
+        client_remove(client, cloud, key, codec_print(client->codec, "%s", put.object.uid));
     } else if (what < 6) {
         if (put.object.deletion_time_ms == 0 && put.object.node_name[0] != '\0') {
             client_touch_pod(client, cloud, &row, &put, true);
@@ -309,7 +306,8 @@ static void client_remove_node(struct client *client, struct cloud *cloud)
     struct world *world = client->world;
     const uint32_t number = (uint32_t)sim_below(&world->sim, EDGES);
     world->node_gone[number] = true;
-    client_remove(client, cloud, "nodes", world->edges[number].process.name, "");
+    client_remove(client, cloud,
+                  codec_print(client->codec, "/nodes//%s", world->edges[number].process.name), "");
 }
 
 static void client_read(struct client *client, struct cloud *cloud)
@@ -339,6 +337,10 @@ static void client_turn(void *context)
         return;
     }
     codec_reset(client->codec);
+    if (world->devices && sim_below(&world->sim, 4) == 0) {
+        client_device(client, cloud);
+        return;
+    }
     const uint64_t what = sim_below(&world->sim, 100);
     if (what < 20) {
         client_data(client, cloud, false, false);

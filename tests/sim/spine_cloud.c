@@ -249,9 +249,11 @@ void cloud_start(struct cloud *cloud)
     struct process *process = &cloud->process;
     struct world *world = process->world;
     struct disk *disk = process_disk(process, world->canary == CANARY_SYNC_CLOUD);
+    /* small, so that they are trimmed soon; what an edge with devices says after a while at once fits one */
+    const uint32_t away_bytes = (world->devices ? 4 : 2) * SEGMENT_BYTES_MIN;
     const struct log_options options = {
         .directory = "log",
-        .segment_bytes = world->profile == PROFILE_AWAY ? 2 * SEGMENT_BYTES_MIN : SPINE_SEGMENT_BYTES,
+        .segment_bytes = world->profile == PROFILE_AWAY ? away_bytes : SPINE_SEGMENT_BYTES,
     };
     struct log_recovery recovery;
     int status = log_open(&cloud->process.log, disk, &options, &recovery);
@@ -273,6 +275,7 @@ void cloud_start(struct cloud *cloud)
     const struct cloud_core_config config = {
         .replica = process->number + 1,
         .boot_count = cloud->boots,
+        .level = cloud->level,
         .name = process->name,
         .peers = cloud->peers,
         .peer_count = CLOUDS,
@@ -313,6 +316,7 @@ void cloud_start(struct cloud *cloud)
                         world_cloud_now(world), &cloud->core, reason) != 0) {
         spine_fail(world, "open", "%s: %s", process->name, reason);
     }
+    cloud->devices = world->devices ? devices_open(cloud_core_backend(cloud->core)) : NULL;
 }
 
 void cloud_die(struct cloud *cloud, enum disk_sim_crash how)
@@ -328,6 +332,7 @@ void cloud_die(struct cloud *cloud, enum disk_sim_crash how)
     }
     cloud_core_close(cloud->core);
     cloud->core = NULL;
+    cloud->devices = NULL; /* lost: it may wait for an answer */
     store_close(process->store);
     store_close(cloud->staging);
     process->store = NULL;
@@ -389,8 +394,12 @@ uint64_t cloud_turn(struct cloud *cloud)
 {
     struct world *world = cloud->process.world;
     log_tick(&cloud->process.log, world_cloud_now(world).wall_ms);
-    const uint64_t next_ms = cloud_core_run(cloud->core, world_cloud_now(world));
+    uint64_t next_ms = cloud_core_run(cloud->core, world_cloud_now(world));
+    if (cloud->devices != NULL && devices_run(cloud->devices)) {
+        next_ms = world_cloud_now(world).mono_ms;
+    }
     cloud_watch(cloud);
     check_digest(cloud);
+    check_inbox(cloud);
     return next_ms;
 }

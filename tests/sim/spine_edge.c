@@ -12,9 +12,55 @@ static void edge_dial(void *context, uint32_t address)
     world_dial(context, address);
 }
 
+/* The canary: the newest event that went up goes up again on the next link, under a number that is free. */
+static struct bytes edge_repeat(struct edge *edge, struct codec *codec, struct bytes frame)
+{
+    uint16_t kind = WIRE_NONE;
+    struct bytes body;
+    struct batch batch;
+    if (codec_frame_read(codec, codec_aligned(codec, frame), &kind, &body) != 0 ||
+        kind != WIRE_APPEND || codec_batch_read(codec, body, &batch) != 0 ||
+        batch.record_count == 0) {
+        return frame;
+    }
+    if (edge->again != NULL && edge->again_link != edge->connection &&
+        batch.records[0].sequence > batch.previous + 1) {
+        struct sequenced *records = codec_array(codec, batch.record_count + 1, sizeof *records);
+        memcpy(records + 1, batch.records, batch.record_count * sizeof *records);
+        records[0] = (struct sequenced){
+            .sequence = batch.previous + 1,
+            .record = codec_copy(codec, bytes_of(edge->again, edge->again_size))};
+        batch.records = records;
+        batch.record_count++;
+        CHECK(codec_batch_build(codec, &batch, &body) == 0);
+        CHECK(codec_frame_build(codec, WIRE_APPEND, body, &frame) == 0);
+        edge->again_link = edge->connection;
+        return frame;
+    }
+    for (uint32_t i = 0; i < batch.record_count; i++) {
+        struct record record;
+        const struct bytes bytes = batch.records[i].record;
+        if (codec_record_read(codec, bytes, &record) == 0 && record.kind == RECORD_MQTT_MESSAGE) {
+            free(edge->again);
+            edge->again = malloc(bytes.size);
+            CHECK(edge->again != NULL);
+            memcpy(edge->again, bytes.data, bytes.size);
+            edge->again_size = bytes.size;
+            edge->again_link = edge->connection;
+        }
+    }
+    return frame;
+}
+
 static int edge_send(void *context, struct bytes frame)
 {
     struct edge *edge = context;
+    if (edge->process.world->canary == CANARY_AGAIN) {
+        struct codec *codec = codec_create();
+        const int status = connection_send(edge->connection, true, edge_repeat(edge, codec, frame));
+        codec_destroy(codec);
+        return status;
+    }
     return connection_send(edge->connection, true, frame);
 }
 
@@ -172,6 +218,12 @@ static void edge_flush(void *context)
     sim_after(sim, sim_between(sim, 500, 50000), edge->process.life, edge_on_flush, edge);
 }
 
+static int edge_bus_publish(void *context, uint32_t broker, uint64_t id, const char *topic,
+                            struct bytes payload)
+{
+    return broker_publish(context, broker, id, topic, payload);
+}
+
 static void edge_fatal(void *context, int status, const char *message)
 {
     struct edge *edge = context;
@@ -194,6 +246,28 @@ static void edge_lose_row(struct edge *edge)
     if (size > 0) {
         store_begin(process->store);
         store_remove(process->store, EDGE_TABLE_WISH_A, bytes_of(key, size));
+        CHECK(store_commit(process->store, store_position(process->store)) == 0);
+    }
+}
+
+/* CANARY_REPORT: the newest report of a device that had to go up is not there after a crash. */
+static void edge_lose_report(struct edge *edge)
+{
+    struct process *process = &edge->process;
+    struct store_iterator *iterator =
+        store_iterate(store_live(process->store), EDGE_TABLE_UP, bytes_of(NULL, 0));
+    uint8_t key[8];
+    bool on = store_iterator_last(iterator);
+    while (on && get_le32(store_iterator_value(iterator).data + 4) != RECORD_DEVICE_STATUS) {
+        on = store_iterator_previous(iterator);
+    }
+    if (on) {
+        memcpy(key, store_iterator_key(iterator).data, sizeof key);
+    }
+    store_iterator_close(iterator);
+    if (on) {
+        store_begin(process->store);
+        store_remove(process->store, EDGE_TABLE_UP, bytes_of(key, sizeof key));
         CHECK(store_commit(process->store, store_position(process->store)) == 0);
     }
 }
@@ -233,6 +307,10 @@ void edge_start(struct edge *edge)
         .backoff_ms_max = 1000,
         .software = "test",
         .flush_ms = 500,
+        .bus = {.broker_count = edge->broker_count,
+                .brokers = {"one", "two"},
+                .topics = edge->topics,
+                .window_ms = edge->window_ms},
     };
     const struct edge_core_ops ops = {
         .context = edge,
@@ -246,6 +324,7 @@ void edge_start(struct edge *edge)
         .volumes_prepare = edge_volumes_prepare,
         .volumes_remove = edge_volumes_remove,
         .log_remove = edge_log_remove,
+        .bus_publish = edge_bus_publish,
         .flush_store = edge_flush,
         .fatal = edge_fatal,
     };
@@ -254,6 +333,11 @@ void edge_start(struct edge *edge)
                        &edge->core, reason) != 0) {
         spine_fail(world, "open", "%s: %s", process->name, reason);
     }
+    if (world->canary == CANARY_REPORT && process->deaths > 0) {
+        edge_lose_report(edge);
+    }
+    check_edge_began(edge);
+    brokers_edge_started(edge);
 }
 
 void edge_die(struct edge *edge, enum disk_sim_crash how)
@@ -263,6 +347,7 @@ void edge_die(struct edge *edge, enum disk_sim_crash how)
     sim_cancel_owner(&world->sim, process->life);
     process->life = 0;
     runtime_sim_disconnect(&edge->door);
+    brokers_edge_died(edge);
     disk_sim_crash(&process->disk, how);
     store_sim_crash(process->store_disk, sim_random(&world->sim));
     edge_core_close(edge->core);
@@ -275,6 +360,13 @@ void edge_die(struct edge *edge, enum disk_sim_crash how)
         edge->sandboxes_died = true;
         runtime_sim_reboot(&edge->runtime);
     }
+}
+
+/* CANARY_REPORT: it dies more often while something has to go up. */
+static void edge_on_short_life(void *context)
+{
+    struct edge *edge = context;
+    process_kill(&edge->process, DISK_SIM_KILL, 100 * MS);
 }
 
 uint64_t edge_turn(struct edge *edge)
@@ -291,6 +383,12 @@ uint64_t edge_turn(struct edge *edge)
     };
     edge_core_node_status(edge->core, &status, world_edge_now(world));
     const uint64_t next_ms = edge_core_run(edge->core, world_edge_now(world));
+    check_edge_said(edge);
+    const struct edge_meta *meta = edge_machine_meta(edge->core->machine);
+    if (world->canary == CANARY_REPORT && world->trouble && meta->up_acked < meta->up_last &&
+        sim_chance(&world->sim, 5000)) {
+        sim_after(&world->sim, 0, edge->process.life, edge_on_short_life, edge);
+    }
     if (edge_core_report(edge->core).digest_alarms > 0) {
         spine_fail(world, "digest", "%s: the digests differed at the same sequence",
                    edge->process.name);

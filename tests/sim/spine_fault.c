@@ -243,6 +243,69 @@ static void fault_away(struct world *world)
     }
 }
 
+/* -- of seeds with devices ----------------------------------------------------------------------- */
+
+static void fault_broker(struct world *world)
+{
+    struct edge *edge = &world->edges[below(world, EDGES)];
+    struct broker *broker = &edge->brokers[below(world, edge->broker_count)];
+    broker_fault(broker, below(world, 2) == 0 ? 0 : between(world, 10 * MS, 8 * SECOND),
+                 below(world, 3) == 0);
+}
+
+static void mend_space(void *context)
+{
+    struct mend *mend = context;
+    struct world *world = mend->world;
+    if (mend->number < CLOUDS) {
+        struct cloud *cloud = &world->clouds[mend->number];
+        if (cloud->process.life != 0) {
+            cloud_core_set_space(cloud->core, CLOUD_CORE_SPACE_PLENTY);
+        }
+    } else {
+        struct edge *edge = &world->edges[mend->number - CLOUDS];
+        edge->process.disk.capacity_bytes = UINT64_MAX;
+        if (edge->process.life != 0) {
+            edge_core_set_space(edge->core, SPACE_PLENTY, world_edge_now(world));
+        }
+    }
+    free(mend);
+}
+
+/* The disk of an edge or of a cloudcore is full, and both know it (nodes/space.h). */
+static void fault_space(struct world *world)
+{
+    const uint32_t place = (uint32_t)below(world, CLOUDS + EDGES);
+    const uint64_t us = between(world, 500 * MS, 4 * SECOND);
+    const bool none = below(world, 2) == 0;
+    spine_story(world, "world", "process %u has %s room on its disk, %llu ms", place + 1,
+                none ? "no" : "little", (unsigned long long)(us / MS));
+    if (place < CLOUDS) {
+        struct cloud *cloud = &world->clouds[place];
+        if (cloud->process.life != 0) {
+            cloud_core_set_space(cloud->core, none ? CLOUD_CORE_SPACE_NONE : CLOUD_CORE_SPACE_LOW);
+        }
+    } else {
+        struct edge *edge = &world->edges[place - CLOUDS];
+        if (edge->process.life != 0) {
+            edge_core_set_space(edge->core, none ? SPACE_NONE : SPACE_LOW, world_edge_now(world));
+        }
+    }
+    mend_after(world, us, place, mend_space);
+}
+
+static void fault_of_devices(struct world *world)
+{
+    const bool leader = world->profile == PROFILE_LEADER;
+    if (leader || below(world, 3) > 0) {
+        fault_broker(world);
+    } else {
+        fault_space(world);
+    }
+}
+
+/* -- when ------------------------------------------------------------------------------------------ */
+
 #define FAULTS 20u
 typedef void fault(struct world *world);
 
@@ -274,7 +337,11 @@ static void faults_turn(void *context)
     while (count < FAULTS && choice[count] != NULL) {
         count++;
     }
-    choice[below(world, count)](world);
+    if (world->devices && below(world, 4) == 0) {
+        fault_of_devices(world);
+    } else {
+        choice[below(world, count)](world);
+    }
     world->faults++;
     const uint64_t us = world->profile == PROFILE_LEADER ? between(world, 5 * SECOND, 9 * SECOND)
                         : world->profile == PROFILE_AWAY ? between(world, 20 * MS, 1500 * MS)

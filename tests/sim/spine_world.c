@@ -655,9 +655,54 @@ void world_heal(struct world *world)
     for (uint32_t i = 0; i < CLOUDS + EDGES; i++) {
         struct process *process = world_process(world, i);
         process->disk.slow_until_us = 0;
+        process->disk.capacity_bytes = UINT64_MAX;
         process_start(process);
     }
+    for (uint32_t i = 0; i < CLOUDS && world->devices; i++) {
+        struct cloud *cloud = &world->clouds[i];
+        if (cloud->process.life != 0) {
+            cloud_core_set_space(cloud->core, CLOUD_CORE_SPACE_PLENTY);
+        }
+    }
+    for (uint32_t i = 0; i < EDGES && world->devices; i++) {
+        struct edge *edge = &world->edges[i];
+        brokers_heal(edge);
+        if (edge->process.life != 0) {
+            edge_core_set_space(edge->core, SPACE_PLENTY, world_edge_now(world));
+        }
+    }
     peers_connected(world);
+}
+
+struct upgrade {
+    struct world *world;
+    uint32_t number;
+};
+
+static void upgrade_on_turn(void *context)
+{
+    struct upgrade *upgrade = context;
+    struct world *world = upgrade->world;
+    struct cloud *cloud = &world->clouds[upgrade->number];
+    cloud->level = 0;
+    spine_story(world, cloud->process.name, "is exchanged for a newer release");
+    process_kill(&cloud->process, DISK_SIM_KILL, 200 * MS);
+    if (upgrade->number + 1 < CLOUDS) {
+        upgrade->number++;
+        sim_after(&world->sim, sim_between(&world->sim, 300 * MS, 2 * SECOND), 0, upgrade_on_turn,
+                  upgrade);
+        return;
+    }
+    free(upgrade);
+}
+
+void world_upgrade(struct world *world)
+{
+    struct upgrade *upgrade = malloc(sizeof *upgrade);
+    CHECK(upgrade != NULL);
+    *upgrade = (struct upgrade){.world = world};
+    sim_after(&world->sim, sim_between(&world->sim, 3 * SECOND, 10 * SECOND), 0, upgrade_on_turn,
+              upgrade);
 }
 
 /* -- the world --------------------------------------------------------------------------------- */
@@ -679,6 +724,17 @@ void world_init(struct world *world, uint64_t seed, enum canary canary, enum pro
         world->edges[i].codec = codec_create();
         runtime_sim_init(&world->edges[i].runtime, &world->sim);
         world->node_gone[i] = true; /* until it has registered */
+    }
+    world->devices = world->seed / 5 % 2 == 0;
+    for (uint32_t i = 0; i < EDGES && world->devices; i++) {
+        brokers_init(&world->edges[i]);
+    }
+    if (world->devices && profile != PROFILE_LEADER && profile != PROFILE_AWAY &&
+        sim_below(&world->sim, 4) == 0) {
+        for (uint32_t i = 0; i < CLOUDS; i++) {
+            world->clouds[i].level = 2; /* the last one without devices */
+        }
+        world_upgrade(world);
     }
     for (uint32_t i = 0; i < CLOUDS + EDGES; i++) {
         process_start(world_process(world, i));

@@ -18,6 +18,7 @@ twin is; the broker alone moves each. So `reports/s` of kelp says how fast devic
 up, not how many records were agreed upon: that is `records`, twins written to the cloud's log.
 """
 import csv
+import os
 import signal
 import statistics
 import subprocess
@@ -66,6 +67,7 @@ class Site(Group):
         for device in devices:
             device["spec"]["properties"].append({"name": "target", "desired": {"value": "20", "metadata": {"type": "int"}}})
         self.kubectl.make_all(DEVICES, devices)
+        self.wait(PATIENCE_S, "the edge to hear of its devices", lambda: self.edge.equal(self.kubectl))
 
     def reported(self, device):
         for twin in device.get("status", {}).get("twins", []):
@@ -95,10 +97,15 @@ class Site(Group):
 
 
 def broker_seconds(broker, site, name, count, updates):
-    """mosquitto alone: until its one subscriber has taken them all."""
-    take = subprocess.Popen(["mosquitto_sub", "-p", str(broker.port), "-q", "1", "-C", str(updates), "-t",
-                             "$hw/events/device/+/+/twin/update"], stdout=subprocess.DEVNULL)
-    time.sleep(0.3)  # it subscribes; nobody tells when that is done
+    """mosquitto alone: until its one subscriber has taken them all. A message that is retained tells that it has
+    subscribed."""
+    taken = f"{broker.directory}/taken"
+    subprocess.run(["mosquitto_pub", "-p", str(broker.port), "-r", "-q", "1", "-m", "subscribed", "-t",
+                    "$hw/events/device/none/none/twin/update"], check=True)
+    with open(taken, "wb") as lines:
+        take = subprocess.Popen(["mosquitto_sub", "-p", str(broker.port), "-q", "1", "-C", str(updates + 1), "-F", ".",
+                                 "-t", "$hw/events/device/+/+/twin/update"], stdout=lines)
+    site.wait(PATIENCE_S, "mosquitto_sub to subscribe", lambda: os.path.getsize(taken) > 0, 0.005)
     began = time.monotonic()
     mapper_burst(site, broker.port, name, count, updates)
     take.wait(PATIENCE_S)

@@ -21,7 +21,7 @@ import re
 import shutil
 import time
 
-from group import (DEVICES, MODELS, PODS, Edge, Group, device_model, devices_of, interruptible, options_parser,
+from group import (DEVICES, MODELS, PODS, Edge, Group, choice_of, device_model, devices_of, interruptible, options_parser,
                    pod_of, process_cpu, process_memory)
 from rows import Figures, document_print
 
@@ -35,16 +35,9 @@ REPLAY_PATIENCE_S = 1800
 CASES = ["idle", "pods", "twins", "replay"]
 
 
-def cases_of(text):
-    cases = text.split(",")
-    if not set(CASES) >= set(cases):
-        raise ValueError
-    return cases
-
-
 def options_read():
     parser = options_parser("edge", __doc__)
-    parser.add_argument("--cases", type=cases_of, default=",".join(CASES), metavar="CASE,...", help="[idle,pods,twins,replay]")
+    parser.add_argument("--cases", type=choice_of(CASES), default=",".join(CASES), metavar="CASE,...", help="[idle,pods,twins,replay]")
     parser.add_argument("--pods", type=int, default=110, help="[110]")
     parser.add_argument("--twins", type=int, default=1000, help="[1000]")
     parser.add_argument("--records", type=int, default=1000000, help="in the log that is replayed [1000000]")

@@ -29,6 +29,7 @@ BASE = "/api/v1/namespaces/default/configmaps"
 PODS = "/api/v1/namespaces/default/pods"
 MODELS = "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devicemodels"
 DEVICES = "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devices"
+PLACES = ["leader", "follower"]  # where an edge has its session
 WRITERS = 8
 POD_REFERENCES = 250  # of the 256 that a cloud takes by itself (references_max)
 
@@ -270,6 +271,11 @@ class Group:
             if replica.process.poll() is None and replica.status().get("leads"):
                 return replica
         return None
+
+    def replica_at(self, place):
+        """The replica that leads, or the first that does not."""
+        leader = self.leader() or self.end("no cloudcore leads")
+        return next(replica for replica in self.replicas if (replica is leader) == (place == "leader"))
 
     def stop(self, keep):
         self.stopping = True
@@ -570,6 +576,28 @@ def options_parser(name, about):
                         metavar="KEY=VALUE", help="a key of cloudcore's configuration; repeatable")
     parser.add_argument("-o", dest="output", choices=("table", "csv", "json"), default="table")
     return parser
+
+
+def choice_of(known):
+    """For an option: some of these words, with commas between."""
+    def read(text):
+        words = text.split(",")
+        if not set(known) >= set(words):
+            raise ValueError
+        return words
+
+    return read
+
+
+def numbers_of(most):
+    """For an option: numbers from 1 on, with commas between."""
+    def read(text):
+        numbers = [int(word) for word in text.split(",")]
+        if not all(1 <= number <= most for number in numbers):
+            raise ValueError
+        return numbers
+
+    return read
 
 
 def interruptible():

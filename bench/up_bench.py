@@ -16,36 +16,19 @@ Beside: the same messages by the same client through a mosquitto that has nothin
 (what client and broker bound); 4 KiB made durable on the same disk, one after the other (fdatasync). Syncs are
 counted by strace in a repetition of their own, as it slows what it traces.
 """
-from group import (DEVICES, MODELS, Broker, Edge, Group, Traced, device_model, devices_of, disk_syncs, interruptible,
-                   options_parser, process_cpu)
+from group import (DEVICES, MODELS, PLACES, Broker, Edge, Group, Traced, choice_of, device_model, devices_of, disk_syncs,
+                   interruptible, numbers_of, options_parser, process_cpu)
 from rows import Figures, document_print
 
 DEVICES_COUNT = 1000  # more than are on their way at once, so that no fact replaces one that is not shipped yet
-KINDS, PLACES = ["twin", "message"], ["leader", "follower"]
+KINDS = ["twin", "message"]
 PATIENCE_S = 60
 LOOK_OFTEN_US, LOOK_SELDOM_US = 200, 2000
 
 
-def flights_of(text):
-    flights = [int(word) for word in text.split(",")]
-    if not all(1 <= flight <= DEVICES_COUNT for flight in flights):
-        raise ValueError
-    return flights
-
-
-def choice_of(known):
-    def read(text):
-        words = text.split(",")
-        if not set(known) >= set(words):
-            raise ValueError
-        return words
-
-    return read
-
-
 def options_read():
     parser = options_parser("up", __doc__)
-    parser.add_argument("--flights", type=flights_of, default="1,64,512", metavar="N,...", help="on their way at once [1,64,512]")
+    parser.add_argument("--flights", type=numbers_of(DEVICES_COUNT), default="1,64,512", metavar="N,...", help="on their way at once [1,64,512]")
     parser.add_argument("--count", type=int, default=20000, help="facts of a repetition; with few on their way fewer [20000]")
     parser.add_argument("--kinds", type=choice_of(KINDS), default=",".join(KINDS), metavar="KIND,...", help="[twin,message]")
     parser.add_argument("--at", type=choice_of(PLACES), default=",".join(PLACES), metavar="PLACE,...", help="[leader,follower]")
@@ -93,9 +76,7 @@ def measure(group, edge, broker, figures, case, count):
 def count_syncs(group, edge, figures, case, count):
     place, kind, flight = case
     edge.settle()
-    leader = group.leader()
-    follower = next(replica for replica in group.replicas if replica is not leader)
-    pids = {"edge": edge.pid, "leader": leader.process.pid, "follower": follower.process.pid}
+    pids = {"edge": edge.pid, **{at: group.replica_at(at).process.pid for at in PLACES}}
     with Traced(pids) as traced:
         edge.reports(*words_of(place, kind, flight, count, LOOK_SELDOM_US))
         edge.settle()
@@ -107,11 +88,9 @@ def count_syncs(group, edge, figures, case, count):
 
 def edges_start(group, api, places):
     """An edge at each of these places, with devices that have reported once, which makes their twins."""
-    leader = group.leader()
-    others = [replica for replica in group.replicas if replica is not leader]
     edges = {}
     for place in places:
-        edge = Edge(group, f"edge-{place}", mqtt=True, replicas=[leader if place == "leader" else others[0]])
+        edge = Edge(group, f"edge-{place}", mqtt=True, replicas=[group.replica_at(place)])
         edge.start()
         api.make_all(DEVICES, devices_of(edge.name, place, DEVICES_COUNT))
         group.wait(PATIENCE_S, f"{edge.name} to hear of its devices", lambda: edge.status().get("downPosition", 0) >= DEVICES_COUNT)

@@ -156,7 +156,12 @@ static void row_tell(void)
     const struct row *row = &rows[row_now];
     const double seconds = (double)run_ms / 1000;
     const double cpu = (now_cpu_us() - cpu_us) / (double)(ended == 0 ? 1 : ended);
-    CHECK(latency_count > 0);
+    if (latency_count == 0) {
+        fprintf(stderr,
+                "commit_bench: nothing was answered within %lu ms: ask for more with --ms\n",
+                run_ms);
+        _exit(1);
+    }
     qsort(latencies_us, latency_count, sizeof *latencies_us, compare);
     const double p50_ms = latencies_us[latency_count / 2] / 1e3;
     const double p99_ms = latencies_us[(uint64_t)latency_count * 99 / 100] / 1e3;

@@ -213,7 +213,8 @@ int main(int count, char **arguments)
     for (int i = 1; i < count; i++) {
         if (strcmp(arguments[i], "--directory") == 0 && i + 1 < count) {
             directory = arguments[++i];
-        } else if (strcmp(arguments[i], "--megabytes") == 0 && i + 1 < count) {
+        } else if (strcmp(arguments[i], "--megabytes") == 0 && i + 1 < count &&
+                   strtoull(arguments[i + 1], NULL, 10) > 0) {
             sizes[0] = strtoull(arguments[++i], NULL, 10);
             size_count = 1;
         } else if (strcmp(arguments[i], "-o") == 0 && i + 1 < count &&

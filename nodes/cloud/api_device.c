@@ -324,8 +324,10 @@ static void status_show(json_t *object)
     } else {
         json_decref(twins);
     }
-    api_device_copy(status, "state", json_object_get(object, "status"));
-    api_device_copy(status, "lastOnlineTime", json_object_get(object, "status"));
+    static const char *const said[] = {"state", "reason", "message", "lastOnlineTime"};
+    for (size_t i = 0; i < sizeof said / sizeof said[0]; i++) {
+        api_device_copy(status, said[i], json_object_get(object, "status"));
+    }
     put(object, "status", status);
     if (json_object_size(status) == 0) {
         (void)json_object_del(object, "status");

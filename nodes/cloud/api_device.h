@@ -87,8 +87,10 @@ const char *api_device_node(const json_t *device);
 
 /* Take out of a status what only the edge says. */
 void api_device_forget_facts(json_t *status);
-/* Add what the edge reports to a stored Device: status. */
-void api_device_join(struct codec *codec, const struct backend_row *row, json_t *object);
+/* Add what the edge reports to a stored Device: status. Of a device whose node does not answer the state is
+ * "unknown", with the reason and what was said last. */
+void api_device_join(const struct backend *backend, struct codec *codec,
+                     const struct backend_row *row, json_t *object);
 
 /* -- between the closets of this door ----------------------------------------------------------------- */
 

@@ -149,13 +149,33 @@ static json_t *value_json(const char *value, int64_t time_ms, const char *type)
 
 void api_device_forget_facts(json_t *status)
 {
-    static const char *const facts[] = {"twins", "state", "lastOnlineTime"};
+    static const char *const facts[] = {"twins", "state", "reason", "message", "lastOnlineTime"};
     for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++) {
         (void)json_object_del(status, facts[i]);
     }
 }
 
-void api_device_join(struct codec *codec, const struct backend_row *row, json_t *object)
+/* How the device is: what its mapper said, unless nobody has heard of its node since. */
+static void state_join(const struct backend *backend, json_t *status, const char *node,
+                       const char *state)
+{
+    if (state[0] == '\0') {
+        return;
+    }
+    if (backend->node_answers(backend->owner, node)) {
+        json_put_text(status, "state", state);
+        return;
+    }
+    struct text message = {0};
+    text_print(&message, "node %s does not answer; the device was last said to be %s", node, state);
+    json_put_text(status, "state", "unknown");
+    json_put_text(status, "reason", "NodeNotReady");
+    json_put_text(status, "message", message.data);
+    text_release(&message);
+}
+
+void api_device_join(const struct backend *backend, struct codec *codec,
+                     const struct backend_row *row, json_t *object)
 {
     json_t *status = json_child(object, "status");
     api_device_forget_facts(status);
@@ -182,9 +202,7 @@ void api_device_join(struct codec *codec, const struct backend_row *row, json_t 
         if (json_array_size(twins) == 0) {
             (void)json_object_del(status, "twins");
         }
-        if (fact.state[0] != '\0') {
-            json_put_text(status, "state", fact.state);
-        }
+        state_join(backend, status, api_device_node(object), fact.state);
         if (fact.last_online_ms > 0) {
             char text[TIME_TEXT_BYTES];
             json_put_text(status, "lastOnlineTime", time_text(fact.last_online_ms, text));

@@ -40,7 +40,10 @@ static const struct {
     {"methods", "Named groups of properties that can be written."},
     {"stateReport", "Whether and how often the mapper reports how the device is."},
     {"twins", "Desired and reported values of the properties."},
-    {"state", "How the device is, as its mapper says: online, offline, ok, unknown, unhealthy."},
+    {"state", "How the device is, as its mapper says: online, offline, ok, unknown, unhealthy. "
+              "Unknown, too, while its node does not answer."},
+    {"reason", "Why the state is not what the mapper said last."},
+    {"message", "The same in words."},
     {"lastOnlineTime", "When the device was online last."},
     {"data", "Time series that the mapper publishes for other applications."},
     {"dataTopic", "MQTT topic that the mapper publishes the time series to."},

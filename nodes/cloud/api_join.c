@@ -421,7 +421,7 @@ json_t *api_object_join(const struct backend *backend, struct codec *codec,
     case API_DEVICE_MODEL_ALPHA:
         break;
     case API_DEVICE:
-        api_device_join(codec, row, object);
+        api_device_join(backend, codec, row, object);
         break;
     case API_DEFINITION:
         join_definition(object);

@@ -242,8 +242,8 @@ TYPE(device_spec, O("deviceModelRef", local_reference), S("nodeName"),
      LO("properties", device_property_type), O("protocol", config_data),
      LO("methods", device_method), O("stateReport", state_report));
 TYPE(device_twin, S("propertyName"), O("observedDesired", twin_value), O("reported", twin_value));
-TYPE(device_status_type, LO("twins", device_twin), S("state"), S("lastOnlineTime"),
-     A("extensions"), B("reportToCloud"), I("reportCycle"));
+TYPE(device_status_type, LO("twins", device_twin), S("state"), S("reason"), S("message"),
+     S("lastOnlineTime"), A("extensions"), B("reportToCloud"), I("reportCycle"));
 TYPE(device_type, S("apiVersion"), S("kind"), O("metadata", metadata), O("spec", device_spec),
      O("status", device_status_type));
 
@@ -286,7 +286,8 @@ TYPE(alpha_data, LO("dataProperties", data_property), S("dataTopic"));
 TYPE(alpha_spec, O("deviceModelRef", local_reference), O("nodeSelector", node_selector),
      O("protocol", alpha_protocol), LO("propertyVisitors", alpha_visitor), O("data", alpha_data));
 TYPE(alpha_twin, S("propertyName"), O("desired", twin_value), O("reported", twin_value));
-TYPE(alpha_status, LO("twins", alpha_twin), S("state"), S("lastOnlineTime"));
+TYPE(alpha_status, LO("twins", alpha_twin), S("state"), S("reason"), S("message"),
+     S("lastOnlineTime"));
 TYPE(alpha_device, S("apiVersion"), S("kind"), O("metadata", metadata), O("spec", alpha_spec),
      O("status", alpha_status));
 

@@ -118,7 +118,7 @@ struct backend {
 
     /* Tell all changes with a version > after, oldest first, at most `max` of them.
      *   on_change    called from inside; what it is given is lent during that call. Must not call back
-     *                into the backend other than for now_ms and node_seen_ms
+     *                into the backend other than for now_ms, node_seen_ms and node_answers
      *   out_reached  all changes up to this version have been told
      *   answers      0; BACKEND_EXPIRED, BACKEND_AHEAD: nothing was told; negative */
     int (*changes)(void *owner, uint64_t after, uint32_t max, backend_on_change on_change,
@@ -154,6 +154,9 @@ struct backend {
     /* When this node was last heard of, 0 when not since the leader changed: renewTime of its Lease.
      * May be NULL. */
     int64_t (*node_seen_ms)(void *owner, const char *node);
+    /* Whether there is such a node and it is not judged unreachable, as this replica knows it now: what one that
+     * does not answer said last need not hold any more. */
+    bool (*node_answers)(void *owner, const char *node);
     /* "cloudcore-1": who we are, for the origin of records. Lent for ever. */
     const char *name;
 };

@@ -295,6 +295,36 @@ static int64_t core_backend_node_seen_ms(void *owner, const char *node)
     return liveness_seen_ms(&((struct cloud_core *)owner)->liveness, node);
 }
 
+/* Asked for each device of a list or of a change, while rows of the live reader are lent: so it has a reader of its
+ * own, and remembers the last node. */
+static bool core_backend_node_answers(void *owner, const char *node)
+{
+    struct cloud_core *core = owner;
+    struct core_judged *judged = &core->judged;
+    if (strlen(node) > LIMIT_NAME_BYTES) {
+        return false;
+    }
+    if (judged->version == core_backend_version(core) && strcmp(judged->node, node) == 0) {
+        return judged->answers;
+    }
+    struct store_reader *reader = store_snapshot(core->store);
+    struct codec *codec = codec_create();
+    struct machine_meta meta;
+    struct object_row row;
+    struct verdict verdict = {.reachable = true};
+    const char *key = codec_print(codec, "/nodes//%s", node);
+    const bool found = core_read(core, machine_meta_get(reader, &meta)) == STATUS_OK &&
+                       core_read(core, object_get(reader, bytes_text(key), &row)) == STATUS_OK &&
+                       (row.parts[PART_VERDICT].body.size == 0 ||
+                        codec_verdict_read(codec, row.parts[PART_VERDICT].body, &verdict) == 0);
+    judged->version = found ? meta.version : 0;
+    memcpy(judged->node, node, strlen(node) + 1);
+    judged->answers = found && verdict.reachable;
+    codec_destroy(codec);
+    store_snapshot_release(reader);
+    return judged->answers;
+}
+
 void core_backend_init(struct cloud_core *core)
 {
     core->backend = (struct backend){
@@ -315,6 +345,7 @@ void core_backend_init(struct cloud_core *core)
         .level = core_backend_level,
         .tag = core_backend_tag,
         .node_seen_ms = core_backend_node_seen_ms,
+        .node_answers = core_backend_node_answers,
         .name = core->config.name,
     };
 }

@@ -228,6 +228,11 @@ struct cloud_core {
     struct core_counts counts;
 
     struct backend backend;
+    struct core_judged {
+        uint64_t version; /* of the state */
+        char node[LIMIT_NAME_BYTES + 1];
+        bool answers;
+    } judged;                  /* the node that the API asked for last */
     struct codec *codec_frame; /* what a peer sent, and frames around others' bodies */
     struct codec *codec_raft;  /* frames sent from the middle of raft */
     struct codec *codec_read;  /* batches and snapshots read from the store */

@@ -964,6 +964,56 @@ static void test_status_is_the_edges(void **state)
     answer_release(&alpha);
 }
 
+/* The cluster concludes that it hears of a node, or does not. */
+static void judge(struct rig *rig, const char *node, bool reachable)
+{
+    struct codec *codec = codec_create();
+    json_t *object = rig_expect(rig, 200, "GET", codec_print(codec, "/api/v1/nodes/%s", node), "");
+    const struct verdict verdict = {.uid = json_text_at(object, "metadata.uid"),
+                                    .reachable = reachable};
+    struct record record = {.kind = RECORD_VERDICT, .key = codec_print(codec, "/nodes//%s", node)};
+    struct bytes bytes;
+    assert_int_equal(codec_verdict_build(codec, &verdict, &record.body), 0);
+    assert_int_equal(codec_record_build(codec, &record, &bytes), 0);
+    backend_fake_propose(rig->fake, &bytes, 1);
+    json_decref(object);
+    codec_destroy(codec);
+}
+
+/* Claim: how a device is on a node that does not answer nobody knows, in either version and in the table; its values
+ * stay, and what it said holds again when its node is back. */
+static void test_a_lost_node_says_nothing_of_its_devices(void **state)
+{
+    struct rig *rig = *state;
+    expect(rig, 201, "POST", "/api/v1/nodes", "{\"metadata\":{\"name\":\"e\"}}");
+    expect(rig, 201, "POST", BETA, TWIN_DEVICE);
+    report(rig, "e", "24");
+    judge(rig, "e", false);
+    static const char *const targets[] = {BETA "/d", ALPHA "/d"};
+    for (size_t i = 0; i < 2; i++) {
+        json_t *object = rig_expect(rig, 200, "GET", targets[i], "");
+        assert_string_equal(json_text_at(object, "status.state"), "unknown");
+        assert_string_equal(json_text_at(object, "status.reason"), "NodeNotReady");
+        assert_string_equal(json_text_at(object, "status.message"),
+                            "node e does not answer; the device was last said to be online");
+        const json_t *twin = json_array_get(json_at(object, "status.twins"), 0);
+        assert_string_equal(json_text_at(twin, "reported.value"), "24");
+        json_decref(object);
+    }
+    rig->accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    json_t *table = rig_expect(rig, 200, "GET", BETA, "");
+    rig->accept = NULL;
+    const json_t *row = json_array_get(json_object_get(table, "rows"), 0);
+    assert_string_equal(json_string_value(json_array_get(json_object_get(row, "cells"), 3)),
+                        "unknown");
+    json_decref(table);
+
+    judge(rig, "e", true);
+    json_t *object = rig_expect(rig, 200, "GET", BETA "/d", "");
+    assert_json(json_object_get(object, "status"), BETA_STATUS);
+    json_decref(object);
+}
+
 /* Claim: a Table has the columns of a device in either version. */
 static void test_table(void **state)
 {
@@ -1264,6 +1314,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_revisions_grow_with_wishes, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_a_note_wishes_again, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_status_is_the_edges, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(test_a_lost_node_says_nothing_of_its_devices, open_rig,
+                                        close_rig),
         cmocka_unit_test_setup_teardown(test_table, open_rig, close_rig),
         cmocka_unit_test(test_profile_text),
         cmocka_unit_test_setup_teardown(test_profiles_follow, open_rig, close_rig),

@@ -283,6 +283,22 @@ static int64_t fake_node_seen_ms(void *owner, const char *node)
     return ((struct backend_fake *)owner)->now_ms;
 }
 
+static bool fake_node_answers(void *owner, const char *node)
+{
+    struct backend_fake *fake = owner;
+    struct store_reader *reader = store_snapshot(fake->store);
+    struct codec *codec = codec_create();
+    struct object_row row;
+    struct verdict verdict = {.reachable = true};
+    const int found = object_get(reader, bytes_text(codec_print(codec, "/nodes//%s", node)), &row);
+    if (found == STATUS_OK && row.parts[PART_VERDICT].body.size > 0) {
+        CHECK(codec_verdict_read(codec, row.parts[PART_VERDICT].body, &verdict) == 0);
+    }
+    codec_destroy(codec);
+    store_snapshot_release(reader);
+    return found == STATUS_OK && verdict.reachable;
+}
+
 static struct machine_result apply(struct backend_fake *fake, const struct bytes *records,
                                    uint32_t count)
 {
@@ -497,6 +513,7 @@ struct backend_fake *backend_fake_create(void)
         .level = fake_level,
         .tag = fake_tag,
         .node_seen_ms = fake_node_seen_ms,
+        .node_answers = fake_node_answers,
         .name = "cloudcore-1",
     };
     struct codec *codec = codec_create();

@@ -866,6 +866,7 @@ void call_prefix(const struct api_call *call, char prefix[LIMIT_KEY_BYTES])
         /* cluster scope has an empty namespace in its keys: "/nodes//" */
         CHECK(api_object_key(r, call->namespace_, "", prefix));
     } else {
-        (void)snprintf(prefix, LIMIT_KEY_BYTES, "%s/%s/", r->group, r->resource);
+        (void)snprintf(prefix, LIMIT_KEY_BYTES, "%s/%s/", r->group,
+                       api_resource_stored(r)->resource);
     }
 }

@@ -190,6 +190,7 @@ void api_object_default(const struct api_resource *resource, json_t *object)
     case API_DEVICE_MODEL:
     case API_DEVICE_ALPHA:
     case API_DEVICE_MODEL_ALPHA:
+    case API_DEVICE_STATUS:
     case API_DEFINITION:
         break;
     }

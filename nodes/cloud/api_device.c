@@ -4,6 +4,8 @@
 #include "nodes/cloud/api_schema.h"
 #include "schemas/check.h"
 
+#include <stdio.h>
+
 bool api_device_kind(const struct api_resource *resource)
 {
     const enum api_kind stored = api_resource_stored(resource)->id;
@@ -334,8 +336,51 @@ static void status_show(json_t *object)
     }
 }
 
+/* The uid of what is no object of its own: that of its Device, but for one bit, so that nobody takes the one for the
+ * other. */
+static void report_uid(const char *uid, char out[static 37])
+{
+    static const char digits[] = "0123456789abcdef";
+    (void)snprintf(out, 37, "%s", uid);
+    const char *digit = out[0] == '\0' ? NULL : strchr(digits, out[0]);
+    if (digit != NULL) {
+        out[0] = digits[(size_t)(digit - digits) ^ 8u];
+    }
+}
+
+/* A Device becomes its DeviceStatus: the metadata that is the device's, and its status. */
+static void report_show(json_t *object)
+{
+    static const char *const kept[] = {"name", "namespace", "labels", "creationTimestamp"};
+    const json_t *metadata = json_object_get(object, "metadata");
+    const char *uid = json_text_at(metadata, "uid");
+    char own_uid[37];
+    json_t *own = json_object();
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+        api_device_copy(own, kept[i], metadata);
+    }
+    report_uid(uid, own_uid);
+    json_put_text(own, "uid", own_uid);
+    json_t *owner = json_object();
+    json_put_text(owner, "apiVersion", json_text_at(object, "apiVersion"));
+    json_put_text(owner, "kind", "Device");
+    json_put_text(owner, "name", json_text_at(metadata, "name"));
+    json_put_text(owner, "uid", uid);
+    put(owner, "controller", json_true());
+    json_t *owners = json_array();
+    append(owners, owner);
+    put(own, "ownerReferences", owners);
+    put(object, "metadata", own);
+    json_put_text(object, "kind", "DeviceStatus");
+    (void)json_object_del(object, "spec");
+    (void)json_child(object, "status");
+}
+
 void api_device_show(const struct api_resource *resource, json_t *object)
 {
+    if (resource->id == API_DEVICE_STATUS) {
+        report_show(object);
+    }
     if (resource->id == API_DEVICE_ALPHA) {
         status_show(object);
         json_t *spec =

@@ -27,6 +27,9 @@ static const struct api_resource resources[] = {
      false, VERB_ALL, true, 3},
     {API_DEVICE_MODEL_ALPHA, DEVICES, "v1alpha2", "DeviceModel", "devicemodels", "devicemodel",
      {"dm"}, NULL, true, false, VERB_ALL, true, 3},
+    /* derived from the devices: nothing to write */
+    {API_DEVICE_STATUS, DEVICES, "v1beta1", "DeviceStatus", "devicestatuses", "devicestatus",
+     {NULL}, NULL, true, false, VERB_GET | VERB_LIST | VERB_WATCH, true, 0},
     /* kept for whoever installs and looks for them; what is served is this table */
     {API_DEFINITION, "apiextensions.k8s.io", "v1", "CustomResourceDefinition",
      "customresourcedefinitions", "customresourcedefinition", {"crd", "crds"}, NULL, false, true,
@@ -91,7 +94,7 @@ const struct api_resource *api_resource_get(enum api_kind id)
 
 const struct api_resource *api_resource_stored(const struct api_resource *resource)
 {
-    if (resource->id == API_DEVICE_ALPHA) {
+    if (resource->id == API_DEVICE_ALPHA || resource->id == API_DEVICE_STATUS) {
         return api_resource_get(API_DEVICE);
     }
     return resource->id == API_DEVICE_MODEL_ALPHA ? api_resource_get(API_DEVICE_MODEL) : resource;

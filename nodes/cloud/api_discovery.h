@@ -16,9 +16,10 @@ enum api_kind {
     API_LEASE,
     API_DEVICE,
     API_DEVICE_MODEL,
-    API_DEVICE_ALPHA,       /* v1alpha2: other shapes of the two above, see api_device.h */
+    API_DEVICE_ALPHA, /* v1alpha2: other shapes of the two above, see api_device.h */
     API_DEVICE_MODEL_ALPHA,
-    API_DEFINITION, /* CustomResourceDefinition */
+    API_DEVICE_STATUS, /* what an edge says of a Device, as an object of its own: read only */
+    API_DEFINITION,    /* CustomResourceDefinition */
 };
 
 enum api_verbs {
@@ -58,7 +59,7 @@ const struct api_resource *api_resource_find_kind(const char *group, const char 
 /* The i-th resource; NULL behind the last. */
 const struct api_resource *api_resource_at(size_t i);
 const struct api_resource *api_resource_get(enum api_kind id);
-/* As what its objects are stored: another version of the same kind, mostly itself. */
+/* As what its objects are stored: another version or view of the same kind, mostly itself. */
 const struct api_resource *api_resource_stored(const struct api_resource *resource);
 /* Is there a resource of this group (and version, unless NULL)? */
 bool api_group_served(const char *group, const char *version);

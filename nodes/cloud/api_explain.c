@@ -155,6 +155,8 @@ json_t *api_explain(const char *group, const char *version)
         json_put_text(schema, "description",
                       strcmp(r->kind, "Device") == 0
                           ? "A device at an edge: what it should be, and what it is."
+                      : strcmp(r->kind, "DeviceStatus") == 0
+                          ? "What a device at an edge is, as its Device says it, too."
                           : "What devices of one make have in common: their properties.");
         json_t *kind =
             json_pack("{s:s, s:s, s:s}", "group", r->group, "version", r->version, "kind", r->kind);

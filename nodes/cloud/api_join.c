@@ -419,6 +419,7 @@ json_t *api_object_join(const struct backend *backend, struct codec *codec,
     case API_DEVICE_MODEL:
     case API_DEVICE_ALPHA:
     case API_DEVICE_MODEL_ALPHA:
+    case API_DEVICE_STATUS:
         break;
     case API_DEVICE:
         api_device_join(backend, codec, row, object);

@@ -13,7 +13,7 @@ bool api_object_key(const struct api_resource *resource, const char *namespace_,
                     char key[LIMIT_KEY_BYTES])
 {
     const int size = snprintf(key, LIMIT_KEY_BYTES, "%s/%s/%s/%s", resource->group,
-                              resource->resource, namespace_, name);
+                              api_resource_stored(resource)->resource, namespace_, name);
     return size > 0 && (size_t)size < LIMIT_KEY_BYTES;
 }
 

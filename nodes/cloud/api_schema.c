@@ -247,6 +247,9 @@ TYPE(device_status_type, LO("twins", device_twin), S("state"), S("reason"), S("m
 TYPE(device_type, S("apiVersion"), S("kind"), O("metadata", metadata), O("spec", device_spec),
      O("status", device_status_type));
 
+TYPE(device_report, S("apiVersion"), S("kind"), O("metadata", metadata),
+     O("status", device_status_type));
+
 TYPE(model_property, S("name"), S("description"), S("type"), S("accessMode"), S("minimum"),
      S("maximum"), S("unit"), O("visitors", config_data));
 TYPE(device_model_spec, LO("properties", model_property), S("protocol"), A("protocolConfigData"));
@@ -326,6 +329,8 @@ const struct schema_type *api_schema(enum api_kind kind)
         return &device_type;
     case API_DEVICE_MODEL:
         return &device_model_type;
+    case API_DEVICE_STATUS:
+        return &device_report;
     case API_DEVICE_ALPHA:
         return &alpha_device;
     case API_DEVICE_MODEL_ALPHA:

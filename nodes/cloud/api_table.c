@@ -15,7 +15,8 @@ struct column {
 
 #define COLUMNS_MAX 10
 static const struct column columns[][COLUMNS_MAX + 1] = {
-    [API_NAMESPACE] = {{"Name", "string", false}, {"Status", "string", false},
+    [API_NAMESPACE] = {{"Name", "string", false},
+                       {"Status", "string", false},
                        {"Age", "string", false}},
     [API_POD] = {{"Name", "string", false},
                  {"Ready", "string", false},
@@ -26,7 +27,8 @@ static const struct column columns[][COLUMNS_MAX + 1] = {
                  {"Node", "string", true},
                  {"Nominated Node", "string", true},
                  {"Readiness Gates", "string", true}},
-    [API_CONFIGMAP] = {{"Name", "string", false}, {"Data", "integer", false},
+    [API_CONFIGMAP] = {{"Name", "string", false},
+                       {"Data", "integer", false},
                        {"Age", "string", false}},
     [API_SECRET] = {{"Name", "string", false},
                     {"Type", "string", false},
@@ -48,7 +50,8 @@ static const struct column columns[][COLUMNS_MAX + 1] = {
                    {"Object", "string", false},
                    {"Message", "string", false},
                    {"Name", "string", true}},
-    [API_SERVICEACCOUNT] = {{"Name", "string", false}, {"Secrets", "integer", false},
+    [API_SERVICEACCOUNT] = {{"Name", "string", false},
+                            {"Secrets", "integer", false},
                             {"Age", "string", false}},
     [API_DEVICE] = {{"Name", "string", false},
                     {"Model", "string", false},
@@ -56,12 +59,18 @@ static const struct column columns[][COLUMNS_MAX + 1] = {
                     {"State", "string", false},
                     {"Age", "string", false},
                     {"Last Online", "string", true}},
-    [API_DEVICE_MODEL] = {{"Name", "string", false}, {"Protocol", "string", false},
+    [API_DEVICE_MODEL] = {{"Name", "string", false},
+                          {"Protocol", "string", false},
                           {"Age", "string", false}},
     [API_DEVICE_ALPHA] = {{NULL, NULL, false}}, /* as what it is stored */
     [API_DEVICE_MODEL_ALPHA] = {{NULL, NULL, false}},
+    [API_DEVICE_STATUS] = {{"Name", "string", false},
+                           {"State", "string", false},
+                           {"Last Online", "string", false},
+                           {"Age", "string", false}},
     [API_DEFINITION] = {{"Name", "string", false}, {"Created At", "string", false}},
-    [API_LEASE] = {{"Name", "string", false}, {"Holder", "string", false},
+    [API_LEASE] = {{"Name", "string", false},
+                   {"Holder", "string", false},
                    {"Age", "string", false}},
 };
 
@@ -72,7 +81,9 @@ json_t *api_table_create(const struct api_resource *resource, bool with_columns)
     json_put_text(table, "apiVersion", "meta.k8s.io/v1");
     (void)json_child(table, "metadata");
     json_t *definitions = json_array();
-    for (const struct column *c = columns[api_resource_stored(resource)->id]; with_columns && c->name != NULL; c++) {
+    const struct column *first = columns[resource->id];
+    first = first->name == NULL ? columns[api_resource_stored(resource)->id] : first;
+    for (const struct column *c = first; with_columns && c->name != NULL; c++) {
         json_t *definition = json_object();
         json_put_text(definition, "name", c->name);
         json_put_text(definition, "type", c->type);
@@ -347,6 +358,11 @@ static json_t *cells_of(const struct api_resource *resource, const json_t *objec
     case API_DEVICE_MODEL_ALPHA:
         cell(cells, name);
         cell_or(cells, json_text_at(object, "spec.protocol"), "<none>");
+        break;
+    case API_DEVICE_STATUS:
+        cell(cells, name);
+        cell_or(cells, json_text_at(object, "status.state"), "<unknown>");
+        cell_or(cells, json_text_at(object, "status.lastOnlineTime"), "<unknown>");
         break;
     case API_DEFINITION:
         cell(cells, name);

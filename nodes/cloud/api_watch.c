@@ -226,17 +226,23 @@ struct joined_form {
     struct text after_text; /* as JSON, when the first watch wants it: the others get the same bytes */
 };
 
-#define FORMS 2 /* as it is stored, and in the other version where there is one */
+#define FORMS 3 /* as it is stored, and in the other version and the view that there may be */
 struct joined_change {
     const struct backend_change *change;
     struct codec *codec;
     struct joined_form forms[FORMS];
 };
 
+static size_t form_of(const struct api_resource *resource)
+{
+    return api_resource_stored(resource) == resource ? 0
+           : resource->id == API_DEVICE_STATUS       ? 1
+                                                     : 2;
+}
+
 static struct joined_form *change_join(struct joined_change *joined, struct api_call *call)
 {
-    struct joined_form *form =
-        &joined->forms[api_resource_stored(call->resource) == call->resource ? 0 : 1];
+    struct joined_form *form = &joined->forms[form_of(call->resource)];
     if (form->done) {
         return form;
     }

@@ -901,6 +901,7 @@ static void report(struct rig *rig, const char *node, const char *actual)
     wish_release(rig, &wish);
 }
 
+#define STATUSES "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devicestatuses"
 #define TWIN_DEVICE                                                                                \
     "{\"metadata\":{\"name\":\"d\"},\"spec\":{\"deviceModelRef\":{\"name\":\"m\"},\"nodeName\":\"e\","  \
     "\"properties\":[{\"name\":\"t\",\"desired\":{\"value\":\"25\"}}]}}"
@@ -1012,6 +1013,67 @@ static void test_a_lost_node_says_nothing_of_its_devices(void **state)
     json_t *object = rig_expect(rig, 200, "GET", BETA "/d", "");
     assert_json(json_object_get(object, "status"), BETA_STATUS);
     json_decref(object);
+}
+
+/* Claim: a DeviceStatus is the status of its Device, whom it belongs to, and nobody writes it; it is there as long as
+ * the Device is, and a watch tells it. */
+static void test_a_device_status_is_read(void **state)
+{
+    struct rig *rig = *state;
+    expect(rig, 201, "POST", "/api/v1/nodes", "{\"metadata\":{\"name\":\"e\"}}");
+    expect(rig, 201, "POST", BETA, TWIN_DEVICE);
+    struct answer alpha; /* of the same changes */
+    struct answer watch;
+    rig_ask(rig, &alpha, "GET", ALPHA "?watch=true", "");
+    rig_ask(rig, &watch, "GET", STATUSES "?watch=true", "");
+    alpha.body.size = 0;
+    watch.body.size = 0;
+    report(rig, "e", "24");
+    rig_run(rig);
+    assert_non_null(strstr(alpha.body.data, "\"kind\":\"Device\""));
+    assert_non_null(strstr(watch.body.data, "\"kind\":\"DeviceStatus\""));
+    assert_null(strstr(watch.body.data, "\"spec\""));
+
+    json_t *device = rig_expect(rig, 200, "GET", BETA "/d", "");
+    json_t *object = rig_expect(rig, 200, "GET", STATUSES "/d", "");
+    assert_json(json_object_get(object, "status"), BETA_STATUS);
+    assert_string_equal(json_text_at(object, "apiVersion"), "devices.kubeedge.io/v1beta1");
+    assert_string_equal(json_text_at(object, "kind"), "DeviceStatus");
+    assert_string_equal(json_text_at(object, "metadata.name"), "d");
+    assert_string_equal(json_text_at(object, "metadata.resourceVersion"),
+                        json_text_at(device, "metadata.resourceVersion"));
+    const json_t *owner = json_array_get(json_at(object, "metadata.ownerReferences"), 0);
+    assert_string_equal(json_text_at(owner, "kind"), "Device");
+    assert_string_equal(json_text_at(owner, "uid"), json_text_at(device, "metadata.uid"));
+    assert_string_not_equal(json_text_at(object, "metadata.uid"), json_text_at(owner, "uid"));
+    assert_int_equal(json_object_size(object), 4);
+    json_decref(object);
+    json_decref(device);
+
+    object = rig_expect(rig, 200, "GET", STATUSES, "");
+    assert_string_equal(json_text_at(object, "kind"), "DeviceStatusList");
+    assert_int_equal(json_array_size(json_object_get(object, "items")), 1);
+    json_decref(object);
+    expect(rig, 405, "POST", STATUSES, "{\"metadata\":{\"name\":\"d\"}}");
+    expect(rig, 405, "DELETE", STATUSES "/d", "");
+    rig->accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    json_t *table = rig_expect(rig, 200, "GET", STATUSES, "");
+    rig->accept = NULL;
+    const json_t *row = json_array_get(json_object_get(table, "rows"), 0);
+    assert_json(json_object_get(row, "cells"),
+                "[\"d\",\"online\",\"2025-01-31T08:00:00Z\",\"0s\"]");
+    json_decref(table);
+
+    watch.body.size = 0;
+    expect(rig, 200, "DELETE", BETA "/d", "");
+    rig_run(rig);
+    assert_non_null(strstr(watch.body.data, "\"type\":\"DELETED\""));
+    expect(rig, 404, "GET", STATUSES "/d", "");
+    api_call_gone(alpha.call);
+    api_call_gone(watch.call);
+    rig_run(rig);
+    answer_release(&alpha);
+    answer_release(&watch);
 }
 
 /* Claim: a Table has the columns of a device in either version. */
@@ -1316,6 +1378,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_status_is_the_edges, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_a_lost_node_says_nothing_of_its_devices, open_rig,
                                         close_rig),
+        cmocka_unit_test_setup_teardown(test_a_device_status_is_read, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(test_table, open_rig, close_rig),
         cmocka_unit_test(test_profile_text),
         cmocka_unit_test_setup_teardown(test_profiles_follow, open_rig, close_rig),

@@ -45,7 +45,7 @@ static const struct config_key keys[] = {
      "who edgecore is at the brokers, where it listens; empty: kelp-<node>. Where it publishes \"_pub\" follows"},
     {"eventBus.user", CONFIG_TEXT, AT(bus_user), "", 0, 256, NULL, "user at the external broker; empty: none"},
     {"eventBus.passwordFile", CONFIG_TEXT, AT(bus_password_file), "", 0, 512, NULL,
-     "file whose first line is that user's password"},
+     "file whose first line is that user's password; nobody else may read it"},
     {"eventBus.tls.authority", CONFIG_TEXT, AT(bus_authority), "", 0, 512, NULL,
      "certificates that the external broker's is checked against; empty: no TLS"},
     {"eventBus.tls.certificate", CONFIG_TEXT, AT(bus_certificate), "", 0, 512, NULL,

@@ -72,6 +72,9 @@ bool journey_removes(const struct journey *journey);
 /* "; deleted at offset 7 by cloudcore-1 for anna": who wished the end of an object, or of its namespace, where the
  * removal itself names no user. "": it does, or nobody is found. */
 void journey_deletion(struct journey *journey, char *text, size_t size);
+/* "; another one of this name was deleted at offset 7 by cloudcore-1 for anna", where the wish is a creation and the log
+ * still has the end of such. "": it is none, or has not. */
+void journey_predecessor(struct journey *journey, char *text, size_t size);
 /* Did the wish, an update, take the object away, since it left nothing to wait for? Then it is told as committed. */
 bool journey_finalized(struct journey *journey);
 

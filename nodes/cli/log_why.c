@@ -455,8 +455,11 @@ static bool holder_find(struct journey *journey, char out_name[LIMIT_NAME_BYTES 
 static void cloud_journey(struct journey *journey)
 {
     const struct met *wish = &journey->wish;
-    char deletion[256];
+    char deletion[320];
     journey_deletion(journey, deletion, sizeof deletion);
+    if (deletion[0] == '\0') {
+        journey_predecessor(journey, deletion, sizeof deletion);
+    }
     journey_tell(journey, PROPOSED, STEP_DONE, wish->offset, wish->time_ms, "%s by %.100s%s%.64s%s",
                  wish->op, wish->origin[0] == '\0' ? "the cloud" : wish->origin,
                  wish->user[0] == '\0' ? "" : " for ", wish->user, deletion);

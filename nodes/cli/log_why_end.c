@@ -86,6 +86,53 @@ void journey_deletion(struct journey *journey, char *text, size_t size)
     }
 }
 
+/* Going back from a creation: what took the one before away, and who marked that, until it was as it was before. */
+static int predecessor_on_item(void *context, const struct item *item)
+{
+    struct deletion *end = context;
+    if (!item->decoded || item->offset >= end->journey->wish.offset ||
+        strcmp(item->key, end->key) != 0) {
+        return 0;
+    }
+    const bool removes = item->record.kind == RECORD_OBJECT_REMOVE;
+    const bool marks = item->record.kind == RECORD_OBJECT_PUT && item->put != NULL &&
+                       item->put->object.deletion_time_ms != 0;
+    if (removes || marks) {
+        end->offset = item->offset;
+        snprintf(end->origin, sizeof end->origin, "%.253s", item->origin);
+        snprintf(end->user, sizeof end->user, "%s", item->user);
+        end->done = removes && item->user[0] != '\0';
+    } else if (item->record.kind == RECORD_OBJECT_PUT) {
+        end->done = true;
+    }
+    return 0;
+}
+
+static int predecessor_on_frame(void *context, const struct log_frame *frame)
+{
+    struct deletion *end = context;
+    if (end->done) {
+        return 1;
+    }
+    (void)items_walk(end->codec, frame, &end->last_ms, predecessor_on_item, end);
+    return 0;
+}
+
+void journey_predecessor(struct journey *journey, char *text, size_t size)
+{
+    char deleted[256];
+    struct deletion end = {.journey = journey, .key = journey->key, .codec = journey->view->codec};
+    text[0] = '\0';
+    if (strcmp(journey->wish.op, "create") != 0) {
+        return;
+    }
+    (void)keys_find(&journey->keys, journey->key, KEYS_NEWEST_FIRST, predecessor_on_frame, &end);
+    if (end.offset != 0) {
+        deletion_text(&end, deleted, sizeof deleted);
+        snprintf(text, size, "; another one of this name was %s", deleted);
+    }
+}
+
 bool journey_finalized(struct journey *journey)
 {
     struct codec *codec = codec_create();

@@ -266,6 +266,9 @@ def test_more(top):
         told = json.loads(run("why", key, cloud, "-o", "json")[1])
         expect(told["open"] == "" and "deleted at offset 22 by cloudcore-1 for berta" in
                " ".join(step["what"] for step in told["steps"]), f"a namespace is gone in good order: {told}")
+    told = json.loads(run("why", "configmaps/default/again", cloud, "-o", "json")[1])
+    expect(told["steps"][0]["what"] == "create by cloudcore-1; another one of this name was deleted at offset 26 by "
+           "cloudcore-1 for anna", f"who ended the one before is named: {told}")
     segment = more + "/edge/log/0000000000000001.seg"
     with open(segment, "r+b") as file:  # the last frame but three
         data = file.read()

@@ -14,7 +14,7 @@
  * too, is removed, `late` is bound to the node, `loose` has no node, and the edge records that `web`
  * failed without being able to tell. The second part: the link is there for a moment and `web` gets a
  * label, which changes nothing of what runs; then it is down again and the config map is deleted, and a namespace with
- * what is in it.
+ * what is in it; last, `again` is deleted and made again.
  *
  * The one of devices: `thermo` is wished to be at 25, its mapper says 24, and that reaches the cloud; then it says 25,
  * and the link is down. Somebody says something for the cloud alone. `heater` was wished to be at 25 too, and then a
@@ -341,11 +341,17 @@ static void more(void)
     CHECK(codec_object_put_build(codec, &labelled, &bytes) == 0);
     (void)cloud(RECORD_OBJECT_PUT, "/pods/default/web", "cloudcore-1", bytes);
     ship_down();
-    CHECK(codec_object_remove_build(codec, &remove, &bytes) == 0);
+    struct bytes removal;
+    CHECK(codec_object_remove_build(codec, &remove, &removal) == 0);
     user = "anna";
-    (void)cloud(RECORD_OBJECT_REMOVE, "/configmaps/default/settings", "cloudcore-1", bytes);
+    (void)cloud(RECORD_OBJECT_REMOVE, "/configmaps/default/settings", "cloudcore-1", removal);
     user = NULL;
     end_namespace();
+    put("configmaps", "ConfigMap", "default", "again", "", NULL, 0, "{\"kind\":\"ConfigMap\"}");
+    user = "anna";
+    (void)cloud(RECORD_OBJECT_REMOVE, "/configmaps/default/again", "cloudcore-1", removal);
+    user = NULL;
+    put("configmaps", "ConfigMap", "default", "again", "", NULL, 0, "{\"kind\":\"ConfigMap\"}");
 }
 
 #define THERMO "devices.kubeedge.io/devices/default/thermo"

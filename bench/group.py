@@ -157,6 +157,7 @@ class Api:
 
     def ask(self, method, path, body=None, kind="application/json", fine=()):
         """The JSON of the answer. A status above 400 that is not among `fine` ends the bench."""
+        kept = self.connection is not None
         while True:
             if self.connection is None:
                 self.connection = http.client.HTTPSConnection(
@@ -167,6 +168,10 @@ class Api:
                 answer = self.connection.getresponse()
                 data = answer.read()
             except (OSError, http.client.HTTPException) as error:
+                self.connection = None
+                if kept:  # the other side ends one that was idle for two minutes
+                    kept = False
+                    continue
                 self.group.end(f"{method} {path} was not answered: {error}")
             if answer.status in (429, 503):
                 time.sleep(float(answer.headers.get("Retry-After", "0.1")))

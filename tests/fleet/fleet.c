@@ -116,6 +116,7 @@ static void report(void)
     uint64_t told = 0;
     uint64_t applied = 0;
     uint64_t rows = 0;
+    uint64_t silence_ms = fleet.silence_ms_max;
     uint64_t serial_low =
         UINT64_MAX; /* of the objects that count, of all edges; an edge without one has 0 */
     for (uint32_t i = 0; i < edge_count; i++) {
@@ -127,6 +128,9 @@ static void report(void)
         told += edge->up_last;
         applied += edge->up_acked;
         rows += edge->rows.count;
+        if (edge->active && uv_now(fleet.loop) - edge->heard_ms > silence_ms) {
+            silence_ms = uv_now(fleet.loop) - edge->heard_ms;
+        }
         const uint64_t serial = light_edge_serial(edge);
         serial_low = serial < serial_low ? serial : serial_low;
     }
@@ -142,7 +146,7 @@ static void report(void)
            edge_count, fleet.active, waiting, joined, fleet.dials, fleet.dials_failed, fleet.byes,
            fleet.welcomes, fleet.losses, fleet.snapshots, fleet.down_records, fleet.down_again,
            told, applied, rows, serial_low, fleet.last_failure, fleet.last_bye, fleet.wrong,
-           fleet.first_wrong, fleet.silence_ms_max, count, count == 0 ? 0 : waits[count / 2],
+           fleet.first_wrong, silence_ms, count, count == 0 ? 0 : waits[count / 2],
            count == 0 ? 0 : waits[(uint64_t)count * 99 / 100], count == 0 ? 0 : waits[count - 1]);
     free(waits);
 }

@@ -606,9 +606,12 @@ def numbers_of(most):
 
 
 def interruptible():
-    """SIGTERM leaves as SIGINT does, so that nothing stays behind."""
+    """SIGTERM leaves as SIGINT does, by an exception, so that nothing stays behind."""
+    def leave(number, _):
+        raise SystemExit(f"interrupted by {signal.Signals(number).name}: nothing was printed, nothing is left")
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, leave)
 
 
 def table_print(rows, output):

@@ -22,6 +22,12 @@ static int on_send_peer(void *context, uint64_t replica, struct bytes frame)
     return c->peers == NULL ? -ENOTCONN : peers_send(c->peers, replica, frame);
 }
 
+static bool on_peer_room(void *context, uint64_t replica)
+{
+    struct cloudcore *c = context;
+    return c->peers != NULL && peers_room(c->peers, replica);
+}
+
 static int on_send_session(void *context, uint64_t session, struct bytes frame)
 {
     struct cloudcore *c = context;
@@ -435,6 +441,7 @@ struct cloud_core_ops cloudcore_ops(struct cloudcore *c)
     return (struct cloud_core_ops){
         .context = c,
         .send_peer = on_send_peer,
+        .peer_room = on_peer_room,
         .send_session = on_send_session,
         .session_room = on_session_room,
         .close_session = on_close_session,

@@ -30,6 +30,11 @@ struct replica_peers {
      *              connected. After an error libraft tries again with its next heartbeat.
      */
     int (*send)(void *context, uint64_t to, struct bytes message);
+
+    /* Whether `send` would take a message of any size now: the link is open as far as anybody can tell, and its queue
+     * not full. Asked before a message is read from the disk, which is in vain if it is not taken. Called from where
+     * `send` is. May be NULL: always. */
+    bool (*room)(void *context, uint64_t to);
 };
 
 #endif

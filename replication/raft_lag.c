@@ -146,6 +146,7 @@ static bool lag_send(struct raft_lags *lags, struct raft_lag *lag)
         };
         sent = raft_io_send_part(io, &message, 0, count) == 0;
         lag->placed = sent; /* else the cursor has passed what is still to be sent */
+        lags->counters->lag_refused += !sent;
     }
     if (sent) {
         lag->next += count;
@@ -270,6 +271,13 @@ void raft_lag_on_result(struct raft_lags *lags, uint64_t from,
     }
 }
 
+/* The link takes something now. What is read for one that is closed or full would be read again. */
+static bool lag_may_send(const struct raft_lags *lags, const struct raft_lag *lag)
+{
+    const struct replica_peers *peers = &lags->io->peers;
+    return peers->room == NULL || peers->room(peers->context, lag->id);
+}
+
 /* Nobody waits for it any more. */
 static bool lag_over(const struct raft_lags *lags, const struct raft_lag *lag,
                      const struct raft_progress *progress)
@@ -306,8 +314,9 @@ void raft_lag_run(struct raft_lags *lags)
             lag_probe(lag, lag->acked + 1);
         }
         const uint32_t most = lag->probing ? 1 : LIMIT_LAG_FLIGHT;
-        for (uint32_t sent = 0; lag->feeding && progress->state == RAFT_IO_SNAPSHOT &&
-                                lag->flight < most && sent < LIMIT_LAG_TURN;
+        for (uint32_t sent = 0;
+             lag->feeding && progress->state == RAFT_IO_SNAPSHOT && lag->flight < most &&
+             sent < LIMIT_LAG_TURN && lag_may_send(lags, lag);
              sent++) {
             if (!lag_send(lags, lag)) {
                 break;

@@ -7,7 +7,7 @@
  *
  *   1. libraft sends an InstallSnapshot (raft_lag_offer). The log reaches back to what the follower
  *      has: the offer is swallowed, and the entries are read from the log and sent, a window of them
- *      unanswered. libraft waits as for a snapshot
+ *      unanswered. libraft waits as for a snapshot. Nothing is read for a link that takes nothing
  *   2. the log does not reach back: the offer goes out, and from then on the log is kept from the
  *      snapshot's index on (log_hold). The follower copies a state, installs the snapshot, answers;
  *      then 1.

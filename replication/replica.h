@@ -380,6 +380,7 @@ struct replica_counters {
     uint64_t read_rounds;   /* pings of a quorum, each for all readers that waited */
     uint64_t read_barriers; /* entries of the log for readers, instead */
     uint64_t lag_messages;  /* u: with entries that memory did not hold any more */
+    uint64_t lag_refused;   /* u: such messages that the link did not take, to be read again */
     uint64_t lag_copies;    /* u: the log did not reach back, a state was to be copied */
     uint64_t lag_lifts;     /* u: the log was held for a follower, and could not be any longer */
 };

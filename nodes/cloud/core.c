@@ -294,6 +294,13 @@ static int core_hook_send(void *context, uint64_t to, struct bytes message)
     return status != 0 ? status : core->ops.send_peer(core->ops.context, to, frame);
 }
 
+static bool core_hook_room(void *context, uint64_t to)
+{
+    struct cloud_core *core = context;
+    return to != core->muted &&
+           (core->ops.peer_room == NULL || core->ops.peer_room(core->ops.context, to));
+}
+
 /* -- the door of forwarding -------------------------------------------------------------------- */
 
 static uint64_t core_forward_leader(void *context)
@@ -402,7 +409,8 @@ static int core_open_replica(struct cloud_core *core)
         .checkpoint_fetch = core_transfer_fetch,
         .checkpoint_restore = core_transfer_restore,
     };
-    const struct replica_peers peers = {.context = core, .send = core_hook_send};
+    const struct replica_peers peers = {
+        .context = core, .send = core_hook_send, .room = core_hook_room};
     return replica_open(core->log, &config, &hooks, &peers, &core->replica);
 }
 

@@ -96,6 +96,8 @@ struct cloud_core_ops {
     /* A Frame for a replica. May be lost: whoever needs it asks again. Borrowed during the call.
      *   answers  0: on its way, as far as anybody can tell; negative: certainly not */
     int (*send_peer)(void *context, uint64_t replica, struct bytes frame);
+    /* Whether send_peer would take a frame of any size now. May be NULL: always. */
+    bool (*peer_room)(void *context, uint64_t replica);
     /* A Frame for an edge, borrowed during the call.
      *   answers  0; STATUS_FULL: not taken, cloud_core_session_writable follows; other negative: the
      *            connection is dead, cloud_core_session_closed follows */

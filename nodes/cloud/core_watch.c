@@ -61,9 +61,11 @@ static void watch_guard(struct cloud_core *core, struct metrics_page *page)
     metrics_labelled(page, "kind", "installed", c.snapshots_installed);
     metrics_family(
         page, METRICS_COUNTER, "kelp_raft_lag_total",
-        "Followers that lag: messages with entries read from the log, states that were to be "
+        "Followers that lag: messages with entries read from the log, those that were read in vain "
+        "since their link did not take them, states that were to be "
         "copied, and times that the log could not be held for one any longer.");
     metrics_labelled(page, "kind", "messages", c.lag_messages);
+    metrics_labelled(page, "kind", "refused", c.lag_refused);
     metrics_labelled(page, "kind", "copies", c.lag_copies);
     metrics_labelled(page, "kind", "lifts", c.lag_lifts);
     metrics_family(page, METRICS_COUNTER, "kelp_raft_guard_total",

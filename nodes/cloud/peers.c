@@ -246,6 +246,18 @@ static void peer_on_timer(uv_timer_t *timer)
     peers->open_handles++;
 }
 
+/* A head without its frame would be garbage: room for both, or neither is queued. */
+static bool peer_room(const struct peer *peer)
+{
+    return link_queued_bytes(peer->link) + HEAD_BYTES < LIMIT_PEER_QUEUE_BYTES;
+}
+
+bool peers_room(const struct peers *peers, uint64_t replica)
+{
+    const struct peer *peer = peers_find(peers, replica);
+    return peer != NULL && peer->open && peer_room(peer);
+}
+
 int peers_send(struct peers *peers, uint64_t replica, struct bytes frame)
 {
     CHECK(frame.size <= LIMIT_WIRE_BYTES);
@@ -253,8 +265,7 @@ int peers_send(struct peers *peers, uint64_t replica, struct bytes frame)
     if (peer == NULL || !peer->open) {
         return -ENOTCONN;
     }
-    /* A head without its frame would be garbage: room for both, or neither is queued. */
-    if (link_queued_bytes(peer->link) + HEAD_BYTES >= LIMIT_PEER_QUEUE_BYTES) {
+    if (!peer_room(peer)) {
         return STATUS_FULL;
     }
     uint8_t head[HEAD_BYTES] = {0};

@@ -75,6 +75,9 @@ void peers_set(struct peers *peers, const struct peers_address *addresses, uint3
  */
 int peers_send(struct peers *peers, uint64_t replica, struct bytes frame);
 
+/* Whether peers_send would take a frame of any size now. */
+bool peers_room(const struct peers *peers, uint64_t replica);
+
 /* Ask on_key again about all links, and end those that are not heard any more. */
 void peers_review(struct peers *peers);
 

@@ -43,6 +43,7 @@ struct fixture {
     uint64_t manifest_index;
     uint32_t starts; /* of checkpoints, when they are refused at first */
     bool refuse_starts;
+    uint64_t limit_bytes; /* of the log; 0: none */
     uint32_t sent;
     struct codec *codec;
     struct raft_wire asked; /* the last vote request to replica 2; type 0: none */
@@ -110,6 +111,12 @@ static int on_send(void *context, uint64_t to, struct bytes message)
     return 0;
 }
 
+static bool on_room(void *context, uint64_t to)
+{
+    const struct fixture *f = context;
+    return to != 3 || !f->cut;
+}
+
 static void on_done(void *context, int status, uint64_t index)
 {
     struct fixture *f = context;
@@ -169,8 +176,10 @@ static void on_run(void *context, struct replica_work *work)
 
 static int boot(struct fixture *f)
 {
-    const struct log_options options = {
-        .directory = "/log", .owner = {7}, .segment_bytes = 64 * 1024};
+    const struct log_options options = {.directory = "/log",
+                                        .owner = {7},
+                                        .segment_bytes = 64 * 1024,
+                                        .limit_bytes = f->limit_bytes};
     struct log_recovery recovery;
     assert_int_equal(log_open(&f->log, &f->disk.disk, &options, &recovery), 0);
     f->index_last = f->config.applied_index;
@@ -199,7 +208,7 @@ static void fixture_make(struct fixture *f, uint32_t voters)
                                         .seed = 9,
                                         .run = on_run};
     f->hooks = (struct replica_hooks){.context = f, .apply = on_apply, .fatal = on_fatal};
-    f->peers = (struct replica_peers){.context = f, .send = on_send};
+    f->peers = (struct replica_peers){.context = f, .send = on_send, .room = on_room};
 }
 
 static void run_for(struct fixture *f, uint64_t ms)
@@ -865,6 +874,64 @@ static void test_a_checkpoint_that_was_refused_needs_no_writer(void **state)
     log_forget(&f.log);
 }
 
+/* Claim: entries are read from the log for a follower that lags when its link takes them, and only then: a minute with
+ * a closed link reads nothing twice. When it opens, the follower gets all that it lacks.
+ * Method: a follower that has nothing, and a leader whose memory begins behind that. */
+static void test_nothing_is_read_for_a_link_that_is_closed(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    f.hooks.checkpoint_start = on_checkpoint_start;
+    f.hooks.checkpoint_make = on_checkpoint_make;
+    f.hooks.checkpoint_end = on_checkpoint_end;
+    f.config.snapshot_bytes = 20000;
+    f.config.snapshot_trailing_percent = 10;
+    assert_int_equal(boot(&f), 0);
+    lead(&f);
+    struct raft_wire says = {
+        .type = 2, .server_id = 3, .server_address = "three", .last_log_index = 1};
+    for (uint64_t i = 0; i < 600; i++) {
+        (void)propose(&f, i, 64);
+        run_for(&f, 20);
+        acknowledge(&f, 1);
+    }
+    struct replica_counters counters;
+    replica_counters(f.replica, &counters);
+    assert_true(counters.snapshots_taken > 0);
+    f.cut = true;
+    f.probed = 0;
+    says.term = replica_term(f.replica);
+    says.rejected = f.probe.prev_log_index; /* it has the founding entry */
+    hear(&f, &says);
+    says.rejected = 0;
+    for (int i = 0; i < 2000; i++) {
+        run_for(&f, 20);
+        acknowledge(&f, 1);
+    }
+    replica_counters(f.replica, &counters);
+    assert_int_equal(counters.lag_refused, 0);
+    assert_int_equal(counters.lag_messages, 0);
+    assert_int_equal(f.probed, 0);
+    f.cut = false;
+    for (int i = 0; i < 400 && says.last_log_index < replica_last_index(f.replica); i++) {
+        run_for(&f, 20);
+        acknowledge(&f, 1);
+        const uint64_t end = f.probe.prev_log_index + f.probe.entry_count;
+        const bool joins = f.probe.prev_log_index <= says.last_log_index;
+        says.rejected = joins ? 0 : f.probe.prev_log_index;
+        says.last_log_index = joins && end > says.last_log_index ? end : says.last_log_index;
+        hear(&f, &says);
+    }
+    replica_counters(f.replica, &counters);
+    assert_true(counters.lag_messages > 0);
+    assert_int_equal(counters.lag_refused, 0);
+    assert_int_equal(says.last_log_index, replica_last_index(f.replica));
+    crash(&f);
+    log_forget(&f.log);
+    codec_destroy(f.codec);
+}
+
 /* As the leader of a term, offer a snapshot whose checkpoint has `applied`. */
 static void offer_snapshot_of(struct fixture *f, uint64_t leader, uint64_t term, uint64_t index,
                               uint64_t epoch, uint64_t applied)
@@ -1193,6 +1260,7 @@ int main(void)
         cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_a_checkpoint_that_is_early_is_asked_for_again),
         cmocka_unit_test(test_a_checkpoint_that_was_refused_needs_no_writer),
+        cmocka_unit_test(test_nothing_is_read_for_a_link_that_is_closed),
         cmocka_unit_test(test_a_copied_store_is_enough),
         cmocka_unit_test(test_a_replica_that_is_behind_takes_nothing),
         cmocka_unit_test(test_a_newer_leader_is_fetched_from),

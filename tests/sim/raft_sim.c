@@ -426,6 +426,14 @@ static int peer_send(void *context, uint64_t to, struct bytes bytes)
     return 0;
 }
 
+/* A process that ended has closed its links; of a cut nobody knows, and of a message that does not fit neither. */
+static bool peer_room(void *context, uint64_t to)
+{
+    const struct node *node = context;
+    const unsigned target = (unsigned)to - 1;
+    return nodes[target].alive && in_flight[node->number][target] < option.queue;
+}
+
 /* -- the state machine ------------------------------------------------------------------------- */
 
 static void state_apply(void *context, uint64_t index, uint64_t term, struct bytes command)
@@ -671,7 +679,7 @@ static void node_boot(struct node *node)
                                         .checkpoint_end = state_end,
                                         .checkpoint_fetch = state_fetch,
                                         .checkpoint_restore = state_restore};
-    const struct replica_peers peers = {.context = node, .send = peer_send};
+    const struct replica_peers peers = {.context = node, .send = peer_send, .room = peer_room};
     node->applied = node->flushed;
     node->last_index = 0;
     node->fetching = 0;
@@ -1587,11 +1595,12 @@ int main(int count, char **arguments)
         const struct replica_counters *g = &tally->guard;
         printf("guard: acks_capped=%lu results_held=%lu barriers=%lu appends_held=%lu "
                "prevotes=%lu configs=%lu prefixes=%lu hints=%lu replies_dropped=%lu terms=%lu "
-               "split=%lu votes_refused=%lu lag_messages=%lu lag_copies=%lu lag_lifts=%lu\n",
+               "split=%lu votes_refused=%lu lag_messages=%lu lag_refused=%lu lag_copies=%lu "
+               "lag_lifts=%lu\n",
                g->acks_capped, g->results_held, g->barriers, g->appends_held, g->prevotes_answered,
                g->configs_restored, g->prefixes_skipped, g->hints, g->replies_dropped,
-               g->terms_taken, g->messages_split, g->votes_refused, g->lag_messages, g->lag_copies,
-               g->lag_lifts);
+               g->terms_taken, g->messages_split, g->votes_refused, g->lag_messages, g->lag_refused,
+               g->lag_copies, g->lag_lifts);
     }
     printf("seeds=%lu failed=%lu", campaign.done, campaign.failed + before);
     for (int i = 0; i <= ORACLE_LAST; i++) {

@@ -100,6 +100,24 @@ static void snapshot_ask(struct raft *raft)
     }
 }
 
+/* The same of a follower, which proposes nothing, and whose log may be at its own limit: then it takes no entry from
+ * anybody, and applies none. Its newest one is taken for not agreed on, until the leader's next message says again
+ * that it is, which is when libraft looks. The state is not told twice (fsm_apply). Where raft is concerned, what a
+ * follower knows to be agreed on may always be old. */
+static void snapshot_ask_follower(struct replica_fsm *fsm)
+{
+    struct raft *raft = fsm->raft;
+    if (raft->last_applied != raft->commit_index || raft->last_applied <= raft->log.offset ||
+        raft->last_applied <= raft->log.snapshot.last_index || raft->snapshot.put.data != NULL) {
+        return;
+    }
+    const uint64_t counted =
+        entry_at(&raft->log, raft->last_applied)->buf.len + RAFT_FSM_ENTRY_BYTES;
+    fsm->cycle_bytes -= counted < fsm->cycle_bytes ? counted : fsm->cycle_bytes;
+    raft->last_applied--;
+    raft->commit_index--;
+}
+
 void raft_fsm_tick(struct replica_fsm *fsm, uint64_t now_ms, bool room)
 {
     struct raft *raft = fsm->raft;
@@ -109,11 +127,16 @@ void raft_fsm_tick(struct replica_fsm *fsm, uint64_t now_ms, bool room)
         fsm->quiet_ms = now_ms;
     }
     cycle_follow(fsm);
-    if (room && raft->snapshot.threshold == 1 && raft->snapshot.pending.term == 0 &&
-        raft->state == RAFT_LEADER && raft->transfer == NULL && raft->last_applied > 0 &&
-        now_ms - fsm->quiet_ms >= RAFT_FSM_RETRY_MS) {
+    if (raft->snapshot.threshold != 1 || raft->snapshot.pending.term != 0 ||
+        raft->last_applied == 0 || now_ms - fsm->quiet_ms < RAFT_FSM_RETRY_MS) {
+        return;
+    }
+    if (raft->state == RAFT_LEADER && raft->transfer == NULL && room) {
         fsm->quiet_ms = now_ms;
         snapshot_ask(raft);
+    } else if (raft->state == RAFT_FOLLOWER) {
+        fsm->quiet_ms = now_ms;
+        snapshot_ask_follower(fsm);
     }
 }
 

@@ -63,9 +63,9 @@ void raft_fsm_init(struct replica_fsm *fsm, struct raft *raft, const struct repl
 
 /* The log in memory must not grow before the checkpoint under way is made. */
 bool raft_fsm_full(const struct replica_fsm *fsm);
-/* Clock; ask again for a snapshot that is due, since libraft asks only after it has applied something. Only a
- * leader can: a follower is asked with the leader's entry, or with the next one that it applies.
- *   room   whether the log takes an entry, which that may need */
+/* Clock; ask again for a snapshot that is due, since libraft asks only after it has applied something: a leader by an
+ * entry of raft's own, a follower by its newest one, which it hears of again with the leader's next message.
+ *   room   whether the log takes an entry, which a leader needs for that */
 void raft_fsm_tick(struct replica_fsm *fsm, uint64_t now_ms, bool room);
 /* For raft_io_state: see replica_hooks.behind. Also when raft_fsm_full. */
 bool raft_fsm_behind(void *context);

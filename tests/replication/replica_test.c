@@ -874,6 +874,78 @@ static void test_a_checkpoint_that_was_refused_needs_no_writer(void **state)
     log_forget(&f.log);
 }
 
+/* Entries of 4 KiB from replica 2, one a message, as long as they are taken. Answers the index of the last one. */
+static uint64_t fill(struct fixture *f, uint64_t from, uint32_t most)
+{
+    static uint8_t bytes[4096];
+    struct raft_wire_entry entry = {.term = 1, .type = 1, .data = {bytes, sizeof bytes}};
+    for (uint32_t i = 0; i < most; i++) {
+        hear(f, &(struct raft_wire){.type = 1,
+                                    .server_id = 2,
+                                    .server_address = "two",
+                                    .term = 1,
+                                    .prev_log_index = from,
+                                    .prev_log_term = 1,
+                                    .leader_commit = from,
+                                    .entries = &entry,
+                                    .entry_count = 1});
+        run_for(f, 40);
+        if (replica_last_index(f->replica) == from) {
+            break;
+        }
+        from++;
+    }
+    return from;
+}
+
+/* Claim: a follower whose log is at its limit, and whose checkpoint was refused when it was due, makes it all the
+ * same, though it takes nothing in and so applies nothing; its state is told nothing twice; then it goes on.
+ * Method: entries until none is taken; heartbeats. */
+static void test_a_follower_at_its_limit_makes_its_checkpoint(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    f.hooks.checkpoint_start = on_checkpoint_start_quiet;
+    f.hooks.checkpoint_make = on_checkpoint_make;
+    f.hooks.checkpoint_end = on_checkpoint_end;
+    f.config.snapshot_bytes = 40000;
+    f.config.snapshot_trailing_percent = 10;
+    f.config.election_ms = 60000;
+    f.limit_bytes = 8 * 64 * 1024;
+    f.refuse_starts = true;
+    assert_int_equal(boot(&f), 0);
+    const uint64_t last = fill(&f, 1, 1000);
+    struct replica_counters counters;
+    replica_counters(f.replica, &counters);
+    assert_true(counters.dropped > 0);
+    assert_true(last < 200);
+    const uint32_t applied = f.applied_count;
+    const struct raft_wire heartbeat = {.type = 1,
+                                        .server_id = 2,
+                                        .server_address = "two",
+                                        .term = 1,
+                                        .prev_log_index = f.index_last,
+                                        .prev_log_term = 1,
+                                        .leader_commit = f.index_last};
+    f.starts = 0;
+    for (int i = 0; i < 200; i++) {
+        run_for(&f, 60);
+        hear(&f, &heartbeat);
+        f.refuse_starts = i < 100;
+        assert_in_range(f.starts, 0, 1 + i / 30); /* every two seconds, not at every turn */
+    }
+    replica_counters(f.replica, &counters);
+    assert_int_equal(counters.snapshots_taken, 1);
+    assert_int_equal(f.applied_count, f.index_last - 1); /* behind the founding entry */
+    assert_int_equal(replica_applied_index(f.replica), f.index_last);
+    f.codec = NULL;
+    assert_int_equal(fill(&f, replica_last_index(f.replica), 10) >= last, true);
+    assert_true(f.applied_count > applied);
+    crash(&f);
+    log_forget(&f.log);
+}
+
 /* Claim: entries are read from the log for a follower that lags when its link takes them, and only then: a minute with
  * a closed link reads nothing twice. When it opens, the follower gets all that it lacks.
  * Method: a follower that has nothing, and a leader whose memory begins behind that. */
@@ -1260,6 +1332,7 @@ int main(void)
         cmocka_unit_test(test_checkpoints),
         cmocka_unit_test(test_a_checkpoint_that_is_early_is_asked_for_again),
         cmocka_unit_test(test_a_checkpoint_that_was_refused_needs_no_writer),
+        cmocka_unit_test(test_a_follower_at_its_limit_makes_its_checkpoint),
         cmocka_unit_test(test_nothing_is_read_for_a_link_that_is_closed),
         cmocka_unit_test(test_a_copied_store_is_enough),
         cmocka_unit_test(test_a_replica_that_is_behind_takes_nothing),

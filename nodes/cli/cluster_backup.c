@@ -24,8 +24,9 @@
 #include "nodes/cloud/state_place.h"
 #include "schemas/check.h"
 
-#define COMMAND    "kelp cluster backup"
-#define PATH_BYTES 1024u
+#define COMMAND     "kelp cluster backup"
+#define PATH_BYTES  1024u
+#define SECONDS_MAX 86400
 
 struct backup {
     const char *path;
@@ -265,7 +266,8 @@ static void on_piece(void *context, struct bytes bytes)
     file_write(context, bytes);
 }
 
-static int take_remote(struct backup *backup, const struct cluster_where *where, bool stale)
+static int take_remote(struct backup *backup, const struct cluster_where *where, bool stale,
+                       int64_t patience_s)
 {
     struct remote *remote = NULL;
     char reason[REMOTE_REASON_BYTES] = "";
@@ -279,7 +281,7 @@ static int take_remote(struct backup *backup, const struct cluster_where *where,
         struct remote_answer answer;
         exit_code = remote_stream(
             remote, stale ? "/kelp/v1/cluster/backup?stale=true" : "/kelp/v1/cluster/backup",
-            on_piece, backup, &answer, reason);
+            (uint32_t)patience_s * 1000, on_piece, backup, &answer, reason);
         if (exit_code != 0) {
             fprintf(stderr, COMMAND ": %s\n", reason);
         } else if (answer.code != 200) {
@@ -334,6 +336,7 @@ int cluster_backup(int argc, char **argv)
     const char *data = NULL;
     bool check = false;
     bool stale = false;
+    int64_t patience_s = SECONDS_MAX;
     struct options_list words = {0};
     const struct options_flag flags[] = {
         CLUSTER_WHERE_FLAGS(where),
@@ -341,6 +344,8 @@ int cluster_backup(int argc, char **argv)
          "from the data directory of a cloudcore that does not run, instead of asking one"},
         {"stale", 0, OPTIONS_FLAG, &stale, NULL,
          "what the asked cloudcore has, though no leader says that it is the newest"},
+        {"timeout", 0, OPTIONS_NUMBER, &patience_s, "SECONDS",
+         "how long a cloudcore may take to send it, in all (86400)"},
         {"verify", 0, OPTIONS_FLAG, &check, NULL, "make none: check FILE, every byte"},
     };
     const struct options_command command = {
@@ -367,9 +372,14 @@ int cluster_backup(int argc, char **argv)
     if (!cluster_parse(&command, argc, argv, &words, &exit_code)) {
         return exit_code;
     }
+    if (patience_s < 1 || patience_s > SECONDS_MAX) {
+        fprintf(stderr, COMMAND ": --timeout is 1 to %d seconds\n", SECONDS_MAX);
+        return OPTIONS_EXIT_USAGE;
+    }
     backup.path = words.items[0];
     if (check) {
         return verify(backup.path, backup.path);
     }
-    return data != NULL ? take_data(&backup, data) : take_remote(&backup, &where, stale);
+    return data != NULL ? take_data(&backup, data)
+                        : take_remote(&backup, &where, stale, patience_s);
 }

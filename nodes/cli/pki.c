@@ -255,13 +255,46 @@ static int pki_write_private(const char *path, const char *text, size_t size)
     return status;
 }
 
+/* "NAME=https://host:port", of a context beside the first one. false: it is none, and that was said. */
+static bool pki_context_read(const char *text, char name[64], const char **out_server)
+{
+    const size_t size = strcspn(text, "=");
+    *out_server = text + size + (text[size] == '=');
+    if (size == 0 || size >= 64 || strpbrk(text, " \"\\\n") != NULL ||
+        strncmp(*out_server, "https://", 8) != 0) {
+        fprintf(stderr, "kelp pki kubeconfig: --context must be NAME=https://host:port\n");
+        return false;
+    }
+    memcpy(name, text, size);
+    name[size] = '\0';
+    return true;
+}
+
+static bool pki_print_cluster(FILE *stream, const char *name, const char *server, const char *pki)
+{
+    char path[4096];
+    fprintf(stream,
+            "- name: \"%s\"\n  cluster:\n"
+            "    server: \"%s\"\n    certificate-authority-data: ",
+            name, server);
+    snprintf(path, sizeof path, "%s/ca.crt", pki);
+    const bool good = pki_print_file(stream, path);
+    fprintf(stream, "\n");
+    return good;
+}
+
 static int pki_kubeconfig(int argc, char **argv)
 {
     const char *server = NULL, *directory = NULL, *user = "admin", *out = NULL;
     struct options_list words;
+    struct options_list others = {0};
+    char name[64];
+    const char *other;
     bool force = false;
     const struct options_flag flags[] = {
         {"server", 0, OPTIONS_TEXT, &server, "URL", "https://host:port of a cloudcore"},
+        {"context", 0, OPTIONS_TEXTS, &others, "NAME=URL",
+         "a context for another one, for kubectl --context NAME; may be repeated"},
         {"pki", 0, OPTIONS_TEXT, &directory, "DIR", "directory with ca.crt and the user's files"},
         {"user", 0, OPTIONS_TEXT, &user, "NAME",
          "whose certificate: NAME.crt and NAME.key (admin)"},
@@ -283,6 +316,11 @@ static int pki_kubeconfig(int argc, char **argv)
         fprintf(stderr, "kelp pki kubeconfig: --server must be https://host:port\n");
         return OPTIONS_EXIT_USAGE;
     }
+    for (size_t i = 0; i < others.count; i++) {
+        if (!pki_context_read(others.items[i], name, &other)) {
+            return OPTIONS_EXIT_USAGE;
+        }
+    }
     if (!force && access(out, F_OK) == 0) {
         printf("kept %s, which was there (--force replaces it)\n", out);
         return OPTIONS_EXIT_OK;
@@ -293,22 +331,26 @@ static int pki_kubeconfig(int argc, char **argv)
     CHECK(stream != NULL);
     char path[4096];
     bool good = true;
-    fprintf(stream,
-            "apiVersion: v1\nkind: Config\nclusters:\n- name: kelp\n  cluster:\n"
-            "    server: \"%s\"\n    certificate-authority-data: ",
-            server);
-    snprintf(path, sizeof path, "%s/ca.crt", directory);
-    good = pki_print_file(stream, path);
-    fprintf(stream, "\nusers:\n- name: \"%s\"\n  user:\n    client-certificate-data: ", user);
+    fprintf(stream, "apiVersion: v1\nkind: Config\nclusters:\n");
+    good = pki_print_cluster(stream, "kelp", server, directory);
+    for (size_t i = 0; i < others.count && good; i++) {
+        CHECK(pki_context_read(others.items[i], name, &other));
+        good = pki_print_cluster(stream, name, other, directory);
+    }
+    fprintf(stream, "users:\n- name: \"%s\"\n  user:\n    client-certificate-data: ", user);
     snprintf(path, sizeof path, "%s/%s.crt", directory, user);
     good = good && pki_print_file(stream, path);
     fprintf(stream, "\n    client-key-data: ");
     snprintf(path, sizeof path, "%s/%s.key", directory, user);
     good = good && pki_print_file(stream, path);
-    fprintf(stream,
-            "\ncontexts:\n- name: kelp\n  context:\n    cluster: kelp\n    user: \"%s\"\n"
-            "current-context: kelp\n",
+    fprintf(stream, "\ncontexts:\n- name: kelp\n  context:\n    cluster: kelp\n    user: \"%s\"\n",
             user);
+    for (size_t i = 0; i < others.count; i++) {
+        CHECK(pki_context_read(others.items[i], name, &other));
+        fprintf(stream, "- name: \"%s\"\n  context:\n    cluster: \"%s\"\n    user: \"%s\"\n", name,
+                name, user);
+    }
+    fprintf(stream, "current-context: kelp\n");
     good = fclose(stream) == 0 && good;
     int exit_code = OPTIONS_EXIT_NOTHING;
     if (good) {

@@ -418,11 +418,12 @@ static void question_on_idle(uv_timer_t *timer)
     }
 }
 
-int remote_stream(struct remote *remote, const char *target,
+int remote_stream(struct remote *remote, const char *target, uint32_t patience_ms,
                   void (*on_piece)(void *context, struct bytes piece), void *context,
                   struct remote_answer *out, char *reason)
 {
-    const struct http_call_request request = {.method = "GET", .target = target};
+    const struct http_call_request request = {
+        .method = "GET", .target = target, .deadline_ms = patience_ms};
     struct question question = {.on_piece = on_piece, .context = context};
     CHECK(uv_timer_init(&remote->loop, &question.idle) == 0);
     CHECK(uv_timer_start(&question.idle, question_on_idle, STREAM_IDLE_MS, STREAM_IDLE_MS) == 0);
@@ -431,6 +432,9 @@ int remote_stream(struct remote *remote, const char *target,
         snprintf(reason, REMOTE_REASON_BYTES, "%.150s has sent nothing for %u seconds",
                  remote->server, STREAM_IDLE_MS / 1000);
         status = REMOTE_EXIT_TIMEOUT;
+    } else if (status == REMOTE_EXIT_TIMEOUT && patience_ms > 0) {
+        snprintf(reason, REMOTE_REASON_BYTES, "time is over: %.150s had not sent all in %u seconds",
+                 remote->server, patience_ms / 1000);
     }
     uv_close((uv_handle_t *)&question.idle, NULL);
     uv_run(&remote->loop, UV_RUN_NOWAIT); /* the handle is on our stack */

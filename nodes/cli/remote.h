@@ -57,12 +57,13 @@ struct remote_answer {
 int remote_call(struct remote *remote, const char *method, const char *target, struct bytes body,
                 uint32_t patience_ms, struct remote_answer *out, char *reason);
 
-/* GET something long, piece by piece; without end as long as pieces come.
+/* GET something long, piece by piece; it ends when none has come for a minute.
  *
+ *   patience_ms  and after so long, in all; 0: whenever it is whole
  *   on_piece  called with each piece of the body of a 200, borrowed during the call
  *   out       body: of an answer that is not 200; given, NULL unless 0 was answered
  *   answers   0: the answer is whole; REMOTE_EXIT_UNREACHABLE, also when it was cut off; REMOTE_EXIT_TIMEOUT */
-int remote_stream(struct remote *remote, const char *target,
+int remote_stream(struct remote *remote, const char *target, uint32_t patience_ms,
                   void (*on_piece)(void *context, struct bytes piece), void *context,
                   struct remote_answer *out, char *reason);
 

@@ -64,6 +64,7 @@ kill $writer
 wait $writer 2>/dev/null
 writer=
 check "it is whole" says "resource version" cluster backup --verify "$file"
+check "nobody has no time at all" exits 2 cluster backup "$file" --timeout 0 --server "$(api 3)"
 check "it is for its owner only" test "$(stat -c %a "$file")" = 600
 check "an edge's certificate gets none" says '"refused"' curl -s --cacert "$dir/pki/ca.crt" --cert "$dir/pki/edge-1.crt" --key "$dir/pki/edge-1.key" "$(api 1)/kelp/v1/cluster/backup"
 

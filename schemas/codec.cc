@@ -701,7 +701,8 @@ READ(peer_status, PeerStatus, {
 
 BUILD(member_ask, {
     const auto address = text(b, v->address);
-    return finish(c, fb::CreateMemberAsk(b, v->request, v->operation, v->replica, address), out);
+    const auto key = text(b, v->key);
+    return finish(c, fb::CreateMemberAsk(b, v->request, v->operation, v->replica, address, key), out);
 })
 
 READ(member_ask, MemberAsk, {
@@ -709,6 +710,7 @@ READ(member_ask, MemberAsk, {
     v.operation = t->operation();
     v.replica = t->replica();
     v.address = r.text(t->address());
+    v.key = r.text(t->key());
 })
 
 BUILD(member_answer, {

@@ -607,6 +607,8 @@ struct member_ask {
     uint8_t operation; /* enum member_operation of nodes/cloud/members.h */
     uint64_t replica;
     const char *address; /* of one that is to be added, else "" */
+    const char *key;     /* sha256, hexadecimal: MEMBER_ADD: it will have this one; MEMBER_REMOVE: this one is to be
+                            shut out, too. "": none is named, as releases of before say */
 };
 int codec_member_ask_build(struct codec *codec, const struct member_ask *ask, struct bytes *out);
 int codec_member_ask_read(struct codec *codec, struct bytes bytes, struct member_ask *out);

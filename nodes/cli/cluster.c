@@ -168,13 +168,14 @@ void cluster_progress_end(struct cluster_progress *progress)
 
 /* What one question for a change was answered. 0: done. */
 static int change_once(struct remote *remote, const char *operation, uint64_t replica,
-                       const char *address, uint64_t left_ms, char *message, bool *out_again)
+                       const char *address, const char *key, uint64_t left_ms, char *message,
+                       bool *out_again)
 {
     char target[64];
     snprintf(target, sizeof target, "/kelp/v1/cluster/%s", operation);
     const json_int_t patience_ms = left_ms > 10000 ? 10000 : (json_int_t)left_ms;
-    json_t *wanted = json_pack("{s:I, s:s, s:I}", "replica", (json_int_t)replica, "address",
-                               address, "timeoutMs", patience_ms);
+    json_t *wanted = json_pack("{s:I, s:s, s:s, s:I}", "replica", (json_int_t)replica, "address",
+                               address, "key", key, "timeoutMs", patience_ms);
     char *body = wanted == NULL ? NULL : json_dumps(wanted, JSON_COMPACT);
     json_decref(wanted);
     if (body == NULL) {
@@ -208,7 +209,8 @@ static int change_once(struct remote *remote, const char *operation, uint64_t re
 }
 
 int cluster_change(struct remote *remote, const char *command, const char *operation,
-                   uint64_t replica, const char *address, bool wait, int64_t patience_s)
+                   uint64_t replica, const char *address, const char *key, bool wait,
+                   int64_t patience_s)
 {
     const uint64_t end_ms = remote_mono_ms() + (uint64_t)patience_s * 1000;
     struct cluster_progress progress = {.open = false};
@@ -216,7 +218,7 @@ int cluster_change(struct remote *remote, const char *command, const char *opera
     for (;;) {
         const uint64_t now_ms = remote_mono_ms();
         bool again = false;
-        const int status = change_once(remote, operation, replica, address,
+        const int status = change_once(remote, operation, replica, address, key,
                                        end_ms > now_ms ? end_ms - now_ms : 0, message, &again);
         const bool later = status == OPTIONS_EXIT_NOTHING;
         const bool over = remote_mono_ms() + 500 >= end_ms;

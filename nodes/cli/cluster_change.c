@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "nodes/net/identity_tls.h"
 #include "schemas/check.h"
+#include "statemachine/member_key.h"
 
 #define WAIT_SECONDS    30
 #define REPLACE_SECONDS 600
@@ -20,6 +22,7 @@ struct change {
     bool may_wait;
     const char *wait_help;
     bool may_same_key;
+    const char *key_help; /* NULL: it names no key */
     int64_t patience_s;
 
     /* filled by change_begin */
@@ -28,7 +31,25 @@ struct change {
     uint64_t replica; /* of the first word; 0: there is none */
     bool wait;
     bool same_key;
+    char key[IDENTITY_PIN_BYTES]; /* ""; or the sha256 of one */
 };
+
+/* A key as its sha256, or as a file with its certificate. false: it is neither, and that was said. */
+static bool key_read(const char *name, const char *text, char out[IDENTITY_PIN_BYTES])
+{
+    if (member_key_valid(text)) {
+        memcpy(out, text, IDENTITY_PIN_BYTES);
+        return true;
+    }
+    if (identity_key_of_file(text, out) != 0) {
+        fprintf(stderr,
+                "%s: --key %s: neither a certificate that can be read, nor the sha256 of a key (64 "
+                "digits of 0-9a-f)\n",
+                name, text);
+        return false;
+    }
+    return true;
+}
 
 /* Read the words and connect. false: *out_exit, and what is wrong was said. */
 static bool change_begin(struct change *change, int argc, char **argv, int *out_exit)
@@ -37,23 +58,35 @@ static bool change_begin(struct change *change, int argc, char **argv, int *out_
     char timeout_help[64];
     snprintf(timeout_help, sizeof timeout_help, "how long to try, in all (%" PRIi64 ")",
              change->patience_s);
-    const struct options_flag flags[] = {
+    struct options_flag flags[6] = {
         CLUSTER_WHERE_FLAGS(where),
         {"timeout", 0, OPTIONS_NUMBER, &change->patience_s, "SECONDS", timeout_help},
-        {"wait", 'w', OPTIONS_FLAG, &change->wait, NULL, change->wait_help},
-        {"same-key", 0, OPTIONS_FLAG, &change->same_key, NULL,
-         "hear again the key that was shut out when this replica was removed last"},
     };
-    const size_t flags_count = sizeof flags / sizeof flags[0];
-    CHECK(!change->may_same_key || change->may_wait);
+    size_t flags_count = 3;
+    const char *key = NULL;
+    if (change->may_wait) {
+        flags[flags_count++] = (struct options_flag){"wait",        'w',  OPTIONS_FLAG,
+                                                     &change->wait, NULL, change->wait_help};
+    }
+    if (change->may_same_key) {
+        flags[flags_count++] = (struct options_flag){
+            "same-key",
+            0,
+            OPTIONS_FLAG,
+            &change->same_key,
+            NULL,
+            "hear again the key that was shut out when this replica was removed last"};
+    }
+    if (change->key_help != NULL) {
+        flags[flags_count++] =
+            (struct options_flag){"key", 0, OPTIONS_TEXT, &key, "FILE|SHA256", change->key_help};
+    }
     const struct options_command command = {
         .name = change->name,
         .arguments = change->words,
         .about = change->about,
         .flags = flags,
-        .flags_count = flags_count - (change->may_same_key ? 0
-                                      : change->may_wait   ? 1
-                                                           : 2),
+        .flags_count = flags_count,
         .arguments_min = change->words_min,
         .arguments_max = change->words_max,
     };
@@ -70,6 +103,9 @@ static bool change_begin(struct change *change, int argc, char **argv, int *out_
         if (change->replica == 0) {
             return false;
         }
+    }
+    if (key != NULL && !key_read(change->name, key, change->key)) {
+        return false;
     }
     char reason[REMOTE_REASON_BYTES];
     *out_exit = remote_open(where.kubeconfig, where.server, &change->remote, reason);
@@ -147,9 +183,10 @@ int cluster_add(int argc, char **argv)
             "The key of a replica that was removed is heard no more, under whatever number. The "
             "same "
             "machine comes\nback with a new key and certificate, or with --same-key if nobody else "
-            "can have the old one.",
+            "can have the old one. With --key\nits key is noted before it starts.",
         .may_wait = true,
         .may_same_key = true,
+        .key_help = "the certificate that it will have, or the sha256 of its key",
         .wait_help = "until it has caught up",
         .patience_s = WAIT_SECONDS,
     };
@@ -159,12 +196,12 @@ int cluster_add(int argc, char **argv)
     }
     const uint64_t end_ms = remote_mono_ms() + (uint64_t)change.patience_s * 1000;
     if (change.same_key) {
-        code = cluster_change(change.remote, change.name, "admit", change.replica, "", false,
+        code = cluster_change(change.remote, change.name, "admit", change.replica, "", "", false,
                               change.patience_s);
     }
     if (code == OPTIONS_EXIT_OK) {
         code = cluster_change(change.remote, change.name, "add", change.replica,
-                              change.arguments.items[1], false, change.patience_s);
+                              change.arguments.items[1], change.key, false, change.patience_s);
     }
     if (code == OPTIONS_EXIT_OK && change.wait) {
         code = wait_ok(&change, end_ms);
@@ -179,7 +216,7 @@ static int change_simple(struct change *change, const char *operation, int argc,
     if (!change_begin(change, argc, argv, &code)) {
         return code;
     }
-    code = cluster_change(change->remote, change->name, operation, change->replica, "",
+    code = cluster_change(change->remote, change->name, operation, change->replica, "", change->key,
                           change->wait, change->patience_s);
     remote_close(change->remote);
     return code;
@@ -231,7 +268,10 @@ int cluster_remove(int argc, char **argv)
             "may go.\n\n"
             "Its key is heard no more: kelp cluster status shows which are shut out, and kelp "
             "cluster "
-            "add --same-key\nlets one in again. Done twice it changes nothing.",
+            "add --same-key\nlets one in again. Done twice it changes nothing. A replica that was "
+            "removed before its key was noted\n(by an early release, or before it was ever "
+            "connected) is shut out with --key.",
+        .key_help = "shut out this key, too: that of a certificate, or its sha256",
         .patience_s = WAIT_SECONDS,
     };
     return change_simple(&change, "remove", argc, argv);
@@ -319,7 +359,7 @@ int cluster_replace(int argc, char **argv)
                 change.name, change.replica);
         code = REMOTE_EXIT_REFUSED;
     } else if (code == 0 && member != NULL && lost) {
-        code = cluster_change(change.remote, change.name, "release", change.replica, "", false,
+        code = cluster_change(change.remote, change.name, "release", change.replica, "", "", false,
                               change.patience_s);
     } else if (code == 0 && member != NULL) {
         fprintf(stderr,
@@ -333,12 +373,12 @@ int cluster_replace(int argc, char **argv)
     }
     json_decref(document);
     if (code == 0 && !well) {
-        code = cluster_change(change.remote, change.name, "add", change.replica, address, false,
+        code = cluster_change(change.remote, change.name, "add", change.replica, address, "", false,
                               change.patience_s);
         code = code != 0 ? code : wait_ok(&change, end_ms);
     }
     if (code == 0) {
-        code = cluster_change(change.remote, change.name, "promote", change.replica, "", true,
+        code = cluster_change(change.remote, change.name, "promote", change.replica, "", "", true,
                               change.patience_s);
     }
     remote_close(change.remote);

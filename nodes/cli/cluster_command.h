@@ -36,12 +36,13 @@ uint64_t cluster_number(const json_t *object, const char *key);
 
 /* Ask for a change, and again until it is made.
  *
- *   operation, replica, address   as in nodes/cloud/cluster_door.h
+ *   operation, replica, address, key   as in nodes/cloud/cluster_door.h
  *   wait       also as long as the answer is "later"
  *   patience_s in all
  *   answers    the exit code; it was said what happened */
 int cluster_change(struct remote *remote, const char *command, const char *operation,
-                   uint64_t replica, const char *address, bool wait, int64_t patience_s);
+                   uint64_t replica, const char *address, const char *key, bool wait,
+                   int64_t patience_s);
 
 /* Progress of something long on stderr: a line when the text changes, at most one a second; a terminal sees
  * one line. */

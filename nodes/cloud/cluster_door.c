@@ -189,7 +189,9 @@ static void serve_change(struct cloud_core *core, struct http_exchange *exchange
     if (json_is_integer(json_object_get(wanted, "timeoutMs"))) {
         patience_ms = json_integer_value(json_object_get(wanted, "timeoutMs"));
     }
+    const char *key = json_string_value(json_object_get(wanted, "key"));
     address = address == NULL ? "" : address;
+    key = key == NULL ? "" : key;
     const char *wrong = NULL;
     if (!json_is_object(wanted)) {
         wrong = "the body is not a JSON object";
@@ -197,15 +199,18 @@ static void serve_change(struct cloud_core *core, struct http_exchange *exchange
         wrong = "\"replica\" is not the number of a cloudcore: 1 to 65535";
     } else if (operation == MEMBER_ADD && !address_valid(address)) {
         wrong = "\"address\" is not host:port, such as 10.0.0.4:10010";
+    } else if (key[0] != '\0' && !member_key_valid(key)) {
+        wrong = "\"key\" is not the sha256 of a public key in hexadecimal";
     } else if (patience_ms < 0 || patience_ms > PATIENCE_MS_MAX) {
         wrong = "\"timeoutMs\" is not within 0 and 60000";
     }
     if (wrong != NULL) {
         answer_change(exchange, 400, "malformed", wrong);
     } else {
-        const int status = cloud_core_change(core, operation, (uint64_t)replica,
-                                             operation == MEMBER_ADD ? address : "",
-                                             (uint32_t)patience_ms, on_changed, exchange);
+        const int status = cloud_core_change(
+            core, operation, (uint64_t)replica, operation == MEMBER_ADD ? address : "",
+            operation == MEMBER_ADD || operation == MEMBER_REMOVE ? key : "", (uint32_t)patience_ms,
+            on_changed, exchange);
         if (status != 0) {
             answer_change(exchange, status == STATUS_FULL ? 429 : 503, "unavailable",
                           status_text(status));

@@ -2,8 +2,9 @@
  * the same port, for group system:masters:
  *
  *   GET  /kelp/v1/cluster              who is in it and how each is, as JSON: cluster_door_document
- *   POST /kelp/v1/cluster/OPERATION    add, promote, demote, remove, transfer; whichever replica is asked.
- *                                      Body: {"replica": 4, "address": "10.0.0.4:10010", "timeoutMs": 5000}
+ *   POST /kelp/v1/cluster/OPERATION    add, promote, demote, remove, transfer, release, admit; whichever replica is
+ *                                      asked. Body: {"replica": 4, "address": "10.0.0.4:10010", "timeoutMs": 5000}
+ *                                      and, of add and remove, perhaps "key": see cloud_core_change
  *   GET  /kelp/v1/cluster/backup       backup_door.h
  *
  * A change is answered {"outcome": "...", "message": "a sentence"}:

@@ -246,12 +246,15 @@ typedef void (*cloud_core_on_changed)(void *context, int status, const char *mes
  *
  *   replica     1 .. 65535; 0 with MEMBER_TRANSFER: whoever is furthest
  *   address     of one to be added, host:port; else ""; borrowed; at most MEMBERS_ADDRESS_BYTES
+ *   key         sha256 in hexadecimal, or "": MEMBER_ADD: the key that it will have: done means that it is noted, so
+ *               that it can be shut out though it was never seen. MEMBER_REMOVE: a key that is known to have been this
+ *               replica's, to be shut out as well. Else ""; borrowed. A leader of an early release overlooks it
  *   on_changed  exactly once if 0 was answered, from cloud_core_run, cloud_core_on_peer or cloud_core_stop
  *   answers     0; STATUS_FULL: LIMIT_MEMBER_ASKS wait; STATUS_CLOSING
  */
 int cloud_core_change(struct cloud_core *core, enum member_operation operation, uint64_t replica,
-                      const char *address, uint32_t patience_ms, cloud_core_on_changed on_changed,
-                      void *context);
+                      const char *address, const char *key, uint32_t patience_ms,
+                      cloud_core_on_changed on_changed, void *context);
 
 /* Is this key of a replica that was removed? */
 bool cloud_core_key_out(struct cloud_core *core, const char *key);

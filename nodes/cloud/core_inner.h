@@ -277,11 +277,13 @@ void core_keys_heard(struct cloud_core *core);
 /* Note the keys of the members, and shut out what they had before. We lead. */
 void core_keys_run(struct cloud_core *core);
 /* What a change means for keys, given its next step; the leader's.
- *   answers   the step; MEMBER_LISTEN: a record is on its way; MEMBER_REFUSED: there never was such a replica, or
- *             another member has its key.
+ *   key       that the change names, see cloud_core_change; ""
+ *   answers   the step; MEMBER_LISTEN: a record is on its way; MEMBER_REFUSED: there never was such a replica,
+ *             another member has its key, or one that is to be added has one that is out.
  *             The message is replaced unless it is the step as it was */
 enum member_step core_keys_step(struct cloud_core *core, enum member_operation operation,
-                                uint64_t replica, enum member_step step, char *message);
+                                uint64_t replica, const char *key, enum member_step step,
+                                char *message);
 
 /* core_others.c */
 void core_other_heard(struct cloud_core *core, uint64_t replica);

@@ -4,7 +4,8 @@
  *      that the state says is out
  *   2. once a second the leader compares what it sees of the members that it hears with the state, and proposes
  *      what is missing: a key that a member has; and that those are out which a number had in an older membership,
- *      when another key is there in this one
+ *      when another key is there in this one. Whoever joins with a token has its key noted before it gets its
+ *      certificate, so that one which never starts can be shut out; `add` and `remove` may name a key
  *   3. `remove` ends when what was noted of that replica is out; `release` lets it go with its key, which may come
  *      back with another data directory; `admit` lets in again what went out last
  *   4. who is told by most of the voters it knows, or by all the others, that its key is out, and hears from nobody
@@ -14,8 +15,8 @@
  * A replica whose state is older than a membership does not judge its key: what let that in again may be what it
  * lacks, and the member with that key the only one to get it from.
  *
- * What can fail: a member of which no key was ever seen is removed without; the removal is remembered all the
- * same. Before the group has feature level 2 nothing is noted and nobody is shut out.
+ * What can fail: a member of which no key was ever seen or named is removed without; the removal is remembered all the
+ * same, and its certificate can be named later. Before the group has feature level 2 nothing is noted and nobody is shut out.
  */
 #include "nodes/cloud/core_inner.h"
 
@@ -23,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "schemas/check.h"
 #include "statemachine/member_key.h"
@@ -280,80 +282,209 @@ static void members_named(const struct cloud_core *core, char *out, size_t size)
     }
 }
 
-enum member_step core_keys_step(struct cloud_core *core, enum member_operation operation,
-                                uint64_t replica, enum member_step step, char *message)
+/* What the state and our links say of one replica's keys. */
+struct keys_about {
+    uint32_t in;     /* keys of it that are heard */
+    uint32_t out;    /* that are shut out, or its removal without a key */
+    bool seen;       /* a key of it, ever */
+    int64_t out_ms;  /* when the newest went out */
+    bool noted;      /* the key that is asked about is noted in its present membership, */
+    bool shut;       /* or out, under any number */
+    uint64_t shares; /* another member that has that key, or one of those that are in */
+};
+
+static struct keys_about core_keys_about(struct cloud_core *core, uint64_t replica, const char *key)
 {
-    const bool asks =
-        (operation == MEMBER_REMOVE && (step == MEMBER_DONE || step == MEMBER_STEP_REMOVE)) ||
-        operation == MEMBER_ADMIT;
-    if (!asks || machine_level(&core->machine) < CORE_KEYS_LEVEL) {
-        return step;
-    }
+    struct keys_about about = {0};
+    const struct member *member = members_find(&core->group, replica);
     struct member_key_row *rows = malloc(LIMIT_MEMBER_KEYS * sizeof *rows);
     CHECK(rows != NULL);
     const uint32_t count = cloud_core_keys(core, rows);
-    uint32_t in = 0;
-    uint32_t out = 0;
-    uint64_t shares = 0; /* another member has its key */
-    bool seen = false;   /* a key of it, ever */
     for (uint32_t i = 0; i < count; i++) {
-        in += rows[i].replica == replica && !rows[i].out;
-        out += rows[i].replica == replica && rows[i].out;
-        seen = seen || (rows[i].replica == replica && rows[i].key[0] != '\0');
-        for (uint32_t n = 0; n < core->group.count && rows[i].replica == replica && !rows[i].out;
-             n++) {
-            const struct member *other = &core->group.all[n];
-            const char *key =
-                other->replica == core->config.replica ? core->config.key : other->key;
-            if (other->configured && other->replica != replica && key != NULL &&
-                strcmp(key, rows[i].key) == 0) {
-                shares = other->replica;
-            }
+        const bool asked = key[0] != '\0' && strcmp(rows[i].key, key) == 0;
+        about.shut = about.shut || (asked && rows[i].out);
+        if (rows[i].replica != replica) {
+            const struct member *other = members_find(&core->group, rows[i].replica);
+            const bool its = asked && !rows[i].out && other != NULL && other->configured;
+            about.shares = its ? other->replica : about.shares;
+            continue;
         }
+        about.in += !rows[i].out;
+        about.out += rows[i].out;
+        about.seen = about.seen || rows[i].key[0] != '\0';
+        about.out_ms =
+            rows[i].out && rows[i].time_ms > about.out_ms ? rows[i].time_ms : about.out_ms;
+        about.noted = about.noted || (asked && !rows[i].out &&
+                                      rows[i].index >= (member == NULL ? 0 : member->epoch));
+    }
+    for (uint32_t n = 0; n < core->group.count; n++) {
+        const struct member *other = &core->group.all[n];
+        const char *its = other->replica == core->config.replica ? core->config.key : other->key;
+        if (!other->configured || other->replica == replica || its == NULL || its[0] == '\0') {
+            continue;
+        }
+        bool same = strcmp(its, key) == 0;
+        for (uint32_t i = 0; i < count; i++) {
+            same = same ||
+                   (rows[i].replica == replica && !rows[i].out && strcmp(its, rows[i].key) == 0);
+        }
+        about.shares = same ? other->replica : about.shares;
     }
     free(rows);
-    struct member_key change = {.replica = replica};
-    if (operation == MEMBER_REMOVE && shares != 0) {
+    return about;
+}
+
+/* One that is to have this key is added, and the key noted before anybody is told that it was. */
+static enum member_step core_keys_step_add(struct cloud_core *core, uint64_t replica,
+                                           const char *key, enum member_step step, char *message)
+{
+    const struct keys_about about = core_keys_about(core, replica, key);
+    if (about.shut) {
+        (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
+                       "this key is of a replica that was removed, and is not heard any more");
+        return MEMBER_REFUSED;
+    }
+    if (about.shares != 0) {
+        (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
+                       "this key is the one of replica %" PRIu64 ": each has its own",
+                       about.shares);
+        return MEMBER_REFUSED;
+    }
+    if (about.noted || step != MEMBER_DONE) {
+        return step;
+    }
+    if (about.in >= LIMIT_MEMBER_KEYS_EACH) {
+        (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
+                       "replica %" PRIu64 " was given %" PRIu32
+                       " keys, which is as many as it may be: `kelp cluster "
+                       "remove %" PRIu64 "` shuts them out",
+                       replica, about.in, replica);
+        return MEMBER_REFUSED;
+    }
+    core_key_propose(
+        core, &(struct member_key){.replica = replica, .standing = MEMBER_KEY_MEMBER, .key = key});
+    (void)snprintf(message, MEMBERS_MESSAGE_BYTES, "the key of replica %" PRIu64 " is being noted",
+                   replica);
+    return MEMBER_LISTEN;
+}
+
+static enum member_step core_keys_step_admit(struct cloud_core *core, uint64_t replica,
+                                             char *message)
+{
+    if (core_keys_about(core, replica, "").out == 0) {
+        (void)snprintf(message, MEMBERS_MESSAGE_BYTES, "no key of replica %" PRIu64 " is shut out",
+                       replica);
+        return MEMBER_DONE;
+    }
+    core_key_propose(core, &(struct member_key){.replica = replica, .standing = MEMBER_KEY_IN});
+    (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
+                   "the key of replica %" PRIu64 " is being let in again", replica);
+    return MEMBER_LISTEN;
+}
+
+/* The state knows nothing of it: no member, and none that was removed since keys are noted. Somebody may come with
+ * its certificate all the same, whom only whoever asks can tell from one that is about to be added. */
+static void core_keys_say_unknown(const struct cloud_core *core, uint64_t replica, char *message)
+{
+    char named[MEMBERS_MESSAGE_BYTES / 4];
+    const struct member *guest = members_find(&core->group, replica);
+    members_named(core, named, sizeof named);
+    if (guest != NULL && guest->key[0] != '\0') {
+        (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
+                       "there is no replica %" PRIu64
+                       ": the members are %s. One comes with such a certificate; `kelp cluster "
+                       "remove %" PRIu64 " --key %s` shuts it out",
+                       replica, named, replica, guest->key);
+    } else {
+        (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
+                       "there is no replica %" PRIu64
+                       ": the members are %s. One that a release removed which noted no keys is "
+                       "shut out with its certificate: `kelp cluster remove %" PRIu64
+                       " --key FILE`",
+                       replica, named, replica);
+    }
+}
+
+static void core_keys_say_removed(const struct keys_about *about, uint64_t replica, char *message)
+{
+    const time_t at = (time_t)(about->out_ms / 1000);
+    struct tm parts;
+    char when[32] = "";
+    if (gmtime_r(&at, &parts) != NULL) {
+        (void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    }
+    if (about->seen) {
+        (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
+                       "replica %" PRIu64 " was removed at %s, and its key is shut out", replica,
+                       when);
+    } else {
+        (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
+                       "replica %" PRIu64
+                       " was removed at %s; no key of it was ever seen, so none is shut out: `kelp "
+                       "cluster remove %" PRIu64 " --key FILE` does it with its certificate",
+                       replica, when, replica);
+    }
+}
+
+static enum member_step core_keys_step_remove(struct cloud_core *core, uint64_t replica,
+                                              const char *key, enum member_step step, char *message)
+{
+    const struct keys_about about = core_keys_about(core, replica, key);
+    const bool known = about.in + about.out > 0;
+    const bool named = key[0] != '\0' && !about.shut; /* it is to be noted before it can go out */
+    if (about.shares != 0) {
         (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
                        "replica %" PRIu64 " has the same key as %" PRIu64
                        ", and would be shut out with it: give it a key of its own first",
-                       shares, replica);
+                       about.shares, replica);
         return MEMBER_REFUSED;
     }
-    if (operation == MEMBER_ADMIT) {
-        if (out == 0) {
-            (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
-                           "no key of replica %" PRIu64 " is shut out", replica);
-            return MEMBER_DONE;
-        }
-        change.standing = MEMBER_KEY_IN;
-        (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
-                       "the key of replica %" PRIu64 " is being let in again", replica);
-    } else if (step == MEMBER_STEP_REMOVE && in + out > 0) {
+    if (step == MEMBER_STEP_REMOVE && known) {
         return step;
-    } else if (step == MEMBER_DONE && in + out == 0) {
-        char named[MEMBERS_MESSAGE_BYTES / 2];
-        members_named(core, named, sizeof named);
+    }
+    if (step == MEMBER_DONE && named && about.in == 0) {
+        core_key_propose(core, &(struct member_key){
+                                   .replica = replica, .standing = MEMBER_KEY_MEMBER, .key = key});
+    } else if (step == MEMBER_DONE && !known && about.shut) {
         (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
-                       "there is no replica %" PRIu64 ": the members are %s", replica, named);
+                       "this key is shut out, as one of another replica that was removed");
+        return MEMBER_DONE;
+    } else if (step == MEMBER_DONE && !known) {
+        core_keys_say_unknown(core, replica, message);
         return MEMBER_REFUSED;
-    } else if (step == MEMBER_DONE && in == 0) {
-        (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
-                       seen ? "replica %" PRIu64 " is not a member, and its key is shut out"
-                            : "replica %" PRIu64
-                              " is not a member; no key of it was ever seen, so none is shut "
-                              "out",
-                       replica);
+    } else if (step == MEMBER_DONE && about.in == 0) {
+        core_keys_say_removed(&about, replica, message);
         return MEMBER_DONE;
     } else {
         /* Its keys; or, still a member of which none was seen, that it is being removed. */
-        change.standing = MEMBER_KEY_OUT;
-        change.below = replica_last_index(core->replica) + 1;
-        (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
-                       "the key of replica %" PRIu64 " is being shut out", replica);
+        core_key_propose(core, &(struct member_key){
+                                   .replica = replica,
+                                   .standing = MEMBER_KEY_OUT,
+                                   .below = replica_last_index(core->replica) + 1,
+                               });
     }
-    core_key_propose(core, &change);
+    (void)snprintf(message, MEMBERS_MESSAGE_BYTES,
+                   "the key of replica %" PRIu64 " is being shut out", replica);
     return MEMBER_LISTEN;
+}
+
+enum member_step core_keys_step(struct cloud_core *core, enum member_operation operation,
+                                uint64_t replica, const char *key, enum member_step step,
+                                char *message)
+{
+    if (machine_level(&core->machine) < CORE_KEYS_LEVEL) {
+        return step;
+    }
+    if (operation == MEMBER_ADMIT) {
+        return core_keys_step_admit(core, replica, message);
+    }
+    if (operation == MEMBER_ADD && key[0] != '\0') {
+        return core_keys_step_add(core, replica, key, step, message);
+    }
+    if (operation == MEMBER_REMOVE && (step == MEMBER_DONE || step == MEMBER_STEP_REMOVE)) {
+        return core_keys_step_remove(core, replica, key, step, message);
+    }
+    return step;
 }
 
 /* -- being shut out ------------------------------------------------------------------------------------ */

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "schemas/check.h"
+#include "statemachine/member_key.h"
 
 #define ASK_MS 200u /* between two questions about a change */
 
@@ -27,6 +28,7 @@ struct core_ask {
     enum member_operation operation;
     uint64_t replica;
     char address[LIMIT_NAME_BYTES + 1];
+    char key[MEMBER_KEY_BYTES];
     uint64_t deadline_ms;
     uint64_t next_ms;
     cloud_core_on_changed on_changed;
@@ -264,7 +266,7 @@ static int core_step_take(struct cloud_core *core, enum member_step step, uint64
 
 /* Where a change stands, and its next step if none is under way. We lead. */
 static int core_change_work(struct cloud_core *core, enum member_operation operation,
-                            uint64_t replica, const char *address, char *message)
+                            uint64_t replica, const char *address, const char *key, char *message)
 {
     uint64_t to = 0;
     const uint64_t now_ms = core->now.mono_ms;
@@ -279,7 +281,7 @@ static int core_change_work(struct cloud_core *core, enum member_operation opera
     enum member_step step = members_step(&core->group, operation, replica, address, core->asked_ms,
                                          now_ms, &to, message);
     if (!core->change_flying) {
-        step = core_keys_step(core, operation, replica, step, message);
+        step = core_keys_step(core, operation, replica, key, step, message);
     }
     switch (step) {
     case MEMBER_DONE:
@@ -323,10 +325,11 @@ static void core_answer_send(struct cloud_core *core, uint64_t to, uint64_t requ
 /* -- changes: whoever was asked --------------------------------------------------------------------- */
 
 int cloud_core_change(struct cloud_core *core, enum member_operation operation, uint64_t replica,
-                      const char *address, uint32_t patience_ms, cloud_core_on_changed on_changed,
-                      void *context)
+                      const char *address, const char *key, uint32_t patience_ms,
+                      cloud_core_on_changed on_changed, void *context)
 {
     CHECK(strlen(address) <= MEMBERS_ADDRESS_BYTES);
+    CHECK(key[0] == '\0' || member_key_valid(key));
     if (core->stopping || core->ended) {
         return STATUS_CLOSING;
     }
@@ -345,6 +348,7 @@ int cloud_core_change(struct cloud_core *core, enum member_operation operation, 
     ask->operation = operation;
     ask->replica = replica;
     (void)snprintf(ask->address, sizeof ask->address, "%s", address);
+    (void)snprintf(ask->key, sizeof ask->key, "%s", key);
     ask->deadline_ms = core->now.mono_ms + patience_ms;
     ask->on_changed = on_changed;
     ask->context = context;
@@ -398,7 +402,7 @@ static void core_ask_put(struct cloud_core *core, struct core_ask *ask)
     if (core->leads) {
         char message[MEMBERS_MESSAGE_BYTES] = "";
         const int status =
-            core_change_work(core, ask->operation, ask->replica, ask->address, message);
+            core_change_work(core, ask->operation, ask->replica, ask->address, ask->key, message);
         core_ask_hear(core, ask, status, message);
         return;
     }
@@ -417,7 +421,8 @@ static void core_ask_put(struct cloud_core *core, struct core_ask *ask)
     const struct member_ask frame_body = {.request = ask->request,
                                           .operation = (uint8_t)ask->operation,
                                           .replica = ask->replica,
-                                          .address = ask->address};
+                                          .address = ask->address,
+                                          .key = ask->key};
     struct bytes body;
     struct bytes frame;
     codec_reset(core->codec_build);
@@ -482,13 +487,14 @@ int core_members_on_peer(struct cloud_core *core, uint64_t replica, uint16_t kin
             return status;
         }
         if (members_operation_text((enum member_operation)ask.operation) == NULL ||
-            ask.replica == 0 || strlen(ask.address) > MEMBERS_ADDRESS_BYTES) {
+            ask.replica == 0 || strlen(ask.address) > MEMBERS_ADDRESS_BYTES ||
+            (ask.key[0] != '\0' && !member_key_valid(ask.key))) {
             return STATUS_MALFORMED;
         }
         char message[MEMBERS_MESSAGE_BYTES] = "";
         const int answer = core->leads
                                ? core_change_work(core, (enum member_operation)ask.operation,
-                                                  ask.replica, ask.address, message)
+                                                  ask.replica, ask.address, ask.key, message)
                                : STATUS_NOT_LEADER;
         core_answer_send(core, replica, ask.request, answer, message);
         return 0;

@@ -33,6 +33,7 @@ struct join {
     json_t *wanted; /* the body */
     char id[TOKEN_ID_BYTES + 1];
     char hash[IDENTITY_PIN_BYTES]; /* of the secret that was shown */
+    char key[IDENTITY_PIN_BYTES];  /* that is to be certified */
     uint64_t replica;
     uint32_t attempts;
     uint64_t deadline_ms;
@@ -373,9 +374,9 @@ static void join_sign(struct join *join)
         join_refuse(join, 400, reason);
         return;
     }
-    const int status =
-        cloud_core_change(join->door->core, MEMBER_ADD, join->replica,
-                          json_text_at(join->wanted, "address"), ADD_MS, join_on_added, join);
+    const int status = cloud_core_change(join->door->core, MEMBER_ADD, join->replica,
+                                         json_text_at(join->wanted, "address"), join->key, ADD_MS,
+                                         join_on_added, join);
     if (status != 0) {
         join_refuse(join, 503, status_text(status));
     }
@@ -453,11 +454,10 @@ static const char *join_read(struct join *join)
             return "\"sans\" are not 1 to 8 names or addresses";
         }
     }
-    char key[IDENTITY_PIN_BYTES];
-    if (identity_key_of_pem(json_text_at(join->wanted, "key"), key) != 0) {
+    if (identity_key_of_pem(json_text_at(join->wanted, "key"), join->key) != 0) {
         return "\"key\" is no ECDSA public key in PEM";
     }
-    if (cloud_core_key_out(join->door->core, key)) {
+    if (cloud_core_key_out(join->door->core, join->key)) {
         return "this key is of a replica that was removed, and is not heard any more: move the "
                "file "
                "cloudcore-ID.key away, and the next kelp cluster join makes another";

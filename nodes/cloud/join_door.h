@@ -10,7 +10,8 @@
  *
  * What is done with the second: the token is looked up, here first, then by a fresh read; the names are compared
  * with what it allows (join_names.h); one use of it is taken, by a write that fails when another was faster; the key is signed as the certificate of cloudcore-4, which takes tls.authorityKey;
- * the replica is added to the group as a standby. Answers, all with a "message":
+ * the replica is added to the group as a standby, and its key noted (core_keys.c): it is shut out when that replica is
+ * removed, though it never started. Answers, all with a "message":
  *
  *   200  {"certificate": PEM, "members": [{"replica", "address"}], "cluster"}
  *   400 malformed, 403 no such token, or it is over, or not for these names, 409 the number is taken, 501 this one does not sign,

@@ -448,8 +448,10 @@ enum member_step members_step(const struct members *members, enum member_operati
     if (member == NULL || !member->configured || operation == MEMBER_ADMIT) {
         const bool so =
             operation == MEMBER_REMOVE || operation == MEMBER_RELEASE || operation == MEMBER_ADMIT;
-        say(message, "replica %" PRIu64 " is %s member", replica,
-            member != NULL && member->configured ? "a" : "not a");
+        say(message, "replica %" PRIu64 " is %s", replica,
+            member != NULL && member->configured ? "a member"
+            : so                                 ? "out of the group"
+                                                 : "not a member");
         return so ? MEMBER_DONE : MEMBER_REFUSED;
     }
     switch (operation) {

@@ -124,9 +124,10 @@ quick kill cloudcore-$dead
 check "a dead one is unreachable" within 8 show $dead 'voter .* unreachable since 20'
 check "and not all are well" exits 1 status --server "$(api "$asked")"
 check "it is removed" kelp cluster remove $dead --server "$(api "$asked")"
-check "again is the same" says "not a member" kelp cluster remove $dead --server "$(api "$asked")"
+check "again is the same, and says when it was" says "was removed at 20" kelp cluster remove $dead --server "$(api "$asked")"
 check "one that never was is not removed" exits 5 kelp cluster remove 9 --server "$(api "$asked")"
 check "and those that are, are named" says "no replica 9: the members are " kelp cluster remove 9 --server "$(api "$asked")"
+check "a certificate that no link was made with is shut out by name" says "its key is shut out" kelp cluster remove 9 --key "$home/five/five.crt" --server "$(api "$asked")"
 check "the key of the dead one is shut out" says "a key of replica $dead, sha256 $(openssl x509 -in "$dir/pki/cloudcore-$dead.crt" -pubkey -noout |
     openssl pkey -pubin -outform der | sha256sum | cut -c1-16)" status --server "$(api "$asked")"
 check "three are well again" within 5 status --server "$(api "$asked")"

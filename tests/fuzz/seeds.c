@@ -179,7 +179,7 @@ static void seeds_codec(void)
                        .applied = 7,
                        .standing = STANDING_BEHIND,
                        .percent = 40});
-    SEED(member_ask, {.request = 1, .operation = 6, .replica = 4, .address = "10.0.0.4:10010"});
+    SEED(member_ask, {.request = 1, .operation = 6, .replica = 4, .address = "10.0.0.4:10010", .key = "0f"});
     SEED(member_answer, {.request = 1, .status = 2, .message = "replica 4 is behind"});
     SEED(member_key, {.replica = 3,
                       .standing = MEMBER_KEY_MEMBER,

@@ -437,7 +437,7 @@ static size_t build_samples(struct codec *c, struct sample *s)
     SAMPLE(peer_status, {.replica = 2, .software = "0.1", .term = 3, .leader = 1, .last = 9,
                          .commit = 8, .applied = 7, .space = 1, .standing = STANDING_BEHIND,
                          .percent = 40});
-    SAMPLE(member_ask, {.request = 1, .operation = 2, .replica = 4, .address = "a:1"});
+    SAMPLE(member_ask, {.request = 1, .operation = 2, .replica = 4, .address = "a:1", .key = "0f"});
     SAMPLE(member_answer, {.request = 1, .status = -3, .message = "not now"});
     SAMPLE(raft_wire, {.type = 3,
                        .server_id = 1,

@@ -15,7 +15,9 @@
  * the group that works. Then both stay, say so, and the one that was recovered takes no edges and is not ready.
  *
  * From greetings a replica also learns that it is no member any more: the group does not send it the entry
- * that removed it.
+ * that removed it. And one that was away learns who the members are now (core_learn): a number may have been removed
+ * and added again meanwhile, with another data directory and another key, and that one may lead. By what it knows
+ * itself it would not hear it, and hear nothing else from anybody.
  */
 #include "nodes/cloud/core_inner.h"
 
@@ -83,7 +85,7 @@ void core_roster_trim(struct cloud_core *core)
     for (uint32_t i = core->roster.known_count; i > 0; i--) {
         const uint64_t replica = core->roster.known[i - 1].replica;
         const struct member *member = members_find(&core->group, replica);
-        if (core->settled &&
+        if (core->settled && !core_told_of(core, replica) &&
             (member == NULL || (!member->configured && member->claims <= core->agreed_index))) {
             changed = roster_forget(&core->roster, replica) || changed;
         }
@@ -213,6 +215,11 @@ static bool holds(const uint64_t *members, uint32_t count, uint64_t replica)
     return false;
 }
 
+bool core_told_of(const struct cloud_core *core, uint64_t replica)
+{
+    return core->told_index > core->agreed_index && holds(core->told, core->told_count, replica);
+}
+
 static bool greeting_same_members(struct cloud_core *core, const struct peer_hello *hello)
 {
     uint64_t ours[LIMIT_REPLICAS];
@@ -284,7 +291,7 @@ void core_meet(struct cloud_core *core, struct member *member)
         core_log(core, LOGGER_INFO, "peer_met", "replica=%" PRIu64 " incarnation=%016" PRIx64,
                  member->replica, member->incarnation);
         member->stranger = false;
-        core_greet(core, member->replica);
+        core_greet_all(core); /* it waits for that; and who knows it as another one learns */
         return;
     case ROSTER_KNOWN:
         member->stranger = false;
@@ -317,6 +324,44 @@ bool core_hears(const struct cloud_core *core, uint64_t replica)
     }
     return roster_known(&core->roster, replica, epoch) != 0 ||
            (member != NULL && core_ours(core, member) && core->roster.known_count == 0);
+}
+
+/* Somebody whom we hear is of a newer configuration than ours, with us in it: whom it has met under the numbers of that
+ * one is who they are, if they were added later than we know. Before a number was added again its removal had been
+ * agreed on, so that whoever lacks that can win no election with the new one's vote: it may be heard. */
+static void core_learn(struct cloud_core *core, uint64_t from, const struct peer_hello *hello)
+{
+    if (core->leads || hello->configuration <= core->agreed_index ||
+        hello->configuration < core->told_index || !core_hears(core, from) ||
+        !holds(hello->members, hello->member_count, core->config.replica)) {
+        return;
+    }
+    core->told_index = hello->configuration;
+    core->told_count = hello->member_count;
+    memcpy(core->told, hello->members, hello->member_count * sizeof hello->members[0]);
+    for (uint32_t i = 0; i < hello->known_count; i++) {
+        const struct peer_known *known = &hello->known[i];
+        struct member *member = members_find(&core->group, known->replica);
+        const uint64_t epoch = member != NULL && member->configured ? member->epoch : 0;
+        if (known->replica == core->config.replica || known->incarnation == 0 ||
+            known->epoch <= epoch || known->epoch > hello->configuration ||
+            !holds(hello->members, hello->member_count, known->replica) ||
+            roster_meet(&core->roster, known->replica, known->incarnation, known->epoch) !=
+                ROSTER_NEW) {
+            continue;
+        }
+        if (core_roster_store(core) != 0) {
+            (void)roster_forget(&core->roster, known->replica); /* no room: it is told again */
+            continue;
+        }
+        core_log(core, LOGGER_INFO, "peer_learned",
+                 "replica=%" PRIu64 " incarnation=%016" PRIx64 " by=%" PRIu64
+                 " reason=it was added again while we were away",
+                 known->replica, known->incarnation, from);
+        if (member != NULL) {
+            core_meet(core, member);
+        }
+    }
 }
 
 /* A group says that we are one of its members: those vouch for us, not the ones of a file that may be old. */
@@ -531,6 +576,7 @@ int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes b
     }
     member->stranger = member->stranger && again;
     core_meet(core, member);
+    core_learn(core, replica, &hello);
     if (hello.incarnation != 0) {
         struct peer_known said = {.incarnation = 0};
         for (uint32_t i = 0; i < hello.known_count; i++) {

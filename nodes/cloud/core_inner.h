@@ -153,6 +153,9 @@ struct cloud_core {
     bool removed;           /* the group goes on without us */
     enum roster_place place_told;
     uint64_t others_index; /* of the members that roster.others are of; 0: of the file */
+    uint64_t told_index;   /* of the newest members that somebody whom we hear told us of; 0: nobody did */
+    uint64_t told[LIMIT_REPLICAS];
+    uint32_t told_count;
     uint64_t status_ms; /* what we say of ourselves is due */
     int64_t started_ms;
     uint64_t disk_free_bytes;
@@ -315,6 +318,8 @@ void core_greeting_tick(struct cloud_core *core);
 int core_greeting_take(struct cloud_core *core, uint64_t replica, struct bytes body);
 /* Whether it was found to be of another cluster: nothing it says is heard. */
 bool core_greeting_foreign(const struct cloud_core *core, uint64_t replica);
+/* Whether members of whom we hear say that it is one, too, in a configuration that we do not have yet. */
+bool core_told_of(const struct cloud_core *core, uint64_t replica);
 /* We are of a group of several that had a leader a moment ago: what it agreed on is not to be given up because
  * somebody comes with a higher epoch. */
 bool core_works(const struct cloud_core *core);

@@ -59,14 +59,17 @@ bool cloud_core_key_out(struct cloud_core *core, const char *key)
 }
 
 /* Whether our state may be older than what let the key of this member in again: it is a member by raft's
- * configuration, which is newer, or there is no leader to have heard of it from, or we lead and have not applied
- * all yet. Not when the state has another key for this membership: then this one is nobody's. */
-static bool core_key_undecided(struct cloud_core *core, const struct member *member,
-                               const char *key)
+ * configuration, or by a newer one that we were told of, and there is no leader to have heard of it from, or we lead
+ * and have not applied all yet. Not when the state has another key for this membership: then this one is nobody's. */
+static bool core_key_undecided(struct cloud_core *core, uint64_t replica,
+                               const struct member *member, const char *key)
 {
     const bool led = core->leads ? core->lead_ready : core->leader != 0;
-    if (member == NULL || !member->configured ||
-        (led && machine_index(&core->machine) >= member->epoch)) {
+    const bool configured = member != NULL && member->configured;
+    const bool told = core_told_of(core, replica);
+    const uint64_t epoch = configured ? member->epoch : 0;
+    if ((!configured && !told) ||
+        (led && machine_index(&core->machine) >= (told ? core->told_index : epoch))) {
         return false;
     }
     struct member_key_row *rows = malloc(LIMIT_MEMBER_KEYS * sizeof *rows);
@@ -75,9 +78,9 @@ static bool core_key_undecided(struct cloud_core *core, const struct member *mem
     bool its_own = false;
     bool other = false;
     for (uint32_t i = 0; i < count; i++) {
-        if (rows[i].replica == member->replica) {
+        if (rows[i].replica == replica) {
             its_own = its_own || strcmp(rows[i].key, key) == 0;
-            other = other || (!rows[i].out && rows[i].index >= member->epoch);
+            other = other || (!rows[i].out && rows[i].index >= epoch);
         }
     }
     free(rows);
@@ -88,7 +91,7 @@ bool cloud_core_hears_key(struct cloud_core *core, uint64_t replica, const char 
 {
     struct member *member = members_find(&core->group, replica);
     if (cloud_core_key_out(core, key)) {
-        return core_key_undecided(core, member, key);
+        return core_key_undecided(core, replica, member, key);
     }
     if (member != NULL) {
         (void)snprintf(member->key, sizeof member->key, "%s", key);

@@ -277,7 +277,15 @@ static void on_node_timer(uv_timer_t *timer);
 static void on_up(void *owner)
 {
     struct edgecore *e = owner;
-    if (!e->left) {
+    const struct link_peer *peer = uplink_peer(&e->uplink);
+    if (!e->left && !edge_core_hears_key(e->core, peer->key)) {
+        logger_warn_limited("cloud_shut_out",
+                            "address=%s key=%s reason=its key is of a cloudcore that was removed, "
+                            "and is not believed: if it serves this cluster again, give it a new "
+                            "one with `kelp pki server`",
+                            peer->address, peer->key);
+        uplink_drop(&e->uplink);
+    } else if (!e->left) {
         edge_core_link_up(e->core, now());
     }
 }

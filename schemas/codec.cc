@@ -590,11 +590,18 @@ READ(hello, Hello, {
 
 BUILD(welcome, {
     const auto cluster = text(b, v->cluster);
+    const auto shut_out = plain_blob(b, v->shut_out);
     return finish(c,
                   fb::CreateWelcome(b, v->version, cluster, v->epoch, v->mode, v->down_stream,
-                                    v->down_tip, v->up_stream, v->up_position, v->heartbeat_ms),
+                                    v->down_tip, v->up_stream, v->up_position, v->heartbeat_ms,
+                                    v->keys_told, shut_out),
                   out);
 })
+
+static bool keys_good(struct bytes keys)
+{
+    return keys.size % CODEC_KEY_BYTES == 0 && keys.size <= LIMIT_MEMBER_KEYS * CODEC_KEY_BYTES;
+}
 
 READ(welcome, Welcome, {
     v.version = t->version();
@@ -606,6 +613,9 @@ READ(welcome, Welcome, {
     v.up_stream = t->up_stream();
     v.up_position = t->up_position();
     v.heartbeat_ms = t->heartbeat_ms();
+    v.keys_told = t->keys_told();
+    v.shut_out = r.blob(t->shut_out());
+    r.good = r.good && keys_good(v.shut_out);
 })
 
 BUILD(ack, { return finish(c, fb::CreateAck(b, v->stream, v->position, v->refused), out); })
@@ -616,11 +626,17 @@ READ(ack, Ack, {
     v.refused = t->refused();
 })
 
-BUILD(ping, { return finish(c, fb::CreatePing(b, v->time_ms, v->position), out); })
+BUILD(ping, {
+    const auto shut_out = plain_blob(b, v->shut_out);
+    return finish(c, fb::CreatePing(b, v->time_ms, v->position, v->keys_told, shut_out), out);
+})
 
 READ(ping, Ping, {
     v.time_ms = t->time_ms();
     v.position = t->position();
+    v.keys_told = t->keys_told();
+    v.shut_out = r.blob(t->shut_out());
+    r.good = r.good && keys_good(v.shut_out);
 })
 
 BUILD(bye, {

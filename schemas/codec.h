@@ -501,6 +501,7 @@ struct hello {
 int codec_hello_build(struct codec *codec, const struct hello *hello, struct bytes *out);
 int codec_hello_read(struct codec *codec, struct bytes bytes, struct hello *out);
 
+#define CODEC_KEY_BYTES 32u /* sha256 of a public key */
 enum welcome_mode { WELCOME_RESUME = 0, WELCOME_SNAPSHOT = 1 };
 struct welcome {
     uint32_t version;
@@ -512,6 +513,8 @@ struct welcome {
     uint64_t up_stream;
     uint64_t up_position;
     uint32_t heartbeat_ms;
+    bool keys_told;
+    struct bytes shut_out; /* keys_told: CODEC_KEY_BYTES each, at most LIMIT_MEMBER_KEYS of them, checked by read */
 };
 int codec_welcome_build(struct codec *codec, const struct welcome *welcome, struct bytes *out);
 int codec_welcome_read(struct codec *codec, struct bytes bytes, struct welcome *out);
@@ -527,6 +530,8 @@ int codec_ack_read(struct codec *codec, struct bytes bytes, struct ack *out);
 struct ping {
     int64_t time_ms;
     uint64_t position;
+    bool keys_told;        /* as in struct welcome */
+    struct bytes shut_out;
 };
 int codec_ping_build(struct codec *codec, const struct ping *ping, struct bytes *out);
 int codec_ping_read(struct codec *codec, struct bytes bytes, struct ping *out);

@@ -171,6 +171,9 @@ struct cloud_core {
     uint64_t keys_wait_ms; /* between its proposals, while they change nothing; 0: the last one did */
     uint64_t shut_out_ms; /* somebody said first that our key is out, and nobody was heard since; 0: not so */
     uint64_t shut_out_last_ms; /* and last */
+    uint8_t *shut_out;         /* keys that are out, as edges are told; owned */
+    size_t shut_out_size;
+    uint64_t shut_out_version; /* of that; 0: the state knows of no keys */
     struct core_ask *asks;
     uint64_t ask_request;
 
@@ -277,6 +280,8 @@ void core_report(struct cloud_core *core, const struct session *session, bool op
 /* core_keys.c */
 /* A replica that we hear has said something: it hears our key. */
 void core_keys_heard(struct cloud_core *core);
+/* Once a second: what edges are to be told of keys. */
+void core_keys_look(struct cloud_core *core);
 /* Note the keys of the members, and shut out what they had before. We lead. */
 void core_keys_run(struct cloud_core *core);
 /* What a change means for keys, given its next step; the leader's.

@@ -12,6 +12,9 @@
  *      meanwhile, leaves as one that was removed. Whoever lags behind, or was recovered apart from the group, takes
  *      nobody out of it
  *
+ *   5. edges are told which keys are out, in Welcome and with the next heartbeat after that changed, and keep it: a
+ *      cloudcore that was removed is not believed there either (nodes/edge/core_keys.c)
+ *
  * A replica whose state is older than a membership does not judge its key: what let that in again may be what it
  * lacks, and the member with that key the only one to get it from.
  *
@@ -97,6 +100,41 @@ bool cloud_core_hears_key(struct cloud_core *core, uint64_t replica, const char 
         (void)snprintf(member->key, sizeof member->key, "%s", key);
     }
     return true;
+}
+
+static uint8_t digit_value(char digit)
+{
+    return (uint8_t)(digit <= '9' ? digit - '0' : digit - 'a' + 10);
+}
+
+void core_keys_look(struct cloud_core *core)
+{
+    if (machine_level(&core->machine) < CORE_KEYS_LEVEL || core->ended) {
+        return;
+    }
+    struct member_key_row *rows = malloc(LIMIT_MEMBER_KEYS * sizeof *rows);
+    uint8_t *keys = malloc((size_t)LIMIT_MEMBER_KEYS * CODEC_KEY_BYTES);
+    CHECK(rows != NULL);
+    CHECK(keys != NULL);
+    const uint32_t count = cloud_core_keys(core, rows);
+    size_t size = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        for (size_t k = 0; rows[i].out && rows[i].key[0] != '\0' && k < CODEC_KEY_BYTES; k++) {
+            keys[size] = (uint8_t)(digit_value(rows[i].key[2 * k]) << 4 |
+                                   digit_value(rows[i].key[2 * k + 1]));
+            size++;
+        }
+    }
+    free(rows);
+    if (core->shut_out_version != 0 && size == core->shut_out_size &&
+        memcmp(keys, core->shut_out, size) == 0) {
+        free(keys);
+        return;
+    }
+    free(core->shut_out);
+    core->shut_out = keys;
+    core->shut_out_size = size;
+    core->shut_out_version++;
 }
 
 /* -- changing it: the leader ------------------------------------------------------------------------- */

@@ -61,6 +61,7 @@ void core_members_init(struct cloud_core *core)
 
 void core_members_deinit(struct cloud_core *core)
 {
+    free(core->shut_out);
     while (core->asks != NULL) {
         struct core_ask *ask = core->asks;
         core->asks = ask->next;
@@ -518,6 +519,7 @@ uint64_t core_members_run(struct cloud_core *core)
         members_expire(&core->group, core->now.mono_ms);
         core_greeting_tick(core);
         core_status_tell(core, true);
+        core_keys_look(core);
         core->peers_due = true; /* guests come and go */
     }
     if (core->peers_due) {

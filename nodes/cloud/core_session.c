@@ -169,6 +169,13 @@ static const char *core_door_cluster(void *context)
     return ((struct cloud_core *)context)->machine.meta.cluster;
 }
 
+static uint64_t core_door_shut_out(void *context, struct bytes *out)
+{
+    const struct cloud_core *core = context;
+    *out = bytes_of(core->shut_out, core->shut_out_size);
+    return core->shut_out_version;
+}
+
 static enum session_kind core_door_knows(void *context, uint16_t kind)
 {
     const struct cloud_core *core = context;
@@ -364,6 +371,7 @@ void core_sessions_init(struct cloud_core *core)
         .node_find = core_door_node_find,
         .knows = core_door_knows,
         .cluster = core_door_cluster,
+        .shut_out = core_door_shut_out,
         .read = core_door_read,
         .snapshot_open = core_door_snapshot_open,
         .snapshot_next = core_door_snapshot_next,

@@ -280,6 +280,13 @@ static void session_open(struct session *session, const struct session_node *nod
     session_move(session, SESSION_OPEN, now_ms + SESSION_PROPOSE_MS);
 }
 
+static uint64_t session_shut_out(const struct session *session, struct bytes *out)
+{
+    *out = bytes_of(NULL, 0);
+    return session->door->shut_out == NULL ? 0
+                                           : session->door->shut_out(session->door->context, out);
+}
+
 /* Welcome: resume, or a snapshot first. */
 static void session_activate(struct session *session, const struct session_node *node,
                              uint64_t now_ms)
@@ -296,7 +303,9 @@ static void session_activate(struct session *session, const struct session_node 
     }
 
     struct bytes body;
+    struct bytes shut_out;
     struct codec *codec = session->codecs->out;
+    session->keys_told = session_shut_out(session, &shut_out);
     codec_reset(codec);
     int status = codec_welcome_build(codec,
                                      &(struct welcome){
@@ -309,6 +318,8 @@ static void session_activate(struct session *session, const struct session_node 
                                          .up_stream = node->up_stream,
                                          .up_position = node->up_position,
                                          .heartbeat_ms = session->config->heartbeat_ms,
+                                         .keys_told = session->keys_told != 0,
+                                         .shut_out = shut_out,
                                      },
                                      &body);
     if (status == 0) {
@@ -627,9 +638,16 @@ static void session_on_ack(struct session *session, const struct ack *ack, uint6
 static void session_on_ping(struct session *session, const struct ping *ping)
 {
     struct bytes body;
+    struct ping pong = {.time_ms = ping->time_ms, .position = ping->position};
+    const uint64_t keys = session_shut_out(session, &pong.shut_out);
+    pong.keys_told = keys != session->keys_told;
+    if (!pong.keys_told) {
+        pong.shut_out = bytes_of(NULL, 0);
+    }
     codec_reset(session->codecs->out);
-    if (codec_ping_build(session->codecs->out, ping, &body) == 0) {
-        (void)session_send(session, WIRE_PONG, body); /* a full queue shows life by itself */
+    if (codec_ping_build(session->codecs->out, &pong, &body) == 0 &&
+        session_send(session, WIRE_PONG, body) == 0) { /* a full queue shows life by itself */
+        session->keys_told = keys;
     }
 }
 

@@ -85,6 +85,9 @@ struct session_door {
     /* Would every replica understand a record of this kind? */
     enum session_kind (*knows)(void *context, uint16_t kind);
     const char *(*cluster)(void *context); /* "" before the first boot is done */
+    /* The keys of removed cloudcores, as in struct welcome, lent until the next turn. Answers a number that is another
+     * one when they are others; 0: nothing is to be told. May be NULL: never is. */
+    uint64_t (*shut_out)(void *context, struct bytes *out);
     /* The down rows, as struct feed_source with the node's name. */
     int (*read)(void *context, const char *node, uint64_t stream, uint64_t after, size_t max_bytes,
                 struct bytes *out, uint64_t *out_last);
@@ -137,6 +140,7 @@ struct session {
     enum session_state state;
     char node[LIMIT_NAME_BYTES + 1]; /* from the certificate */
     char uid[64];
+    uint64_t keys_told; /* of session_door.shut_out, as the edge was told last */
     const struct session_door *door;
     const struct session_config *config;
     const struct session_codecs *codecs;

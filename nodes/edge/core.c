@@ -354,6 +354,7 @@ static void core_init_doors(struct edge_core *core)
         .up_read = core_hub_up_read,
         .append = core_hub_append,
         .welcomed = core_hub_welcomed,
+        .shut_out = edge_core_keys_take,
         .up_acked = core_hub_up_acked,
     };
     edge_core_init_pods(core);
@@ -459,6 +460,9 @@ int edge_core_open(const struct edge_core_config *config, const struct edge_core
     if (status != 0) {
         snprintf(reason, 256, "the state cannot be read: %s", store_error(store));
     } else {
+        status = edge_core_keys_open(core, reason);
+    }
+    if (status == 0) {
         status = core_replay(core, reason);
     }
     if (status == 0) {
@@ -530,6 +534,7 @@ void edge_core_close(struct edge_core *core)
     if (core == NULL) {
         return;
     }
+    free(core->shut_out);
     pods_destroy(core->pods);
     bus_destroy(core->bus);
     hub_deinit(&core->hub);

@@ -91,6 +91,10 @@ void edge_core_close(struct edge_core *core);
 
 /* -- inputs ------------------------------------------------------------------------------------ */
 
+/* Whether the cloudcore with this key (sha256, hexadecimal) is believed: not if the cloud has told that the key is of
+ * one that was removed. To be asked before edge_core_link_up; if not, the link is ended, and edge_core_link_down comes
+ * instead. */
+bool edge_core_hears_key(const struct edge_core *core, const char *key);
 void edge_core_link_up(struct edge_core *core, struct pods_time now);
 void edge_core_link_down(struct edge_core *core, int status, const char *reason,
                          struct pods_time now);

@@ -1,5 +1,5 @@
 /* What the files of the edge's core share: core.c (log, state, link, turns), core_pods.c (the pods it is
- * to run, and what they ask of it), core_bus.c (MQTT). */
+ * to run, and what they ask of it), core_bus.c (MQTT), core_keys.c (which cloudcores are believed). */
 #ifndef KELP_NODES_EDGE_CORE_INNER_H
 #define KELP_NODES_EDGE_CORE_INNER_H
 
@@ -65,6 +65,9 @@ struct edge_core {
     uint8_t *node_status_plain; /* and without times, to compare */
     size_t node_status_plain_size;
 
+    uint8_t *shut_out; /* keys of cloudcores that were removed, CODEC_KEY_BYTES each */
+    size_t shut_out_size;
+
     struct codec *codec_build;
     struct codec *codec_read;
     struct codec *codec_lookup;
@@ -79,6 +82,12 @@ void edge_core_fatal(struct edge_core *core, int status, const char *message);
  *   answers  as log_append */
 int edge_core_append_fact(struct edge_core *core, uint16_t kind, const char *key,
                           struct bytes body);
+
+/* core_keys.c */
+/* Read which keys are not believed. 0; a failure of the disk: reason, 256 bytes, says it */
+int edge_core_keys_open(struct edge_core *core, char *reason);
+/* As hub_door.shut_out. */
+void edge_core_keys_take(void *context, struct bytes keys);
 
 /* core_bus.c */
 void edge_core_open_bus(struct edge_core *core);

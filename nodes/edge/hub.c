@@ -236,6 +236,13 @@ bool hub_catches_up(const struct hub *hub, uint64_t stream, uint64_t position, u
            (stream != hub->tip_stream || position < hub->tip);
 }
 
+static void hub_tell_keys(struct hub *hub, bool told, struct bytes keys)
+{
+    if (told && hub->door->shut_out != NULL) {
+        hub->door->shut_out(hub->door->context, keys);
+    }
+}
+
 static int hub_on_welcome(struct hub *hub, const struct welcome *welcome, uint64_t now_ms)
 {
     const bool resumes = welcome->mode == WELCOME_RESUME;
@@ -278,6 +285,7 @@ static int hub_on_welcome(struct hub *hub, const struct welcome *welcome, uint64
             (unsigned long long)welcome->down_tip, (unsigned long long)welcome->up_position,
             welcome->cluster);
     hub->door->welcomed(hub->door->context, welcome);
+    hub_tell_keys(hub, welcome->keys_told, welcome->shut_out);
     hub_tell_up_acked(hub);
     hub_pump(hub);
     return 0;
@@ -401,8 +409,14 @@ static int hub_on_active_frame(struct hub *hub, uint16_t kind, struct bytes body
         return hub_on_snapshot(hub, body);
     case WIRE_ACK:
         return hub_on_ack(hub, body, now_ms);
-    case WIRE_PONG:
-        return 0;
+    case WIRE_PONG: {
+        struct ping pong;
+        const int status = codec_ping_read(hub->in, body, &pong);
+        if (status == 0) {
+            hub_tell_keys(hub, pong.keys_told, pong.shut_out);
+        }
+        return status;
+    }
     default:
         return STATUS_MALFORMED;
     }

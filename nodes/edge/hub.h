@@ -58,6 +58,8 @@ struct hub_door {
     int (*append)(void *context, struct bytes record, struct hub_mark mark);
     /* Welcome came: from which cluster, and whether our wishes will be replaced. */
     void (*welcomed)(void *context, const struct welcome *welcome);
+    /* The keys of cloudcores that were removed are these now: CODEC_KEY_BYTES each, borrowed. May be NULL. */
+    void (*shut_out)(void *context, struct bytes keys);
     /* The cloud has applied what we shipped up to here. */
     void (*up_acked)(void *context, uint64_t stream, uint64_t position);
 };

@@ -108,6 +108,19 @@ bool uplink_is_down(const struct uplink *uplink)
     return uplink->socket == NULL && !uv_is_active((const uv_handle_t *)&uplink->failed);
 }
 
+const struct link_peer *uplink_peer(const struct uplink *uplink)
+{
+    CHECK(uplink->socket != NULL);
+    return websocket_peer(uplink->socket);
+}
+
+void uplink_drop(struct uplink *uplink)
+{
+    CHECK(uplink->socket != NULL);
+    uplink->leaving = true;
+    websocket_close(uplink->socket);
+}
+
 void uplink_leave(struct uplink *uplink)
 {
     if (uplink->socket != NULL && !uplink->leaving) {

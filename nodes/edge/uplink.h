@@ -42,6 +42,10 @@ int uplink_send(struct uplink *uplink, struct bytes frame);
 bool uplink_room(const struct uplink *uplink);
 /* Nothing is open, being opened or closing. */
 bool uplink_is_down(const struct uplink *uplink);
+/* Who is on the other side; from on_up on. Lent until on_down. */
+const struct link_peer *uplink_peer(const struct uplink *uplink);
+/* End at once; on_down follows. */
+void uplink_drop(struct uplink *uplink);
 /* End after what was sent; on_down follows. */
 void uplink_leave(struct uplink *uplink);
 /* Close the timer; the connection must be down. The memory is the caller's after one more turn. */

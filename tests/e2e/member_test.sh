@@ -136,6 +136,7 @@ before=$(term)
 check "back with its old data, it leaves with exit code 5" exits 5 timeout 20 "$bin/nodes/cloudcore" --config "$dir/cloudcore-$dead/cloudcore.yaml"
 check "and nobody took a link of it" log_says "$asked" "peer_shut_out replica=$dead"
 check "and disturbed nobody" test "$(term)" = "$before"
+check "the edge was told, and does not believe it" grep -q "shut_out_told.*keys=[12] status=0" "$dir/logs/edge-1.log"
 
 # One that lost its data.
 lost=

@@ -1858,6 +1858,49 @@ static void test_a_key_that_was_never_seen_is_shut_out(void **state)
     world_destroy(world);
 }
 
+static bool world_edge_refuses(struct world *world)
+{
+    return !edge_core_hears_key(world->edge.core, world->clouds[world->wanted].key);
+}
+
+static bool world_edge_believes(struct world *world)
+{
+    return world_ready(world) && !world_edge_refuses(world);
+}
+
+/* Claim: an edge does not believe a cloudcore that was removed: it is told while its session goes on, knows it after a
+ * power loss without any link, and is told when the key is let in again. The others it believes. */
+static void test_an_edge_does_not_believe_who_was_removed(void **state)
+{
+    (void)state;
+    struct world *world = world_create_with_keys(79);
+    struct edge *edge = &world->edge;
+    struct cloud *leader = world_leader(world);
+    struct cloud *goes = &world->clouds[(leader->number + 1) % cloud_count];
+    goes = goes->number == edge->cloud ? &world->clouds[(leader->number + 2) % cloud_count] : goes;
+    const uint64_t session = edge->session;
+    world->wanted = goes->number;
+    assert_true(world_edge_believes(world));
+    assert_int_equal(world_change(world, leader, MEMBER_REMOVE, goes->number + 1, ""), 0);
+    cloud_kill(goes);
+    assert_true(world_until(world, world_edge_refuses, 5000));
+    assert_int_equal(edge->session, session);
+    for (uint32_t i = 0; i < cloud_count; i++) {
+        assert_true(i == goes->number || edge_core_hears_key(edge->core, world->clouds[i].key));
+    }
+
+    world_cut(world, true);
+    edge_kill(edge);
+    edge_start(edge);
+    assert_true(world_edge_refuses(world));
+    assert_int_equal(world_change(world, leader, MEMBER_ADMIT, goes->number + 1, ""), 0);
+    world_run(world, 3000);
+    assert_true(world_edge_refuses(world));
+    world_cut(world, false);
+    assert_true(world_until(world, world_edge_believes, 20000));
+    world_destroy(world);
+}
+
 /* libraft gives nothing back after a crash of the simulation: its raft_close may free twice. */
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
@@ -1884,6 +1927,7 @@ int main(void)
         cmocka_unit_test(test_a_group_of_one_lets_its_own_key_in),
         cmocka_unit_test(test_one_of_five_that_was_away_hears_who_was_added_anew),
         cmocka_unit_test(test_a_key_that_was_never_seen_is_shut_out),
+        cmocka_unit_test(test_an_edge_does_not_believe_who_was_removed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -427,7 +427,7 @@ static size_t build_samples(struct codec *c, struct sample *s)
     SAMPLE(hello, {.version = 1, .node = "n", .labels = LABELS, .label_count = 2, .software = "v"});
     SAMPLE(welcome, {.version = 1, .cluster = "c", .epoch = 2, .mode = WELCOME_SNAPSHOT});
     SAMPLE(ack, {.stream = 1, .position = 2, .refused = true});
-    SAMPLE(ping, {.time_ms = 1, .position = 2});
+    SAMPLE(ping, {.time_ms = 1, .position = 2, .keys_told = true, .shut_out = bytes_text("0123456789abcdef0123456789abcdef")});
     SAMPLE(bye, {.code = BYE_REPLACED, .reason = "newer session", .retry_ms = 1});
     SAMPLE(peer_hello, {.version = 1, .cluster = "c", .replica = 2, .address = "a:1",
                         .members = epochs, .member_count = 2, .incarnation = 3,

@@ -71,7 +71,7 @@ enum canary {
     CANARY_PUBLISH, /* a broker answers a mapper's question as soon as the edge has read it */
     CANARY_OLDER, /* a client's wish of a device has a revision that is older than the one before */
     CANARY_AGAIN, /* an event that went up goes up once more when the link is there again */
-    CANARY_REPORT, /* an edge that died has lost the newest report of a device that had to go up */
+    CANARY_REPORT, /* an edge that died has lost the reports of devices that had to go up */
     CANARIES,
 };
 
@@ -132,11 +132,13 @@ struct cloud {
 struct connection;
 struct message;
 
-/* A broker of an edge's machine. Its session with the edge survives; so do its queues while it is away. */
+/* A broker of an edge's machine. Two connections of the edge, one to listen, whose session survives, and one to
+ * publish; its queues stay while it is away. */
 struct broker {
     struct edge *edge;
     uint32_t number;
-    uint64_t connection; /* owner of its events, 0: none */
+    uint64_t listens, publishes; /* owner of the events of each connection, 0: it is not up */
+    bool told;                   /* the bus knows that it is up */
     bool away;
     bool delivering, taking;
     struct message *in_head, *in_tail;   /* for the edge: those sent first wait for their PUBACK */
@@ -145,7 +147,7 @@ struct broker {
 
 /* An event that an edge made durable. */
 struct edge_said {
-    uint64_t sequence;
+    uint64_t hash;   /* of its record: a broker that tells something twice makes two of one number */
     uint32_t number; /* what it says */
     uint32_t device; /* 1 + whose value it is, 0: a message */
 };
@@ -153,6 +155,7 @@ struct edge_said {
 /* A device as the promises of an edge tell its story. */
 struct device_seen {
     bool there;
+    uint32_t born; /* how often it came */
     uint64_t revision; /* newest wish of "w" */
     bool has_expected;
     char expected[16];
@@ -182,6 +185,13 @@ struct edge {
     uint64_t up_seen;   /* newest sequence that was */
     struct edge_said *events;
     uint32_t event_count;
+    struct {
+        uint32_t number; /* newest value of "t" that it has read since it started, 0: none, */
+        uint32_t born;   /* of the device that came so often */
+    } read[DEVICES];
+    uint32_t asked[256];           /* questions that it has read since, */
+    uint32_t asked_count;          /* so many; the first ones of more */
+    bool left;                     /* it ended in order, with all that it had read in its log */
     struct connection *again_link; /* the canary's: nothing went up on another one since */
     uint8_t *again;                /* newest event that went up */
     size_t again_size;
@@ -303,7 +313,10 @@ struct world {
     struct codec *codec; /* of the oracles */
     uint32_t number_last; /* that a mapper or a wish said: each once, rising */
     uint32_t question_last;
-    bool recorded[SPINE_QUESTIONS]; /* the answer to it is promised, and durable */
+    struct question {
+        uint32_t edge;  /* 1 + who has promised to answer it, and that is durable; 0: nobody */
+        uint32_t heard; /* mask of its brokers that passed the answer on */
+    } questions[SPINE_QUESTIONS];
     struct device_known known[DEVICES];
     uint32_t model_wishes; /* versions of the model */
     struct wished wished[SPINE_WISHES];
@@ -408,10 +421,12 @@ uint32_t device_number(struct bytes key);
 void check_edge_said(struct edge *edge);
 /* It has started: what it had promised it promises still, and to the letter. */
 void check_edge_began(struct edge *edge);
+/* It read what a client said. */
+void check_read(struct edge *edge, const char *topic, const char *payload);
 /* It publishes: only what is durable. */
 void check_publish(struct edge *edge);
-/* A mapper hears an answer to a question. */
-void check_heard(struct edge *edge, uint32_t question);
+/* A mapper at that broker hears an answer to a question. */
+void check_heard(struct edge *edge, uint32_t broker, uint32_t question);
 /* Whether the edge expects of a device what nobody said it is. */
 bool check_device_waits(struct edge *edge, uint32_t device);
 /* After each turn of a cloudcore: events of edges arrive. */

@@ -200,14 +200,18 @@ static void mapper_hear(struct broker *broker, const struct message *message)
     CHECK(device < DEVICES);
     if (strstr(message->topic, "/twin/update/result") != NULL &&
         sscanf(message->payload, "{\"event_id\":\"q-%u\"", &question) == 1) {
-        check_heard(edge, question);
+        check_heard(edge, broker->number, question);
     }
-    if (strstr(message->topic, "/twin/update/delta") == NULL) {
+    /* Whoever moves the device is at the first broker and hears each delta once. Always an answer: what was said
+     * before the device moved may still be on its way at another broker. */
+    const bool once =
+        edge->topics != DEVICE_TOPICS_BOTH || strstr(message->topic, "default/") != NULL;
+    if (strstr(message->topic, "/twin/update/delta") == NULL || broker->number > 0 || !once) {
         return;
     }
     const char *delta = strstr(message->payload, "\"delta\":{");
     const char *wanted = delta == NULL ? NULL : strstr(delta, "\"w\":\"");
-    if (wanted != NULL && (uint32_t)atoi(wanted + 5) != edge->held[device]) {
+    if (wanted != NULL) {
         edge->held[device] = (uint32_t)atoi(wanted + 5);
         say_values(broker, device, false);
     }
@@ -230,7 +234,7 @@ static void canary_answer(struct broker *broker, const struct message *message)
     if (broker_world(broker)->canary == CANARY_PUBLISH &&
         strstr(message->topic, "/twin/update") != NULL &&
         sscanf(message->payload, "{\"event_id\":\"q-%u\"", &question) == 1) {
-        check_heard(broker->edge, question);
+        check_heard(broker->edge, broker->number, question);
     }
 }
 
@@ -256,12 +260,15 @@ static void broker_on_deliver(void *context)
             world->known[name[4] - '0'].said++;
         }
         world->messages++;
+        spine_story(world, broker->edge->process.name, "broker %u > %s %s", broker->number,
+                    m->topic, m->payload);
+        check_read(broker->edge, m->topic, m->payload);
         bus_message(bus, m->topic, bytes_text(m->payload), bus_now(world));
         canary_answer(broker, m);
     }
     if (count > 0) {
         broker->edge->process.poked = true;
-        sim_after(sim, sim_between(sim, 50, 4000), broker->connection, broker_on_ack, broker);
+        sim_after(sim, sim_between(sim, 50, 4000), broker->listens, broker_on_ack, broker);
     }
     broker_pump(broker);
 }
@@ -285,26 +292,35 @@ static void broker_on_take(void *context)
     for (struct message *m = broker->out_head; m != NULL; m = m->next) {
         if (!m->sent) {
             m->sent = true;
+            spine_story(broker_world(broker), broker->edge->process.name, "broker %u < %s %s",
+                        broker->number, m->topic, m->payload);
             mapper_hear(broker, m);
         }
     }
-    sim_after(sim, sim_between(sim, 50, 3000), broker->connection, broker_on_taken, broker);
+    sim_after(sim, sim_between(sim, 50, 3000), broker->publishes, broker_on_taken, broker);
+}
+
+/* Now and then a broker, or the way to it, is slow. */
+static uint64_t broker_delay_us(struct broker *broker)
+{
+    struct sim *sim = &broker_world(broker)->sim;
+    return sim_below(sim, 30) == 0 ? sim_between(sim, 100 * MS, 2 * SECOND)
+                                   : sim_between(sim, 300, 8000);
 }
 
 /* What waits goes on its way. */
 static void broker_pump(struct broker *broker)
 {
     struct sim *sim = &broker_world(broker)->sim;
-    if (broker->connection == 0) {
-        return;
-    }
-    if (!broker->delivering && broker->in_tail != NULL && !broker->in_tail->sent) {
+    if (broker->listens != 0 && !broker->delivering && broker->in_tail != NULL &&
+        !broker->in_tail->sent) {
         broker->delivering = true;
-        sim_after(sim, sim_between(sim, 300, 8000), broker->connection, broker_on_deliver, broker);
+        sim_after(sim, broker_delay_us(broker), broker->listens, broker_on_deliver, broker);
     }
-    if (!broker->taking && broker->out_tail != NULL && !broker->out_tail->sent) {
+    if (broker->publishes != 0 && !broker->taking && broker->out_tail != NULL &&
+        !broker->out_tail->sent) {
         broker->taking = true;
-        sim_after(sim, sim_between(sim, 300, 8000), broker->connection, broker_on_take, broker);
+        sim_after(sim, broker_delay_us(broker), broker->publishes, broker_on_take, broker);
     }
 }
 
@@ -312,7 +328,7 @@ int broker_publish(struct edge *edge, uint32_t number, uint64_t id, const char *
                    struct bytes payload)
 {
     struct broker *broker = &edge->brokers[number];
-    CHECK(broker->connection != 0);
+    CHECK(broker->publishes != 0);
     struct message *message = message_new(topic, (const char *)payload.data, payload.size);
     message->id = id;
     check_publish(edge);
@@ -323,6 +339,7 @@ int broker_publish(struct edge *edge, uint32_t number, uint64_t id, const char *
 
 static void broker_on_dialed(void *context);
 
+/* An edge whose connections are not both up looks again after a while. */
 static void broker_dial(struct broker *broker)
 {
     struct sim *sim = &broker_world(broker)->sim;
@@ -335,30 +352,45 @@ static void broker_dial(struct broker *broker)
 static void broker_on_dialed(void *context)
 {
     struct broker *broker = context;
+    struct sim *sim = &broker_world(broker)->sim;
     struct bus *bus = broker_bus(broker);
-    if (broker->connection != 0) {
-        return;
+    const bool first = sim_below(sim, 2) == 0;
+    if (!broker->away && broker->publishes == 0 && (first || broker->listens != 0)) {
+        broker->publishes = sim_owner_new(sim);
+    } else if (!broker->away && broker->listens == 0 && bus_wants(bus)) {
+        broker->listens = sim_owner_new(sim);
     }
-    if (broker->away || !bus_wants(bus)) {
+    if (broker->listens == 0 || broker->publishes == 0) {
         broker_dial(broker);
-        return;
+    } else if (!broker->told) { /* bus_hands.c: not before both are up */
+        broker->told = true;
+        bus_broker_up(bus, broker->number);
+        broker->edge->process.poked = true;
     }
-    broker->connection = sim_owner_new(&broker_world(broker)->sim);
-    bus_broker_up(bus, broker->number);
-    broker->edge->process.poked = true;
     broker_pump(broker);
 }
 
-/* What was on its way is told again, or is not known to have arrived. */
-static void broker_forget_connection(struct broker *broker)
+/* What was on its way to the edge is told again. */
+static void broker_forget_listener(struct broker *broker)
 {
-    sim_cancel_owner(&broker_world(broker)->sim, broker->connection);
-    broker->connection = 0;
+    if (broker->listens != 0) {
+        sim_cancel_owner(&broker_world(broker)->sim, broker->listens);
+    }
+    broker->listens = 0;
     broker->delivering = false;
-    broker->taking = false;
     for (struct message *m = broker->in_head; m != NULL; m = m->next) {
         m->sent = false;
     }
+}
+
+/* What it published may have been passed on, or not. */
+static void broker_forget_publisher(struct broker *broker)
+{
+    if (broker->publishes != 0) {
+        sim_cancel_owner(&broker_world(broker)->sim, broker->publishes);
+    }
+    broker->publishes = 0;
+    broker->taking = false;
     while (broker->out_head != NULL) {
         queue_pop(&broker->out_head, &broker->out_tail);
     }
@@ -372,16 +404,29 @@ static void broker_on_back(void *context)
 void broker_fault(struct broker *broker, uint64_t us, bool forgets)
 {
     struct world *world = broker_world(broker);
-    spine_story(world, broker->edge->process.name, "broker %u is away for %llu ms%s",
-                broker->number, (unsigned long long)(us / MS), forgets ? ", and forgets" : "");
+    const uint64_t which = us > 0 ? 0 : sim_below(&world->sim, 3); /* 0: both */
+    spine_story(world, broker->edge->process.name, "broker %u: %s, %llu ms%s", broker->number,
+                which == 0   ? "away"
+                : which == 1 ? "listener lost"
+                             : "publisher lost",
+                (unsigned long long)(us / MS), forgets ? ", and forgets" : "");
     broker->away = us > 0;
     if (us > 0) {
         sim_after(&world->sim, us, 0, broker_on_back, broker);
     }
-    if (broker->connection != 0) {
-        broker_forget_connection(broker);
-        bus_broker_down(broker_bus(broker), broker->number);
-        broker->edge->process.poked = true;
+    const bool was_up = broker->listens != 0 && broker->publishes != 0;
+    if (which != 2) {
+        broker_forget_listener(broker);
+    }
+    if (which != 1) {
+        broker_forget_publisher(broker);
+        if (broker->told) {
+            broker->told = false;
+            bus_broker_down(broker_bus(broker), broker->number);
+            broker->edge->process.poked = true;
+        }
+    }
+    if (was_up) {
         broker_dial(broker);
     }
     while (forgets && broker->in_head != NULL) {
@@ -422,8 +467,8 @@ void brokers_edge_started(struct edge *edge)
 void brokers_edge_died(struct edge *edge)
 {
     for (uint32_t i = 0; i < edge->broker_count; i++) {
-        if (edge->brokers[i].connection != 0) {
-            broker_forget_connection(&edge->brokers[i]);
-        }
+        broker_forget_listener(&edge->brokers[i]);
+        broker_forget_publisher(&edge->brokers[i]);
+        edge->brokers[i].told = false;
     }
 }

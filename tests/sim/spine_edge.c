@@ -250,25 +250,32 @@ static void edge_lose_row(struct edge *edge)
     }
 }
 
-/* CANARY_REPORT: the newest report of a device that had to go up is not there after a crash. */
-static void edge_lose_report(struct edge *edge)
+/* The newest report of a device that has to go up.
+ *   answers  whether there is one */
+static bool edge_report_find(const struct edge *edge, uint8_t key[static 8])
 {
-    struct process *process = &edge->process;
     struct store_iterator *iterator =
-        store_iterate(store_live(process->store), EDGE_TABLE_UP, bytes_of(NULL, 0));
-    uint8_t key[8];
+        store_iterate(store_live(edge->process.store), EDGE_TABLE_UP, bytes_of(NULL, 0));
     bool on = store_iterator_last(iterator);
     while (on && get_le32(store_iterator_value(iterator).data + 4) != RECORD_DEVICE_STATUS) {
         on = store_iterator_previous(iterator);
     }
     if (on) {
-        memcpy(key, store_iterator_key(iterator).data, sizeof key);
+        memcpy(key, store_iterator_key(iterator).data, 8);
     }
     store_iterator_close(iterator);
-    if (on) {
-        store_begin(process->store);
-        store_remove(process->store, EDGE_TABLE_UP, bytes_of(key, sizeof key));
-        CHECK(store_commit(process->store, store_position(process->store)) == 0);
+    return on;
+}
+
+/* CANARY_REPORT: the reports of devices that had to go up are not there after a crash. */
+static void edge_lose_reports(struct edge *edge)
+{
+    struct store *store = edge->process.store;
+    uint8_t key[8];
+    while (edge_report_find(edge, key)) {
+        store_begin(store);
+        store_remove(store, EDGE_TABLE_UP, bytes_of(key, sizeof key));
+        CHECK(store_commit(store, store_position(store)) == 0);
     }
 }
 
@@ -279,6 +286,7 @@ void edge_start(struct edge *edge)
     const struct log_options options = {.directory = "log", .segment_bytes = SPINE_SEGMENT_BYTES};
     struct log_recovery recovery;
     struct disk *disk = process_disk(process, world->canary == CANARY_SYNC_EDGE);
+    process->disk.capacity_bytes = UINT64_MAX; /* a start finds the reserve (nodes/space.h) */
     int status = log_open(&process->log, disk, &options, &recovery);
     if (status == 0) {
         status = store_sim_open(process->store_disk, "edge", EDGE_FORMAT, &process->store);
@@ -334,7 +342,7 @@ void edge_start(struct edge *edge)
         spine_fail(world, "open", "%s: %s", process->name, reason);
     }
     if (world->canary == CANARY_REPORT && process->deaths > 0) {
-        edge_lose_report(edge);
+        edge_lose_reports(edge);
     }
     check_edge_began(edge);
     brokers_edge_started(edge);
@@ -362,10 +370,13 @@ void edge_die(struct edge *edge, enum disk_sim_crash how)
     }
 }
 
-/* CANARY_REPORT: it dies more often while something has to go up. */
+/* CANARY_REPORT: it dies while something has to go up, and nothing is said or wished that would hide what was lost. */
 static void edge_on_short_life(void *context)
 {
     struct edge *edge = context;
+    for (uint32_t i = 0; i < DEVICES; i++) {
+        edge->process.world->known[i].silent_us = 0;
+    }
     process_kill(&edge->process, DISK_SIM_KILL, 100 * MS);
 }
 
@@ -384,9 +395,9 @@ uint64_t edge_turn(struct edge *edge)
     edge_core_node_status(edge->core, &status, world_edge_now(world));
     const uint64_t next_ms = edge_core_run(edge->core, world_edge_now(world));
     check_edge_said(edge);
-    const struct edge_meta *meta = edge_machine_meta(edge->core->machine);
-    if (world->canary == CANARY_REPORT && world->trouble && meta->up_acked < meta->up_last &&
-        sim_chance(&world->sim, 5000)) {
+    uint8_t key[8];
+    if (world->canary == CANARY_REPORT && world->trouble && sim_chance(&world->sim, 20000) &&
+        edge_report_find(edge, key)) {
         sim_after(&world->sim, 0, edge->process.life, edge_on_short_life, edge);
     }
     if (edge_core_report(edge->core).digest_alarms > 0) {

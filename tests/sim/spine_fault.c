@@ -289,6 +289,10 @@ static void fault_space(struct world *world)
         struct edge *edge = &world->edges[place - CLOUDS];
         if (edge->process.life != 0) {
             edge_core_set_space(edge->core, none ? SPACE_NONE : SPACE_LOW, world_edge_now(world));
+            if (none) { /* what is under way may meet it, too */
+                edge->process.disk.capacity_bytes =
+                    disk_sim_used_bytes(&edge->process.disk) + below(world, 64 * 1024);
+            }
         }
     }
     mend_after(world, us, place, mend_space);
@@ -296,11 +300,14 @@ static void fault_space(struct world *world)
 
 static void fault_of_devices(struct world *world)
 {
-    const bool leader = world->profile == PROFILE_LEADER;
-    if (leader || below(world, 3) > 0) {
+    const uint64_t what = world->profile == PROFILE_LEADER ? 0 : below(world, 6);
+    if (what < 4) {
         fault_broker(world);
-    } else {
+    } else if (what == 4) {
         fault_space(world);
+    } else {
+        process_leave(&world->edges[below(world, EDGES)].process,
+                      between(world, 50 * MS, 2 * SECOND));
     }
 }
 

@@ -3,6 +3,8 @@
  * An edge is read after each of its turns, in the order of its log: what it promised to its mappers (outbox) and what
  * is to go up. From there on nothing of it may be lost, told otherwise, or arrive twice.
  */
+#include "nodes/cloud/api_device.h"
+#include "nodes/cloud/api_json.h"
 #include "nodes/edge/core_inner.h"
 #include "statemachine/delivery.h"
 #include "statemachine/edge.h"
@@ -110,7 +112,7 @@ static void check_promise(struct edge *edge, const struct publication *p)
     const uint32_t device = device_number(bytes_text(p->device));
     if (p->kind == PUBLISH_TWIN_RESULT && sscanf(p->event_id, "q-%u", &question) == 1) {
         CHECK(question < SPINE_QUESTIONS);
-        world->recorded[question] = true;
+        world->questions[question].edge = edge->process.number + 1;
     }
     if (device == DEVICES || p->code != 0) {
         return;
@@ -122,7 +124,7 @@ static void check_promise(struct edge *edge, const struct publication *p)
             spine_fail(world, "member", "%s: dev-%u %s twice", edge->process.name, device,
                        added ? "comes" : "goes");
         }
-        *seen = (struct device_seen){.there = added};
+        *seen = (struct device_seen){.there = added, .born = seen->born + (added ? 1 : 0)};
     }
     if (p->kind != PUBLISH_DEVICE_ADDED && p->kind != PUBLISH_TWIN_DOCUMENT) {
         return;
@@ -144,7 +146,10 @@ static bool event_read(struct codec *codec, struct bytes bytes, struct edge_said
     struct mqtt_message message;
     struct device_value value;
     CHECK(codec_record_read(codec, codec_aligned(codec, bytes), &record) == 0);
-    *out = (struct edge_said){0};
+    *out = (struct edge_said){.hash = 14695981039346656037u};
+    for (size_t i = 0; i < bytes.size; i++) {
+        out->hash = (out->hash ^ bytes.data[i]) * 1099511628211u;
+    }
     if (record.kind == RECORD_MQTT_MESSAGE) {
         CHECK(codec_mqtt_message_read(codec, record.body, &message) == 0);
         out->number = (uint32_t)atoi(codec_print(codec, "%.*s", (int)message.payload.size,
@@ -202,7 +207,6 @@ static void check_up(struct edge *edge)
             struct edge_said said;
             if (event_read(edge->codec, batch.records[i].record, &said)) {
                 CHECK(edge->event_count < SPINE_EVENTS);
-                said.sequence = batch.records[i].sequence;
                 edge->events[edge->event_count++] = said;
                 world->events++;
             }
@@ -232,11 +236,56 @@ void check_edge_said(struct edge *edge)
     check_up(edge);
 }
 
+/* Claim: an edge that ended in order had in its log whatever it had read. */
+static void check_left(struct edge *edge)
+{
+    struct world *world = edge->process.world;
+    for (uint32_t i = 0; i < edge->asked_count; i++) {
+        if (world->questions[edge->asked[i]].edge == 0) {
+            spine_fail(world, "left",
+                       "%s ended in order, and question %u, which it had read, is lost",
+                       edge->process.name, edge->asked[i]);
+        }
+    }
+    for (uint32_t i = 0; i < DEVICES; i++) {
+        const struct device_seen *seen = &edge->devices[i];
+        if (edge->read[i].number != 0 && seen->there && seen->born == edge->read[i].born &&
+            (uint32_t)atoi(seen->actual) != edge->read[i].number) {
+            spine_fail(world, "left", "%s ended in order: t of dev-%u is %s, it had read %u",
+                       edge->process.name, i, seen->actual, edge->read[i].number);
+        }
+    }
+}
+
 void check_edge_began(struct edge *edge)
 {
-    if (edge->broker_count > 0) {
-        check_edge_said(edge);
-        check_promises(edge, edge_machine_meta(edge->core->machine)->outbox_done, edge->promised);
+    if (edge->broker_count == 0) {
+        return;
+    }
+    check_edge_said(edge);
+    check_promises(edge, edge_machine_meta(edge->core->machine)->outbox_done, edge->promised);
+    if (edge->left) {
+        check_left(edge);
+    }
+    edge->left = false;
+    edge->asked_count = 0;
+    memset(edge->read, 0, sizeof edge->read);
+}
+
+void check_read(struct edge *edge, const char *topic, const char *payload)
+{
+    unsigned number;
+    if (sscanf(payload, "{\"event_id\":\"q-%u\"", &number) == 1 && number < SPINE_QUESTIONS &&
+        edge->asked_count < sizeof edge->asked / sizeof edge->asked[0]) {
+        edge->asked[edge->asked_count++] = number;
+    }
+    const char *name = strstr(topic, "dev-");
+    const char *value = strstr(payload, "\"t\":{\"actual\":{\"value\":\"");
+    if (name != NULL && value != NULL) { /* what is no number may be taken, or not: by its type */
+        const struct device_seen *seen = &edge->devices[name[4] - '0'];
+        const bool known = seen->there && sscanf(value + 24, "%u", &number) == 1;
+        edge->read[name[4] - '0'].number = known ? number : 0;
+        edge->read[name[4] - '0'].born = seen->born;
     }
 }
 
@@ -252,13 +301,14 @@ void check_publish(struct edge *edge)
     }
 }
 
-void check_heard(struct edge *edge, uint32_t question)
+void check_heard(struct edge *edge, uint32_t broker, uint32_t question)
 {
-    if (question >= SPINE_QUESTIONS || !edge->process.world->recorded[question]) {
-        spine_fail(edge->process.world, "durable",
-                   "%s answers question %u, and nothing of it is durable", edge->process.name,
-                   question);
+    struct world *world = edge->process.world;
+    if (question >= SPINE_QUESTIONS || world->questions[question].edge == 0) {
+        spine_fail(world, "durable", "%s answers question %u, and nothing of it is durable",
+                   edge->process.name, question);
     }
+    world->questions[question].heard |= 1u << broker;
 }
 
 bool check_device_waits(struct edge *edge, uint32_t device)
@@ -286,8 +336,7 @@ static void check_arrival(struct world *world, uint32_t number, const struct edg
     const struct edge *edge = &world->edges[number];
     struct arrived *arrived = &world->arrived[number];
     uint32_t next = arrived->anew ? 0 : arrived->next;
-    while (next < edge->event_count && (edge->events[next].number != said->number ||
-                                        edge->events[next].device != said->device)) {
+    while (next < edge->event_count && edge->events[next].hash != said->hash) {
         const uint32_t device = edge->events[next].device;
         if (!arrived->anew && (device == 0 || !world->known[device - 1].moved)) {
             spine_fail(world, "events", "%s: event %u (%u) arrived, %u (%u) was to come",
@@ -456,6 +505,48 @@ static const char *device_differs(struct world *world, uint32_t number, const st
     return NULL;
 }
 
+/* What the leader writes of devices by itself: types as the model has them, and who is in the profile of a node. */
+static const char *followed_differs(struct world *world, struct store_reader *reader,
+                                    uint32_t number, const struct object_put *put)
+{
+    struct object_row row;
+    struct object_put other = {0};
+    const char *model = "devices.kubeedge.io/devicemodels/default/m";
+    const struct device_wish *wish = put->object.device;
+    if (wish != NULL && object_get(reader, bytes_text(model), &row) == STATUS_OK) {
+        char why[128];
+        CHECK(codec_object_put_read(world->codec, row.parts[PART_WISH].body, &other) == 0);
+        json_t *json = json_read(other.object.json, false, why, sizeof why);
+        CHECK(json != NULL);
+        for (uint32_t i = 0; i < wish->property_count; i++) {
+            const char *type = api_device_model_type(json, wish->properties[i].name);
+            if (type == NULL || strcmp(type, wish->properties[i].type) != 0) {
+                json_decref(json);
+                return explain("dev-%u: %s is %s, and not as its model has it", number,
+                               wish->properties[i].name, wish->properties[i].type);
+            }
+        }
+        json_decref(json);
+    }
+    for (uint32_t i = 0; i < EDGES; i++) {
+        const char *node = world->edges[i].process.name;
+        const char *key =
+            codec_print(world->codec, "/configmaps/default/device-profile-config-%s", node);
+        const char *name = codec_print(world->codec, "dev-%u", number);
+        const bool bound = wish != NULL && strcmp(put->object.node_name, node) == 0;
+        bool listed = false;
+        if (object_get(reader, bytes_text(key), &row) == STATUS_OK) {
+            CHECK(codec_object_put_read(world->codec, row.parts[PART_WISH].body, &other) == 0);
+            listed =
+                memmem(other.object.json.data, other.object.json.size, name, strlen(name)) != NULL;
+        }
+        if (bound != listed) {
+            return explain("the profile of %s %s dev-%u", node, listed ? "has" : "lacks", number);
+        }
+    }
+    return NULL;
+}
+
 const char *devices_differ(struct world *world)
 {
     struct store_reader *reader = store_live(world_leader(world)->process.store);
@@ -469,6 +560,9 @@ const char *devices_differ(struct world *world)
         const bool found = object_get(reader, bytes_text(key), &row) == STATUS_OK;
         CHECK(!found ||
               codec_object_put_read(world->codec, row.parts[PART_WISH].body, &put) == STATUS_OK);
+        if (found && put.object.node_name[0] == '\0' && row.parts[PART_FACT].body.size > 0) {
+            differs = explain("dev-%u is at no node, and the cloud shows something of it", i);
+        }
         for (uint32_t e = 0; e < EDGES && differs == NULL; e++) {
             const struct edge *edge = &world->edges[e];
             struct device_status status;
@@ -479,6 +573,7 @@ const char *devices_differ(struct world *world)
                 differs = explain("%s has dev-%u, and should not", edge->process.name, i);
             }
         }
+        differs = differs == NULL ? followed_differs(world, reader, i, &put) : differs;
         store_reader_reset(reader);
     }
     for (uint32_t e = 0; e < EDGES && world->devices && differs == NULL; e++) {
@@ -601,11 +696,28 @@ static void check_events(struct world *world, uint32_t number)
     }
 }
 
+/* What was promised was heard, at each broker. */
+static void check_answers(struct world *world)
+{
+    for (uint32_t i = 1; i <= world->question_last; i++) {
+        const struct question *question = &world->questions[i];
+        if (question->edge == 0) {
+            continue;
+        }
+        const struct edge *edge = &world->edges[question->edge - 1];
+        if (question->heard != (1u << edge->broker_count) - 1) {
+            spine_fail(world, "unheard", "%s never told the answer to question %u; brokers %x did",
+                       edge->process.name, i, question->heard);
+        }
+    }
+}
+
 void check_devices(struct world *world)
 {
     if (!world->devices) {
         return;
     }
+    check_answers(world);
     check_cloud_rows(world);
     check_causes(world);
     for (uint32_t i = 0; i < EDGES; i++) {

@@ -153,6 +153,9 @@ void client_device(struct client *client, struct cloud *cloud)
     const uint32_t number = back ? client->moved - 1 : (uint32_t)sim_below(&world->sim, DEVICES);
     const bool model = !back && sim_below(&world->sim, 12) == 0;
     const char *key = model ? MODEL_KEY : codec_print(client->codec, DEVICE_KEY "%u", number);
+    if (world->canary == CANARY_REPORT && world->known[0].silent_us == 0) {
+        return;
+    }
     if (backend->level(backend->owner) < api_resource_get(API_DEVICE)->level ||
         backend->view_open(backend->owner, &view, &version) != 0) {
         return; /* as the API door: later */

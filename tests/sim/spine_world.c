@@ -140,6 +140,10 @@ static void process_on_leaving(void *context)
     const bool idle = process->is_edge ? edge_core_idle(((struct edge *)process)->core)
                                        : cloud_core_idle(((struct cloud *)process)->core);
     if (idle || sim->now_us >= leaving->until_us) {
+        if (process->is_edge) {
+            struct edge *edge = (struct edge *)process;
+            edge->left = idle && bus_left(edge_core_bus(edge->core));
+        }
         process_kill(process, DISK_SIM_KILL, leaving->dead_us);
         free(leaving);
         return;

@@ -97,6 +97,9 @@ static_assert(LIMIT_MEMBERS > LIMIT_REPLICAS, "a full group still hears of one t
 #define LIMIT_MEMBER_KEYS_EACH   8u
 static_assert(LIMIT_MEMBER_KEYS >= 2 * LIMIT_MEMBER_KEYS_EACH * LIMIT_REPLICAS,
               "members alone do not fill it");
+/* Half a million bits for the config maps and secrets that bound pods name: with 50,000 of them a look in ten at
+ * what nobody names is in vain. */
+#define LIMIT_REFERENCE_FILTER_BYTES (64u * 1024u)
 /* Changes of the group that one replica waits for: people and their scripts. One more is answered 429. */
 #define LIMIT_MEMBER_ASKS        16u
 /* Records one replica has proposed or wants to, and their bytes; 429 or 503 above. Sixteen times what

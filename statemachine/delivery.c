@@ -228,6 +228,40 @@ static struct row_key reference_key(struct bytes object_key, struct bytes node,
     return key;
 }
 
+/* The bit of an object that a bound pod may name. */
+static uint32_t reference_bit(struct bytes object_key)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    for (size_t i = 0; i < object_key.size; i++) {
+        hash = (hash ^ object_key.data[i]) * 16777619u;
+    }
+    return (hash ^ hash >> 16) % (8 * LIMIT_REFERENCE_FILTER_BYTES);
+}
+
+static void reference_note(struct machine *machine, struct bytes object_key)
+{
+    const uint32_t bit = reference_bit(object_key);
+    machine->referenced[bit / 8] |= (uint8_t)(1u << bit % 8);
+}
+
+static bool reference_possible(const struct machine *machine, struct bytes object_key)
+{
+    const uint32_t bit = reference_bit(object_key);
+    return (machine->referenced[bit / 8] & 1u << bit % 8) != 0;
+}
+
+void reference_load(struct machine *machine)
+{
+    memset(machine->referenced, 0, LIMIT_REFERENCE_FILTER_BYTES);
+    struct store_iterator *iterator =
+        store_iterate(store_live(machine->store), TABLE_REF, (struct bytes){0});
+    for (bool on = store_iterator_first(iterator); on; on = store_iterator_next(iterator)) {
+        struct bytes rest = store_iterator_key(iterator);
+        reference_note(machine, row_key_take(&rest));
+    }
+    row_iterator_end(machine, iterator);
+}
+
 static bool reference_used(struct machine *machine, struct bytes object_key, struct bytes node)
 {
     const struct row_key prefix = reference_key(object_key, node, (struct bytes){0});
@@ -306,6 +340,7 @@ static void delivery_bind(struct machine *machine, struct bytes pod_key, const s
         const struct row_key object_key = reference_object_key(pod, &pod->references[i]);
         const struct row_key key = reference_key(row_key_bytes(&object_key), name, pod_key);
         store_put(machine->store, TABLE_REF, row_key_bytes(&key), (struct bytes){0});
+        reference_note(machine, row_key_bytes(&object_key));
     }
     struct node_row *node = node_find(machine, name);
     if (node != NULL) {
@@ -448,6 +483,9 @@ static bool delivery_is_shared(const struct object *object)
 static void delivery_tell(struct machine *machine, struct bytes key, const struct object *object,
                           const struct arrival *arrival)
 {
+    if (!reference_possible(machine, key)) {
+        return;
+    }
     const struct row_key prefix = row_key_pair(key, (struct bytes){0});
     struct store_iterator *iterator =
         store_iterate(store_live(machine->store), TABLE_REF, row_key_bytes(&prefix));

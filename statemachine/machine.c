@@ -72,6 +72,7 @@ int machine_load(struct machine *machine)
         return status;
     }
     setting_load(machine);
+    reference_load(machine);
     store_reader_reset(store_live(machine->store));
     node_cache_clear(machine->nodes);
     return machine->failed;
@@ -86,7 +87,8 @@ int machine_open(struct machine *machine, struct store *store)
     machine->codec = machine->codec_record;
     machine->nodes = node_cache_create();
     machine->results = calloc(LIMIT_BATCH_RECORDS, sizeof *machine->results);
-    CHECK(machine->results != NULL);
+    machine->referenced = malloc(LIMIT_REFERENCE_FILTER_BYTES);
+    CHECK(machine->results != NULL && machine->referenced != NULL);
     return machine_load(machine);
 }
 
@@ -100,6 +102,7 @@ void machine_close(struct machine *machine)
     codec_destroy(machine->codec_inner);
     node_cache_destroy(machine->nodes);
     free(machine->results);
+    free(machine->referenced);
     free(machine->touched);
     free(machine->scratch);
     *machine = (struct machine){0};
@@ -206,7 +209,8 @@ static void machine_apply_command(struct machine *machine, struct bytes bytes)
     applied->origin = command.origin;
     applied->sequence = command.sequence;
     applied->results = machine->results;
-    switch (origin_find(machine, &command, &applied->result_count)) {
+    struct origin_head head;
+    switch (origin_find(machine, &command, &head, &applied->result_count)) {
     case ORIGIN_KNOWN:
         applied->duplicate = true;
         return;
@@ -226,7 +230,7 @@ static void machine_apply_command(struct machine *machine, struct bytes bytes)
     event_sweep(machine);
     machine_apply_records(machine, &command);
     if (machine->failed == STATUS_OK) {
-        origin_keep(machine, &command, command.record_count);
+        origin_keep(machine, &command, head, command.record_count);
         node_cache_write(machine);
         machine_meta_put(machine);
     }

@@ -230,6 +230,7 @@ struct machine {
     int failed;             /* sticky: what the store answered when reading failed */
     bool committing;        /* the batch is complete, and the store was full */
     struct node_cache *nodes;
+    uint8_t *referenced; /* a bit for each key that REF rows may begin with: reference_load */
     struct machine_result *results; /* LIMIT_BATCH_RECORDS of them */
     struct machine_touched *touched;
     uint32_t touched_capacity;

@@ -24,13 +24,9 @@ static struct row_key origin_key(uint64_t origin, uint64_t sequence)
     return key;
 }
 
-struct origin_head {
-    uint64_t newest;
-    uint64_t gone;
-};
-
 static bool origin_head_get(struct machine *machine, uint64_t origin, struct origin_head *out)
 {
+    *out = (struct origin_head){0};
     const struct row_key key = origin_key(origin, 0);
     struct bytes value;
     if (!row_get(machine, TABLE_ORIGIN, row_key_bytes(&key), &value)) {
@@ -40,8 +36,8 @@ static bool origin_head_get(struct machine *machine, uint64_t origin, struct ori
         machine->failed = STATUS_CORRUPT;
         return false;
     }
-    out->newest = get_le64(value.data);
-    out->gone = get_le64(value.data + 8);
+    *out = (struct origin_head){
+        .there = true, .newest = get_le64(value.data), .gone = get_le64(value.data + 8)};
     return true;
 }
 
@@ -76,13 +72,13 @@ static bool origin_find_boot(struct machine *machine, uint64_t origin, uint64_t 
 }
 
 enum origin_answer origin_find(struct machine *machine, const struct command *command,
-                               uint32_t *out_count)
+                               struct origin_head *out_head, uint32_t *out_count)
 {
+    *out_head = (struct origin_head){0};
     if (command->sequence == 0) {
         return ORIGIN_NEW;
     }
-    struct origin_head head;
-    if (!origin_head_get(machine, command->origin, &head)) {
+    if (!origin_head_get(machine, command->origin, out_head)) {
         uint64_t kept;
         if (!origin_find_boot(machine, command->origin, &kept)) {
             return ORIGIN_NEW;
@@ -90,8 +86,11 @@ enum origin_answer origin_find(struct machine *machine, const struct command *co
         CHECK(kept != command->origin); /* its head would have been there */
         return kept > command->origin ? ORIGIN_STALE : ORIGIN_NEW;
     }
-    if (command->sequence <= head.gone) {
+    if (command->sequence <= out_head->gone) {
         return ORIGIN_STALE;
+    }
+    if (command->sequence > out_head->newest) {
+        return ORIGIN_NEW; /* as nearly all are */
     }
 
     const struct row_key key = origin_key(command->origin, command->sequence);
@@ -133,13 +132,13 @@ static void origin_trim(struct machine *machine, uint64_t origin, struct origin_
     head->gone = gone;
 }
 
-void origin_keep(struct machine *machine, const struct command *command, uint32_t count)
+void origin_keep(struct machine *machine, const struct command *command, struct origin_head head,
+                 uint32_t count)
 {
     if (command->sequence == 0) {
         return;
     }
-    struct origin_head head = {0};
-    if (!origin_head_get(machine, command->origin, &head)) {
+    if (!head.there) {
         uint64_t kept;
         if (origin_find_boot(machine, command->origin, &kept)) {
             uint8_t prefix[8];

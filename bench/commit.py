@@ -69,17 +69,6 @@ def ports_free(count):
     return ports
 
 
-def until(what, condition):
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        found = condition()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise Missing(f"{what}: not within {PATIENCE_S} s")
-        time.sleep(0.05)
-
-
 # -- the sides -------------------------------------------------------------------------------------------------
 
 
@@ -102,6 +91,23 @@ class Side:
         self.processes.append(process)
         self.pids.append(process.pid)
         return process
+
+    def until(self, what, condition):
+        """What the condition answers once it is true."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            found = condition()
+            if found:
+                return found
+            if any(process.poll() is not None for process in self.processes):
+                raise Missing(f"{self.name}: a server has ended: {self.last_words()}")
+            if time.monotonic() > deadline:
+                raise Missing(f"{self.name}: no {what} within {PATIENCE_S} s: {self.last_words()}")
+            time.sleep(0.05)
+
+    def last_words(self):
+        with open(os.path.join(self.directory, "log"), encoding="utf-8", errors="replace") as log:
+            return (log.read().strip() or "it said nothing").splitlines()[-1]
 
     def target(self):
         """The port to send a client to."""
@@ -148,7 +154,7 @@ class Kelp(Side):
         self.group = self.start(os.path.join(self.build, "bench", "commit_group"), "--machine", self.machine,
                                 "--directory", self.directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         os.set_blocking(self.group.stdout.fileno(), False)
-        about = until("our replicas", lambda: self.line("pids"))
+        about = self.until("replicas", lambda: self.line("pids"))
         self.pids, self.ports = about["pids"], about["ports"]
 
     def line(self, key):
@@ -158,7 +164,7 @@ class Kelp(Side):
         return next((line for line in reversed(found) if key in line), None)
 
     def target(self):
-        return self.ports[until("a leader of ours", lambda: self.line("leader"))["leader"] - 1]
+        return self.ports[self.until("leader", lambda: self.line("leader"))["leader"] - 1]
 
     def stop(self):
         for group in self.processes:
@@ -205,7 +211,7 @@ class Etcd(Side):
         return None
 
     def target(self):
-        return until("a leader of etcd", self.leader)
+        return self.until("leader", self.leader)
 
 
 class Nats(Side):
@@ -228,7 +234,7 @@ class Nats(Side):
         for config in configs:
             self.start("nats-server", "-c", config)
         for port in self.ports:
-            until(f"{self.name} at port {port}", lambda at=port: socket.socket().connect_ex(("127.0.0.1", at)) == 0)
+            self.until(f"server at port {port}", lambda at=port: socket.socket().connect_ex(("127.0.0.1", at)) == 0)
 
     def config(self, port, route, routes):
         """The name is the port, by which the client finds who leads."""

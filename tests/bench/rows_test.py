@@ -64,6 +64,17 @@ class Rows(unittest.TestCase):
         self.assertEqual(verdict(document(100, 110, better="less"), document(80, 99, better="less")), "better")
         self.assertEqual(verdict(old, document(500)), "one run only")
 
+    def test_rows_that_came_or_went_are_told_and_other_benches_are_not(self):
+        """Claim: a comparison names each row that only one side has, of benches that both ran. Method: one row of
+        each kind, and a bench that only the old run has."""
+        old, new = Figures("bench"), Figures("bench")
+        for figures, case in ((old, "both"), (old, "went"), (new, "both"), (new, "came")):
+            figures.add(case, "figure", 1)
+        before = old.document()
+        before["rows"].append({**before["rows"][0], "bench": "other"})
+        found = {(pair["row"], pair["verdict"]) for pair in compared(before, new.document())}
+        self.assertEqual(found, {("both", "one run only"), ("came", "only new"), ("went", "only old")})
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -422,6 +422,13 @@ void replica_tick(struct replica *replica, uint64_t now_ms)
     replica_leave(replica);
 }
 
+void replica_flush(struct replica *replica)
+{
+    if (!replica->ended) {
+        raft_tell_run(&replica->io.tells);
+    }
+}
+
 bool replica_suspect(struct replica *replica, uint64_t id, bool patient)
 {
     if (replica->ended || id == 0) {

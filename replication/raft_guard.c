@@ -63,7 +63,7 @@ static int guard_result(struct raft_guard *guard, const char *what, int result)
  *
  *   source     libraft 0.15 src/log.c, logTermOf
  */
-static raft_term entry_term(const struct raft *raft, raft_index index)
+raft_term raft_guard_entry_term(const struct raft *raft, raft_index index)
 {
     const struct raft_log *log = &raft->log;
     if (index != 0 && index == log->snapshot.last_index) {
@@ -111,12 +111,12 @@ static void config_roll_back(struct raft_guard *guard, const struct raft_append_
     }
     CHECK_IF(raft->state == RAFT_LEADER, append->term > raft->current_term);
     if (append->prev_log_index != 0 &&
-        entry_term(raft, append->prev_log_index) != append->prev_log_term) {
+        raft_guard_entry_term(raft, append->prev_log_index) != append->prev_log_term) {
         return;
     }
     for (unsigned i = 0; i < append->n_entries; i++) {
         const raft_index index = append->prev_log_index + 1 + i;
-        const raft_term term = entry_term(raft, index);
+        const raft_term term = raft_guard_entry_term(raft, index);
         if (term == 0) {
             return;
         }
@@ -311,7 +311,7 @@ bool raft_guard_own_term(const struct raft_guard *guard)
         return false;
     }
     const struct raft_server *self = raft_members_find(&raft->configuration, raft->id);
-    return entry_term(raft, raft->commit_index) == raft->current_term ||
+    return raft_guard_entry_term(raft, raft->commit_index) == raft->current_term ||
            (self != NULL && self->role == RAFT_VOTER &&
             raft_members_voters(&raft->configuration) == 1);
 }
@@ -352,8 +352,8 @@ static void append_skip_prefix(struct raft_guard *guard, struct raft_append_entr
     const raft_index snapshot = raft->log.snapshot.last_index;
     const bool installing = raft->last_stored == 0 && raft->snapshot.put.data != NULL;
     if (!measure_on(guard, MEASURE_WALK) || append->term < raft->current_term || snapshot == 0 ||
-        append->prev_log_index >= snapshot || entry_term(raft, append->prev_log_index) != 0 ||
-        installing) {
+        append->prev_log_index >= snapshot ||
+        raft_guard_entry_term(raft, append->prev_log_index) != 0 || installing) {
         return;
     }
     const raft_index skip = snapshot - append->prev_log_index;
@@ -404,7 +404,8 @@ static void recv_append(struct raft_guard *guard, struct raft_message *message)
     guard->in_append = false;
 
     if (raft->state == RAFT_FOLLOWER && raft->current_term == term && guard->covered_term == term &&
-        end > guard->covered_index && end_term != 0 && entry_term(raft, end) == end_term) {
+        end > guard->covered_index && end_term != 0 &&
+        raft_guard_entry_term(raft, end) == end_term) {
         guard->covered_index = end;
     }
 }
@@ -496,7 +497,8 @@ static void result_amend(struct raft_guard *guard, struct raft_append_entries_re
         }
     }
     if (result->rejected != 0 && measure_on(guard, MEASURE_WALK) && guard->in_append &&
-        result->rejected == guard->append_prev && entry_term(raft, guard->append_prev) != 0 &&
+        result->rejected == guard->append_prev &&
+        raft_guard_entry_term(raft, guard->append_prev) != 0 &&
         raft->commit_index < result->last_log_index) {
         /* A conflict. What is committed is certainly equal; libraft would walk back to it one
          * entry per heartbeat, with the whole tail in every message. */

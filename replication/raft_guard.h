@@ -108,6 +108,9 @@ void raft_guard_init(struct raft_guard *guard, struct raft_io *inner, struct raf
  * guard (proposals, barriers, changes). */
 void raft_guard_settle(struct raft_guard *guard);
 
+/* The term of an entry that libraft has in memory, or of its snapshot; 0: it is not there. */
+raft_term raft_guard_entry_term(const struct raft *raft, raft_index index);
+
 /* This replica leads, and an entry of its term is committed (a lone voter has nobody whose entries it
  * might not know of). From here on its commit index covers all that former leaders committed. */
 bool raft_guard_own_term(const struct raft_guard *guard);

@@ -374,6 +374,9 @@ static int send_message(struct replica_io *io, const struct raft_message *messag
         io->counters->messages_split += first > 0;
         first += count;
     } while (first < entries);
+    if (append) {
+        raft_tell_sent(&io->tells, message);
+    }
     return 0;
 }
 
@@ -761,6 +764,7 @@ void raft_io_open(struct replica_io *io, const struct raft_io_options *options)
     io->writes_tail = &io->writes_head;
     io->sends_tail = &io->sends_head;
     io->index_next = log_index_next(io->log);
+    raft_tell_init(&io->tells, io);
     raft_lag_init(&io->lags, io, ~config->measures_off, options->counters);
 }
 

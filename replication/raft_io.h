@@ -23,6 +23,7 @@
 
 #include "log/log.h"
 #include "replication/raft_lag.h"
+#include "replication/raft_tell.h"
 #include "replication/replica.h"
 #include "schemas/codec.h"
 
@@ -53,6 +54,7 @@ struct replica_io {
     struct raft_io_state state;
     struct raft_reads *reads;
     struct raft_lags lags;
+    struct raft_tells tells;
     struct replica_counters *counters;
     struct codec *codec_out; /* two: libraft answers from inside a message */
     struct codec *codec_in;

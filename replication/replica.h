@@ -209,6 +209,10 @@ int replica_open(struct log *log, const struct replica_config *config,
  */
 void replica_tick(struct replica *replica, uint64_t now_ms);
 
+/* The turn of the loop is over: what was received and proposed in it has been. The leader tells its followers
+ * what was agreed on since, so that they apply it now and not with the next entries or heartbeat. Optional. */
+void replica_flush(struct replica *replica);
+
 /* The process of a member has ended (its links were closed from there): if it led, another leader is
  * sought at once. A wrong suspicion is taken back by the leader's next message.
  *

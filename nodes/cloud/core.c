@@ -713,6 +713,9 @@ uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now)
     next = core_earlier(next, core_sessions_run(core));
     next = core_earlier(next, core_leader_run(core));
     next = core_earlier(next, forward_run(core->forward, now.mono_ms));
+    if (core->replica != NULL) {
+        replica_flush(core->replica);
+    }
     if (core->version_told != core->machine.meta.version && core->stalled == NULL) {
         core->version_told = core->machine.meta.version;
         if (core->ops.changed != NULL) {

@@ -55,6 +55,8 @@ struct fixture {
     bool cut;               /* nothing can be sent to replica 3 */
     struct raft_wire probe; /* the last entries or heartbeat that were sent to it; type 0: none */
     uint32_t probed;        /* how many entries, in all */
+    uint32_t told;          /* messages without entries to replica 2, and */
+    uint64_t told_commit;   /* what the last of them said is agreed on */
 };
 
 static void on_apply(void *context, uint64_t index, uint64_t term, struct bytes command)
@@ -101,6 +103,10 @@ static int on_send(void *context, uint64_t to, struct bytes message)
         if (wire.type == 1 && to == 2 && wire.entry_count > 0) {
             f->offered = wire.prev_log_index + wire.entry_count;
             f->barriers += wire.entries[wire.entry_count - 1].type == 2;
+        }
+        if (wire.type == 1 && to == 2 && wire.entry_count == 0) {
+            f->told++;
+            f->told_commit = wire.leader_commit;
         }
         if (wire.type == 7 && to == 2) {
             f->ping = wire;
@@ -385,6 +391,37 @@ static void acknowledge(struct fixture *f, uint64_t features)
                                      .last_log_index = f->offered,
                                      .features = features};
     hear(f, &result);
+}
+
+/* Claim: at the end of the turn in which a follower's answer made an entry agreed on, it is told so, once, without a
+ * heartbeat; who has not acknowledged anything is told nothing. */
+static void test_a_follower_hears_at_once_what_is_agreed_on(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    assert_int_equal(boot(&f), 0);
+    lead(&f);
+    run_for(&f, 100);
+    acknowledge(&f, 0);
+    replica_flush(f.replica);
+    for (uint64_t i = 0; i < 3; i++) {
+        assert_int_equal(propose(&f, i, 64), 0);
+        run_for(&f, 20);
+        const uint32_t before = f.told;
+        replica_flush(f.replica);
+        assert_int_equal(f.told, before); /* not agreed on yet */
+        acknowledge(&f, 0);
+        assert_int_equal(f.done, i + 1);
+        f.probe.type = 0;
+        replica_flush(f.replica);
+        assert_int_equal(f.told, before + 1);
+        assert_int_equal(f.told_commit, f.offered);
+        assert_int_equal(f.probe.type, 0); /* of replica 3 nothing is known */
+        replica_flush(f.replica);
+        assert_int_equal(f.told, before + 1);
+    }
+    codec_destroy(f.codec);
 }
 
 /* Replica 3 was down when this leader was elected, in front of a log of 41 entries that it has, and comes back
@@ -1323,6 +1360,7 @@ int main(void)
         cmocka_unit_test(test_a_follower_answers_its_leader),
         cmocka_unit_test(test_a_read_among_older_releases),
         cmocka_unit_test(test_a_new_leader_does_not_change_the_group_yet),
+        cmocka_unit_test(test_a_follower_hears_at_once_what_is_agreed_on),
         cmocka_unit_test(test_who_returns_is_not_sent_the_whole_log),
         cmocka_unit_test(test_one_vote_per_term),
         cmocka_unit_test(test_a_leader_that_ended_is_not_waited_for),

@@ -393,6 +393,9 @@ static void message_arrive(void *context)
         const int status = replica_receive(node->replica, nodes[message->from].id,
                                            bytes_of(message->data, message->size));
         CHECK(status == 0 || status == STATUS_CLOSING || option.old > 0);
+        if (status == 0 && sim_below(&sim, 4) != 0) { /* else the turn goes on */
+            replica_flush(node->replica);
+        }
     }
     free(message);
 }

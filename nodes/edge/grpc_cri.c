@@ -7,8 +7,8 @@
  *   4. the call moves to the ended list and is answered from the prepare handle, outside of every
  *      callback of nghttp2, so that its owner may call again or close the client.
  *
- * What can fail: the dial (all waiting calls end, not sent); the connection (calls under way end,
- * sent; waiting ones wait for a new dial after a back-off); the stream (RST_STREAM, no grpc-status,
+ * What can fail: the dial (all waiting calls end, not sent); the connection (what arrived before
+ * still counts, then calls under way end, sent; waiting ones wait for a new dial after a back-off); the stream (RST_STREAM, no grpc-status,
  * HTTP status, a message too large or compressed); the deadline. Each ends in grpc_call_end, the
  * first one decides.
  */
@@ -75,6 +75,7 @@ struct grpc_client {
     char path[sizeof((struct sockaddr_un *)0)->sun_path];
     enum grpc_connection state;
     bool going_away; /* the peer takes no new stream on this connection */
+    bool unheard;    /* a write failed: nothing more is sent, what it said before is still read */
     bool writing;
     unsigned connection; /* number of the dial: a late callback of an older one is told by it */
     unsigned connections;
@@ -417,7 +418,7 @@ static void grpc_drop(struct grpc_client *client, const char *why)
 {
     nghttp2_session *session = client->session;
     client->session = NULL;
-    client->going_away = false;
+    client->going_away = client->unheard = false;
     if (client->pipe != NULL) {
         uv_close((uv_handle_t *)client->pipe, grpc_pipe_on_closed);
         client->pipe = NULL;
@@ -480,6 +481,14 @@ static void grpc_submit(struct grpc_call *call)
     grpc_wake(client);
 }
 
+/* A peer that answers and closes may be gone before our next write, with its answer unread in the
+ * socket: the connection is dropped by the reading side, at its end. */
+static void grpc_on_unheard(struct grpc_client *client)
+{
+    client->going_away = client->unheard = true;
+    grpc_wake(client);
+}
+
 static void grpc_on_written(uv_write_t *request, int status)
 {
     struct grpc_client *client = request->data;
@@ -489,7 +498,7 @@ static void grpc_on_written(uv_write_t *request, int status)
     }
     client->writing = false;
     if (status < 0) {
-        grpc_drop(client, uv_strerror(status));
+        grpc_on_unheard(client);
     }
     grpc_wake(client);
 }
@@ -497,7 +506,8 @@ static void grpc_on_written(uv_write_t *request, int status)
 /* Send what nghttp2 has, as far as the socket takes it. A rest waits in write_buffer. */
 static void grpc_send(struct grpc_client *client)
 {
-    while (client->state == GRPC_UP && !client->writing && !client->write_pending) {
+    while (client->state == GRPC_UP && !client->unheard && !client->writing &&
+           !client->write_pending) {
         size_t filled = 0;
         const uint8_t *data;
         ssize_t size = 0;
@@ -517,7 +527,7 @@ static void grpc_send(struct grpc_client *client)
         uv_buf_t buffer = uv_buf_init((char *)client->write_buffer, (unsigned)filled);
         int written = uv_try_write((uv_stream_t *)client->pipe, &buffer, 1);
         if (written < 0 && written != UV_EAGAIN) {
-            grpc_drop(client, uv_strerror(written));
+            grpc_on_unheard(client);
             return;
         }
         written = written < 0 ? 0 : written;
@@ -532,7 +542,7 @@ static void grpc_send(struct grpc_client *client)
                                         &buffer, 1, grpc_on_written);
             if (status < 0) {
                 client->writing = client->write_pending = false;
-                grpc_drop(client, uv_strerror(status));
+                grpc_on_unheard(client);
                 return;
             }
         }

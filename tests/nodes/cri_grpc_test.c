@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -241,6 +243,50 @@ static void test_runtime_dies_and_returns(void **state)
     assert_int_equal(ask(rig, METHOD("Version"), 2000).code, GRPC_OK);
 }
 
+/* Claim: an answer that arrived before the runtime closed is told, also when the close is noticed by
+ * a write; the call that was written into nothing ends as unavailable.
+ * Method: a peer in this process says all of its answer and closes before the client's loop turns
+ * again, and the next call makes the client write first. */
+static void test_an_answer_before_the_end_counts(void **state)
+{
+    static const uint8_t said[] = "\0\0\0\x04\0\0\0\0\0"             /* SETTINGS */
+                                  "\0\0\x01\x01\x04\0\0\0\x01\x88"   /* :status 200 */
+                                  "\0\0\x05\0\0\0\0\0\x01\0\0\0\0\0" /* no bytes */
+                                  "\0\0\x0f\x01\x05\0\0\0\x01\0\x0bgrpc-status\x01"
+                                  "0"; /* the end */
+    struct rig *rig = *state;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/peer", directory);
+    const int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    struct grpc_client *client = grpc_open(&rig->loop, address.sun_path);
+    struct outcome first = {0};
+    struct outcome second = {0};
+    assert_int_equal(
+        grpc_call(client, METHOD("Any"), bytes_of(NULL, 0), 60000, NULL, on_answer, &first), 0);
+    while (grpc_connections(client) == 0) {
+        uv_run(&rig->loop, UV_RUN_ONCE);
+    }
+    uv_run(&rig->loop, UV_RUN_NOWAIT); /* the call leaves */
+    const int peer = accept(listener, NULL, NULL);
+    assert_int_equal(write(peer, said, sizeof said - 1), sizeof said - 1);
+    close(peer);
+    close(listener);
+    assert_int_equal(
+        grpc_call(client, METHOD("Any"), bytes_of(NULL, 0), 60000, NULL, on_answer, &second), 0);
+    while (first.count == 0 || second.count == 0) {
+        uv_run(&rig->loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(first.code, GRPC_OK);
+    assert_int_equal(second.code, GRPC_UNAVAILABLE);
+    bool closed = false;
+    grpc_close(client, on_closed, &closed);
+    while (!closed) {
+        uv_run(&rig->loop, UV_RUN_ONCE);
+    }
+}
+
 /* Claim: more calls than the peer takes at once are all answered, once, and one more than the
  * bound is refused without being answered. */
 static void test_calls_are_bounded_and_answered_once(void **state)
@@ -335,9 +381,13 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_every_fault_is_told_and_survived),    TEST(test_flags_and_garbage),
-        TEST(test_goaway_drains_and_redials),           TEST(test_runtime_dies_and_returns),
-        TEST(test_calls_are_bounded_and_answered_once), TEST(test_large_messages_pass),
+        TEST(test_every_fault_is_told_and_survived),
+        TEST(test_flags_and_garbage),
+        TEST(test_goaway_drains_and_redials),
+        TEST(test_runtime_dies_and_returns),
+        TEST(test_an_answer_before_the_end_counts),
+        TEST(test_calls_are_bounded_and_answered_once),
+        TEST(test_large_messages_pass),
         TEST(test_cancel_and_close_answer_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -322,6 +322,16 @@ static void core_on_batch(void *context, uint64_t tag, int status, int outcome, 
                      core_session_outcome(outcome), value, core->now.mono_ms);
 }
 
+static void core_on_ack(void *context, uint64_t tag, int status, int outcome, uint64_t value)
+{
+    (void)outcome;
+    (void)value;
+    struct core_session *s = core_session_find(context, tag);
+    if (s != NULL) {
+        session_on_acked(&s->session, status);
+    }
+}
+
 static int core_door_register(void *context, uint64_t session, const struct hello *hello)
 {
     struct cloud_core *core = context;
@@ -353,8 +363,8 @@ static int core_door_propose_batch(void *context, uint64_t session, struct bytes
 static int core_door_propose_ack(void *context, uint64_t session, struct bytes record)
 {
     struct cloud_core *core = context;
-    return forward_submit(core->forward, FORWARD_LANE_SESSIONS + session, record, NULL, NULL, 0,
-                          core->now.mono_ms);
+    return forward_submit(core->forward, FORWARD_LANE_SESSIONS + session, record, core_on_ack, core,
+                          session, core->now.mono_ms);
 }
 
 /* -- life -------------------------------------------------------------------------------------- */

@@ -365,6 +365,13 @@ static void session_activate(struct session *session, const struct session_node 
     session_want_turn(session);
 }
 
+void session_on_acked(struct session *session, int status)
+{
+    if (status != 0) {
+        session->down_acked = 0;
+    }
+}
+
 /* Is the node still the one this session serves, and is it ours? Leaves otherwise. */
 static bool session_holds(struct session *session, struct session_node *out)
 {

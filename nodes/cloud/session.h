@@ -99,8 +99,7 @@ struct session_door {
 
     /* Propose a Node object -> session_on_registered. 0; negative: not taken */
     int (*register_node)(void *context, uint64_t session, const struct hello *hello);
-    /* Propose this record (borrowed) -> session_on_opened, session_on_batch. DOWN_ACK is not
-     * answered: the next one says more. */
+    /* Propose this record (borrowed) -> session_on_opened, session_on_batch, session_on_acked. */
     int (*propose_open)(void *context, uint64_t session, struct bytes record);
     int (*propose_batch)(void *context, uint64_t session, struct bytes record);
     int (*propose_ack)(void *context, uint64_t session, struct bytes record);
@@ -167,7 +166,7 @@ struct session {
     bool down_blocked;       /* the connection had no room for more */
     size_t turn_bytes;       /* shipped in this turn */
     bool turn_over;          /* and there may be more */
-    uint64_t down_acked;     /* newest DOWN_ACK proposed */
+    uint64_t down_acked;     /* newest DOWN_ACK proposed; 0 once one was lost */
     uint64_t down_moved_ms;  /* mono: when the edge last acknowledged, or had nothing to */
     uint32_t up_count;       /* batches proposed and not answered */
     uint64_t up_retry_ms;    /* > 0: nothing is taken until then, then the edge is asked again */
@@ -190,6 +189,9 @@ void session_on_opened(struct session *session, int status, enum session_outcome
                        uint64_t epoch, uint64_t now_ms);
 void session_on_batch(struct session *session, int status, enum session_outcome outcome,
                       uint64_t up_position, uint64_t now_ms);
+/* status other than 0: this DOWN_ACK may be lost, and an edge with nothing new says no other: the
+ * next tick proposes it again. */
+void session_on_acked(struct session *session, int status);
 /* The state of this node has changed (new rows, another session, its end), or this replica has
  * applied more. */
 void session_on_state(struct session *session, uint64_t now_ms);

@@ -680,6 +680,14 @@ static void test_acks_silence_and_back_pressure(void **state)
         assert_int_equal(rig.acks, 2);
         assert_int_equal(rig.ack_position, 20);
     }
+    for (int lost = 1; lost >= 0; lost--) { /* a lost one is said again, once, by itself */
+        session_on_acked(&rig.session, lost ? STATUS_UNKNOWN : 0);
+        for (int tick = 0; tick < 2; tick++) {
+            (void)session_tick(&rig.session, 4);
+            assert_int_equal(rig.acks, 3);
+            assert_int_equal(rig.ack_position, 20);
+        }
+    }
     rig.full = true;
     rig_say_batch(&rig, 3, 5, RECORD_POD_STATUS, 4);
     session_on_batch(&rig.session, 0, SESSION_ACCEPTED, 5, 4);

@@ -336,6 +336,12 @@ static uint64_t effect_stop(struct runtime_call *call)
     return delay_us + 1;
 }
 
+/* Or asks for an image, on the way to a change. */
+static bool verb_changes(enum driver_verb verb)
+{
+    return verb != DRIVER_LIST && verb != DRIVER_VERSION && verb != DRIVER_STATUS;
+}
+
 static uint64_t runtime_latency(struct runtime_sim *runtime)
 {
     return sim_between(runtime->sim, runtime->call_us_min, runtime->call_us_max);
@@ -350,8 +356,7 @@ static void on_effect_due(void *context)
         answer_no(call, -ECONNREFUSED, "the runtime is down");
         goto answer;
     }
-    const bool changes =
-        call->verb != DRIVER_LIST && call->verb != DRIVER_VERSION && call->verb != DRIVER_STATUS;
+    const bool changes = verb_changes(call->verb);
     if (changes && sim_chance(runtime->sim, runtime->refuse_per_million)) {
         answer_no(call, DRIVER_REFUSED, "chance said no");
         goto answer;
@@ -580,6 +585,21 @@ uint32_t runtime_sim_starts(const struct runtime_sim *runtime, const char *pod_u
         }
     }
     return 0;
+}
+
+bool runtime_sim_changing(const struct runtime_sim *runtime)
+{
+    for (const struct runtime_call *call = runtime->open; call != NULL; call = call->next) {
+        if (verb_changes(call->verb)) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < runtime->container_count; i++) {
+        if (runtime->containers[i].state == DRIVER_CONTAINER_CREATED) {
+            return true;
+        }
+    }
+    return false;
 }
 
 size_t runtime_sim_running(const struct runtime_sim *runtime, const char *pod_uid)

@@ -112,6 +112,8 @@ uint32_t runtime_sim_starts(const struct runtime_sim *runtime, const char *pod_u
                             const char *container, uint32_t attempt);
 /* Containers of this pod that run now; of any pod for NULL. */
 size_t runtime_sim_running(const struct runtime_sim *runtime, const char *pod_uid);
+/* Is a call under way that changes something, or a container made and not started yet? */
+bool runtime_sim_changing(const struct runtime_sim *runtime);
 /* Sandboxes and containers of this pod that exist; of any pod for NULL. */
 size_t runtime_sim_objects(const struct runtime_sim *runtime, const char *pod_uid);
 

@@ -164,8 +164,7 @@ void check_change(struct cloud *cloud, const struct backend_change *change)
         struct write *write = &world->writes[value];
         if (write->seen != 0 || write->remove) {
             spine_fail(world, "twice", "%s v=%u happened at version %llu and at %llu", write->key,
-                       value, (unsigned long long)write->seen,
-                       (unsigned long long)change->version);
+                       value, (unsigned long long)write->seen, (unsigned long long)change->version);
         }
         if (write->fate == FATE_NEVER || write->fate == FATE_REFUSED) {
             spine_fail(world, "never", "%s v=%u happened at version %llu, its writer was told no",
@@ -290,18 +289,18 @@ static const char *pod_differs(struct world *world, const struct object_row *row
         strcmp(status.uid, pod->uid) != 0) {
         return explain("%s uid %s on %s: no status", pod->name, pod->uid, pod->node_name);
     }
-    const bool never = strstr(codec_print(world->codec, "%.*s", (int)pod->json.size,
-                                          (const char *)pod->json.data),
-                              "\"Never\"") != NULL;
+    const bool never =
+        strstr(codec_print(world->codec, "%.*s", (int)pod->json.size, (const char *)pod->json.data),
+               "\"Never\"") != NULL;
     const bool complete = reference_there(world, pod);
     size_t running = 0;
     for (uint32_t i = 0; i < status.container_count; i++) {
         const struct container_status *c = &status.containers[i];
         const bool waits = !complete || (c->state == CONTAINER_WAITING &&
                                          strcmp(c->reason, "CrashLoopBackOff") == 0);
-        const bool over = c->state == CONTAINER_TERMINATED &&
-                          (never || status.phase == POD_SUCCEEDED || c->exit_code == 0 ||
-                           strcmp(c->name, "b") == 0);
+        const bool over =
+            c->state == CONTAINER_TERMINATED && (never || status.phase == POD_SUCCEEDED ||
+                                                 c->exit_code == 0 || strcmp(c->name, "b") == 0);
         running += c->state == CONTAINER_RUNNING;
         if (c->state != CONTAINER_RUNNING && !waits && !over) {
             return explain("%s uid %s on %s: container %s state=%u reason=%s exit=%d references "
@@ -323,6 +322,9 @@ static const char *pod_differs(struct world *world, const struct object_row *row
 static const char *runtime_differs(struct edge *edge)
 {
     struct object_put put;
+    if (runtime_sim_changing(&edge->runtime)) { /* its attempt is recorded, its start yet to come */
+        return explain("%s: a container is being started or removed", edge->process.name);
+    }
     for (size_t i = 0; i < edge->runtime.sandbox_count; i++) {
         const struct runtime_sim_sandbox *sandbox = &edge->runtime.sandboxes[i];
         const char *key = codec_print(edge->codec, "/pods/default/%s", sandbox->pod_name);
@@ -434,10 +436,8 @@ static void check_rows(struct world *world)
         if (version < world->version_last || version != first->version(first->owner) ||
             cloud->watched != version) {
             spine_fail(world, "watch", "%s is at version %llu, its watcher at %llu, the world %llu",
-                       cloud->process.name,
-                       (unsigned long long)backend->version(backend->owner),
-                       (unsigned long long)cloud->watched,
-                       (unsigned long long)world->version_last);
+                       cloud->process.name, (unsigned long long)backend->version(backend->owner),
+                       (unsigned long long)cloud->watched, (unsigned long long)world->version_last);
         }
         check_objects(world, cloud);
     }
@@ -460,8 +460,7 @@ static void check_held(struct world *world, struct edge *edge)
     CHECK(edge_digest_compute(machine, &digest, &count) == STATUS_OK);
     if (!tag_equal(digest, node.digest) || count != node.held_count) {
         spine_fail(world, "held", "%s holds %u rows, the cloud says %llu, digests equal: %d", name,
-                   count, (unsigned long long)node.held_count,
-                   (int)tag_equal(digest, node.digest));
+                   count, (unsigned long long)node.held_count, (int)tag_equal(digest, node.digest));
     }
     struct edge_wishes *wishes = edge_wishes_open(machine, "");
     while (edge_wishes_next(wishes, world->codec, &key, &put) == STATUS_OK) {
@@ -491,9 +490,8 @@ static void check_starts(struct world *world, struct edge *edge)
     for (size_t i = 0; i < runtime->start_count; i++) {
         const struct runtime_sim_start *start = &runtime->starts[i];
         if (start->count != 1) {
-            spine_fail(world, "starts", "%s: %s/%s attempt %u started %u times",
-                       edge->process.name, start->pod_uid, start->container, start->attempt,
-                       start->count);
+            spine_fail(world, "starts", "%s: %s/%s attempt %u started %u times", edge->process.name,
+                       start->pod_uid, start->container, start->attempt, start->count);
         }
     }
     const char *key = NULL;
@@ -507,8 +505,7 @@ static void check_starts(struct world *world, struct edge *edge)
         codec_reset(edge->codec);
         CHECK(edge_attempts_list(edge->core->machine, put.object.uid, edge->codec, &attempts,
                                  &count) == STATUS_OK);
-        const int said =
-            edge_pod_status_find(edge->core->machine, key, edge->codec, &status);
+        const int said = edge_pod_status_find(edge->core->machine, key, edge->codec, &status);
         for (uint32_t i = 0; i < count; i++) {
             const struct pod_attempt *attempt = &attempts[i];
             if (attempt->container[0] == '\0') {
@@ -516,8 +513,7 @@ static void check_starts(struct world *world, struct edge *edge)
             }
             uint32_t started = 0;
             for (uint32_t n = 0; n <= attempt->attempt; n++) {
-                started +=
-                    runtime_sim_starts(runtime, put.object.uid, attempt->container, n) > 0;
+                started += runtime_sim_starts(runtime, put.object.uid, attempt->container, n) > 0;
             }
             if (runtime_sim_starts(runtime, put.object.uid, attempt->container,
                                    attempt->attempt + 1) > 0) {

@@ -249,8 +249,8 @@ void cloud_start(struct cloud *cloud)
     struct process *process = &cloud->process;
     struct world *world = process->world;
     struct disk *disk = process_disk(process, world->canary == CANARY_SYNC_CLOUD);
-    /* small, so that they are trimmed soon; what an edge with devices says after a while at once fits one */
-    const uint32_t away_bytes = (world->devices ? 4 : 2) * SEGMENT_BYTES_MIN;
+    /* small, so that they are trimmed soon; what an edge says at once after a while still fits one */
+    const uint32_t away_bytes = (world->devices ? 8 : 4) * SEGMENT_BYTES_MIN;
     const struct log_options options = {
         .directory = "log",
         .segment_bytes = world->profile == PROFILE_AWAY ? away_bytes : SPINE_SEGMENT_BYTES,

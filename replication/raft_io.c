@@ -8,6 +8,7 @@
  */
 #include "replication/raft_io.h"
 
+#include "replication/raft_load.h"
 #include "replication/raft_members.h"
 #include "replication/raft_reads.h"
 #include "replication/raft_snapshot.h"
@@ -502,144 +503,22 @@ static void io_close(struct raft_io *raft_io, raft_io_close_cb callback)
     CHECK(false); /* see guard_close */
 }
 
-int raft_io_entry_load(const struct log_frame *frame, struct raft_entry *out)
-{
-    switch (frame->type) {
-    case LOG_TYPE_COMMAND:
-        out->type = RAFT_COMMAND;
-        break;
-    case LOG_TYPE_BARRIER:
-        out->type = RAFT_BARRIER;
-        break;
-    case LOG_TYPE_CHANGE:
-        out->type = RAFT_CHANGE;
-        if (raft_members_decode(frame->payload, NULL) != 0) {
-            return STATUS_CORRUPT;
-        }
-        break;
-    default:
-        return STATUS_CORRUPT;
-    }
-    out->term = frame->term;
-    out->buf.len = frame->payload.size;
-    out->buf.base = raft_memory(frame->payload.size);
-    if (frame->payload.size > 0) {
-        memcpy(out->buf.base, frame->payload.data, frame->payload.size);
-    }
-    return 0;
-}
-
-/* Read the frames from `start` on. What libraft needs to keep anyway is all the memory it takes:
- * the cursor reads in portions, and snapshots bound the number. */
-static int entries_load(struct replica_io *io, uint64_t start, struct raft_entry **out,
-                        size_t *out_count)
-{
-    const uint64_t end = log_index_next(io->log);
-    *out = NULL;
-    *out_count = 0;
-    if (start >= end) {
-        return 0;
-    }
-    const size_t count = (size_t)(end - start);
-    struct raft_entry *entries = raft_memory(count * sizeof *entries);
-    struct log_cursor cursor;
-    int status = 0;
-    log_cursor_open(&cursor, io->log, start);
-    for (size_t i = 0; i < count; i++) {
-        struct log_frame frame;
-        const int answer = log_cursor_next(&cursor, &frame);
-        if (answer != LOG_CURSOR_FRAME) {
-            status = answer < 0 ? answer : STATUS_CORRUPT;
-            break;
-        }
-        status = raft_io_entry_load(&frame, &entries[i]);
-        if (status != 0) {
-            break;
-        }
-    }
-    log_cursor_close(&cursor);
-    *out = entries;
-    *out_count = count;
-    return status;
-}
-
-/* Does the log go on where the snapshot stands? It does not when a crash came between storing a
- * snapshot of another replica and dropping the log that it replaces.
- *
- *   answers    1, 0; a failure
- */
-static int log_continues(struct replica_io *io, const struct raft_snapshot *snapshot)
-{
-    const uint64_t first = log_index_first(io->log);
-    if (first == snapshot->index + 1) {
-        return 1; /* begins right behind it */
-    }
-    if (first > snapshot->index) {
-        return STATUS_CORRUPT; /* only a newer snapshot, which is gone, lets entries go */
-    }
-    if (log_index_next(io->log) <= snapshot->index) {
-        return 0;
-    }
-    struct log_cursor cursor;
-    struct log_frame frame;
-    log_cursor_open(&cursor, io->log, snapshot->index);
-    const int answer = log_cursor_next(&cursor, &frame);
-    const bool same = answer == LOG_CURSOR_FRAME && frame.term == snapshot->term;
-    log_cursor_close(&cursor);
-    return answer < 0 ? answer : same;
-}
-
-static int load_after_snapshot(struct replica_io *io, const struct raft_snapshot *snapshot,
-                               uint64_t kept, raft_index *out_start,
-                               struct raft_entry **out_entries, size_t *out_count)
-{
-    const int continues = log_continues(io, snapshot);
-    if (continues < 0) {
-        return continues;
-    }
-    *out_start = snapshot->index + 1;
-    if (continues == 0) {
-        return write_submit_or_free(write_new(io, WRITE_RESET, snapshot->index + 1)) == 0
-                   ? 0
-                   : log_status(io->log);
-    }
-    if (kept < *out_start) {
-        *out_start = kept > log_index_first(io->log) ? kept : log_index_first(io->log);
-    }
-    return entries_load(io, *out_start, out_entries, out_count);
-}
-
 static int io_load(struct raft_io *raft_io, raft_term *out_term, raft_id *out_vote,
                    struct raft_snapshot **out_snapshot, raft_index *out_start,
                    struct raft_entry *out_entries[], size_t *out_count)
 {
     struct replica_io *io = io_of(raft_io);
-    struct raft_snapshot *snapshot = NULL;
-    uint64_t kept = 1;
-    int status = raft_snapshot_load(io->log, &snapshot, &kept);
-    if (status != 0) {
-        return raft_result_of(status);
+    struct raft_loaded loaded;
+    int status = raft_load(io->log, &io->founding, &loaded);
+    if (status == 0 && loaded.superseded) {
+        status = write_submit_or_free(write_new(io, WRITE_RESET, loaded.start)) == 0
+                     ? 0
+                     : log_status(io->log);
     }
-    *out_snapshot = snapshot;
-    *out_start = 1;
-    *out_entries = NULL;
-    *out_count = 0;
-    if (snapshot != NULL) {
-        status = load_after_snapshot(io, snapshot, kept, out_start, out_entries, out_count);
-    } else if (io->founding.type != 0) {
-        /* Written a moment ago and not durable yet, which is no harm: it is the same everywhere. */
-        *out_entries = raft_memory(sizeof **out_entries);
-        (*out_entries)[0] = io->founding;
-        *out_count = 1;
-    } else if (log_index_next(io->log) > 1) {
-        if (log_index_first(io->log) != 1) {
-            return RAFT_CORRUPT;
-        }
-        status = entries_load(io, 1, out_entries, out_count);
-        if (status == 0 && (*out_entries)[0].type != RAFT_CHANGE) {
-            status = STATUS_CORRUPT;
-        }
-    }
+    *out_snapshot = loaded.snapshot;
+    *out_start = loaded.start;
+    *out_entries = loaded.entries;
+    *out_count = loaded.count;
     if (status != 0) {
         return raft_result_of(status);
     }

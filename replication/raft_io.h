@@ -4,7 +4,7 @@
  *   truncate     log_truncate, in order with the appends
  *   term, vote   log_meta_put: durable when the method returns, so before any answer leaves
  *   snapshot     the log's file `snapshot` (raft_snapshot.h); then the front of the log may go
- *   load         from the place the snapshot left off: what is history only is not read
+ *   load         raft_load.h
  *   send         built at once, so nothing of libraft's is kept; an AppendEntries of many entries
  *                is cut into messages of LIMIT_RAFT_ENTRIES and LIMIT_RAFT_BYTES (j); in the place of
  *                a snapshot go the entries that the log still has (raft_lag.h)
@@ -130,13 +130,6 @@ int raft_io_send_part(struct replica_io *io, const struct raft_message *message,
 /* What libraft knows of a follower, to be read and, where said, changed; NULL: this replica does not lead, or
  * it is no member. Valid until libraft is entered. */
 struct raft_progress *raft_io_progress(struct raft *raft, uint64_t id);
-/* libraft's entry of one frame.
- *
- *   frame      its bytes are copied
- *   out        with memory of raft_malloc; undefined unless 0
- *   answers    0; STATUS_CORRUPT: no entry
- */
-int raft_io_entry_load(const struct log_frame *frame, struct raft_entry *out);
 /* Send a ping or a pong (raft_wire.h), best effort. */
 void raft_io_ping(struct replica_io *io, uint64_t to, uint16_t type, uint64_t term, uint64_t round);
 /* The files of the held snapshot are here, or are not to be had. */

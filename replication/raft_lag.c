@@ -1,6 +1,7 @@
 #include "replication/raft_lag.h"
 
 #include "replication/raft_io.h"
+#include "replication/raft_load.h"
 #include "replication/raft_members.h"
 #include "replication/raft_wire.h"
 #include "schemas/check.h"
@@ -101,7 +102,7 @@ static int lag_read(struct raft_lag *lag, struct raft_entry *entries, unsigned *
         }
         if (answer == LOG_CURSOR_FRAME) {
             CHECK(frame.index == lag->next + *out_count);
-            answer = raft_io_entry_load(&frame, &entries[*out_count]);
+            answer = raft_load_entry(&frame, &entries[*out_count]);
             if (answer != 0) {
                 log_cursor_seek(&lag->cursor, frame.index);
             }

@@ -5,6 +5,7 @@
 #include "schemas/check.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,11 +211,15 @@ static int change_once(struct remote *remote, const char *operation, uint64_t re
 
 int cluster_change(struct remote *remote, const char *command, const char *operation,
                    uint64_t replica, const char *address, const char *key, bool wait,
-                   int64_t patience_s)
+                   uint64_t end_ms)
 {
-    const uint64_t end_ms = remote_mono_ms() + (uint64_t)patience_s * 1000;
     struct cluster_progress progress = {.open = false};
     char message[REMOTE_REASON_BYTES] = "";
+    if (remote_mono_ms() >= end_ms) {
+        fprintf(stderr, "%s: time is over before the group was asked to %s replica %" PRIu64 "\n",
+                command, operation, replica);
+        return REMOTE_EXIT_TIMEOUT;
+    }
     for (;;) {
         const uint64_t now_ms = remote_mono_ms();
         bool again = false;

@@ -271,7 +271,7 @@ static int take_remote(struct backup *backup, const struct cluster_where *where,
 {
     struct remote *remote = NULL;
     char reason[REMOTE_REASON_BYTES] = "";
-    int exit_code = remote_open(where->kubeconfig, where->server, &remote, reason);
+    int exit_code = remote_open(where->kubeconfig, where->context, where->server, &remote, reason);
     if (exit_code != 0) {
         fprintf(stderr, COMMAND ": %s\n", reason);
         return exit_code;

@@ -29,6 +29,7 @@ struct change {
     struct remote *remote;
     struct options_list arguments;
     uint64_t replica; /* of the first word; 0: there is none */
+    uint64_t end_ms;  /* of all its steps */
     bool wait;
     bool same_key;
     char key[IDENTITY_PIN_BYTES]; /* ""; or the sha256 of one */
@@ -58,11 +59,11 @@ static bool change_begin(struct change *change, int argc, char **argv, int *out_
     char timeout_help[64];
     snprintf(timeout_help, sizeof timeout_help, "how long to try, in all (%" PRIi64 ")",
              change->patience_s);
-    struct options_flag flags[6] = {
+    struct options_flag flags[CLUSTER_WHERE_COUNT + 4] = {
         CLUSTER_WHERE_FLAGS(where),
         {"timeout", 0, OPTIONS_NUMBER, &change->patience_s, "SECONDS", timeout_help},
     };
-    size_t flags_count = 3;
+    size_t flags_count = CLUSTER_WHERE_COUNT + 1;
     const char *key = NULL;
     if (change->may_wait) {
         flags[flags_count++] = (struct options_flag){"wait",        'w',  OPTIONS_FLAG,
@@ -108,22 +109,23 @@ static bool change_begin(struct change *change, int argc, char **argv, int *out_
         return false;
     }
     char reason[REMOTE_REASON_BYTES];
-    *out_exit = remote_open(where.kubeconfig, where.server, &change->remote, reason);
+    *out_exit = remote_open(where.kubeconfig, where.context, where.server, &change->remote, reason);
     if (*out_exit != 0) {
         fprintf(stderr, "%s: %s\n", change->name, reason);
         return false;
     }
+    change->end_ms = remote_mono_ms() + (uint64_t)change->patience_s * 1000;
     return true;
 }
 
 /* Wait until a replica has what the others have.
  *   answers   the exit code; what is wrong was said */
-static int wait_ok(const struct change *change, uint64_t end_ms)
+static int wait_ok(const struct change *change)
 {
     struct cluster_progress progress = {.open = false};
     int code = REMOTE_EXIT_TIMEOUT;
     char text[256] = "";
-    while (remote_mono_ms() < end_ms) {
+    while (remote_mono_ms() < change->end_ms) {
         json_t *document = NULL;
         const int status = cluster_ask(change->remote, change->name, 5000, &document);
         if (status == 0) {
@@ -194,17 +196,16 @@ int cluster_add(int argc, char **argv)
     if (!change_begin(&change, argc, argv, &code)) {
         return code;
     }
-    const uint64_t end_ms = remote_mono_ms() + (uint64_t)change.patience_s * 1000;
     if (change.same_key) {
         code = cluster_change(change.remote, change.name, "admit", change.replica, "", "", false,
-                              change.patience_s);
+                              change.end_ms);
     }
     if (code == OPTIONS_EXIT_OK) {
         code = cluster_change(change.remote, change.name, "add", change.replica,
-                              change.arguments.items[1], change.key, false, change.patience_s);
+                              change.arguments.items[1], change.key, false, change.end_ms);
     }
     if (code == OPTIONS_EXIT_OK && change.wait) {
-        code = wait_ok(&change, end_ms);
+        code = wait_ok(&change);
     }
     remote_close(change.remote);
     return code;
@@ -217,7 +218,7 @@ static int change_simple(struct change *change, const char *operation, int argc,
         return code;
     }
     code = cluster_change(change->remote, change->name, operation, change->replica, "", change->key,
-                          change->wait, change->patience_s);
+                          change->wait, change->end_ms);
     remote_close(change->remote);
     return code;
 }
@@ -319,7 +320,6 @@ int cluster_replace(int argc, char **argv)
     if (!change_begin(&change, argc, argv, &code)) {
         return code;
     }
-    const uint64_t end_ms = remote_mono_ms() + (uint64_t)change.patience_s * 1000;
     json_t *document = NULL;
     code = cluster_ask(change.remote, change.name, 10000, &document);
     const json_t *member = code == 0 ? cluster_member(document, change.replica) : NULL;
@@ -360,7 +360,7 @@ int cluster_replace(int argc, char **argv)
         code = REMOTE_EXIT_REFUSED;
     } else if (code == 0 && member != NULL && lost) {
         code = cluster_change(change.remote, change.name, "release", change.replica, "", "", false,
-                              change.patience_s);
+                              change.end_ms);
     } else if (code == 0 && member != NULL) {
         fprintf(stderr,
                 "%s: replica %" PRIu64 " is %s, and has its data: there is nothing to replace\n",
@@ -374,12 +374,12 @@ int cluster_replace(int argc, char **argv)
     json_decref(document);
     if (code == 0 && !well) {
         code = cluster_change(change.remote, change.name, "add", change.replica, address, "", false,
-                              change.patience_s);
-        code = code != 0 ? code : wait_ok(&change, end_ms);
+                              change.end_ms);
+        code = code != 0 ? code : wait_ok(&change);
     }
     if (code == 0) {
         code = cluster_change(change.remote, change.name, "promote", change.replica, "", "", true,
-                              change.patience_s);
+                              change.end_ms);
     }
     remote_close(change.remote);
     return code;

@@ -10,11 +10,15 @@
 /* Flags of every command that asks a cloudcore. */
 struct cluster_where {
     const char *kubeconfig; /* NULL: as kubectl */
+    const char *context;    /* NULL: the current one */
     const char *server;
 };
+#define CLUSTER_WHERE_COUNT 3u
 #define CLUSTER_WHERE_FLAGS(where)                                                                 \
     {"kubeconfig",        0,      OPTIONS_TEXT,                                                    \
      &(where).kubeconfig, "FILE", "kubeconfig of the cluster ($KUBECONFIG, ~/.kube/config)"},      \
+        {"context",        0,      OPTIONS_TEXT,                                                   \
+         &(where).context, "NAME", "context of the kubeconfig, instead of the current one"},       \
     {                                                                                              \
         "server", 0, OPTIONS_TEXT, &(where).server, "URL",                                         \
             "https://host:port of a cloudcore, instead of the kubeconfig's"                        \
@@ -38,11 +42,11 @@ uint64_t cluster_number(const json_t *object, const char *key);
  *
  *   operation, replica, address, key   as in nodes/cloud/cluster_door.h
  *   wait       also as long as the answer is "later"
- *   patience_s in all
+ *   end_ms     until when, of remote_mono_ms
  *   answers    the exit code; it was said what happened */
 int cluster_change(struct remote *remote, const char *command, const char *operation,
                    uint64_t replica, const char *address, const char *key, bool wait,
-                   int64_t patience_s);
+                   uint64_t end_ms);
 
 /* Progress of something long on stderr: a line when the text changes, at most one a second; a terminal sees
  * one line. */

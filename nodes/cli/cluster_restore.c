@@ -247,8 +247,9 @@ static void tell(const struct restore *restore)
            "`join: true`, start it, and `kelp cluster add N ADDRESS --wait && kelp cluster promote "
            "N --wait`.\n"
            "No old data directory may come back: it is of another epoch, and is refused.\n"
-           "Cloudcores of before that still run END as soon as they meet this one, a majority that "
-           "works, too: try a\nbackup out where they cannot be reached.\n",
+           "Cloudcores of before that still run END as soon as they meet this one, unless a "
+           "majority of them works:\nthen there are two groups, and both say so until one is "
+           "stopped. Try a backup out where they cannot be\nreached.\n",
            restore->directory, restore->head.cluster, date, restore->head.index, restore->index,
            restore->head.version, restore->version, restore->head.epoch, restore->rebirth.epoch,
            date, restore->replica);

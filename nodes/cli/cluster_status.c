@@ -275,7 +275,7 @@ int cluster_status(int argc, char **argv)
     } else {
         struct remote *remote = NULL;
         char reason[REMOTE_REASON_BYTES];
-        status = remote_open(where.kubeconfig, where.server, &remote, reason);
+        status = remote_open(where.kubeconfig, where.context, where.server, &remote, reason);
         if (status != 0) {
             fprintf(stderr, "kelp cluster status: %s\n", reason);
             return status;

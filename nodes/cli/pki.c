@@ -294,7 +294,7 @@ static int pki_kubeconfig(int argc, char **argv)
     const struct options_flag flags[] = {
         {"server", 0, OPTIONS_TEXT, &server, "URL", "https://host:port of a cloudcore"},
         {"context", 0, OPTIONS_TEXTS, &others, "NAME=URL",
-         "a context for another one, for kubectl --context NAME; may be repeated"},
+         "a context for another one, for --context NAME of kubectl and kelp; may be repeated"},
         {"pki", 0, OPTIONS_TEXT, &directory, "DIR", "directory with ca.crt and the user's files"},
         {"user", 0, OPTIONS_TEXT, &user, "NAME",
          "whose certificate: NAME.crt and NAME.key (admin)"},

@@ -20,12 +20,15 @@
 #define STREAM_IDLE_MS 60000u
 #define ANSWER_BYTES   (1024u * 1024u)
 #define ADDRESS_BYTES  320u
+#define OTHERS_BYTES   160u
+#define OTHERS_MAX     4u /* contexts that are named */
 
 struct remote {
     uv_loop_t loop;
     struct link_context *context;
     struct http_client *client;
     char server[ADDRESS_BYTES + 16];
+    char others[OTHERS_BYTES]; /* "", or the end of a sentence: who else may be asked */
     char *authority;
     size_t authority_size;
     bool closed;
@@ -70,6 +73,46 @@ static json_t *entry_find(const json_t *config, const char *list, const char *ki
         }
     }
     return NULL;
+}
+
+/* The same user and authority there, so the same cluster, or one of the same people. */
+static bool entry_same(const json_t *a, const json_t *b, const char *key)
+{
+    const json_t *first = json_object_get(a, key);
+    const json_t *second = json_object_get(b, key);
+    return first == second || json_equal(first, second) == 1; /* or neither has one */
+}
+
+/* ": --context b, c ask another one", the contexts that lead to the same cluster by another server. */
+static void others_name(const json_t *config, const json_t *context, const json_t *cluster,
+                        const char *server, char *out)
+{
+    const char *servers[OTHERS_MAX + 1] = {server};
+    size_t count = 1;
+    size_t used = 0;
+    size_t i;
+    json_t *entry;
+    json_array_foreach(json_object_get(config, "contexts"), i, entry)
+    {
+        const json_t *other = json_object_get(entry, "context");
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        const json_t *there = entry_find(config, "clusters", "cluster",
+                                         json_string_value(json_object_get(other, "cluster")));
+        const char *address = json_string_value(json_object_get(there, "server"));
+        bool known = name == NULL || address == NULL || !entry_same(context, other, "user") ||
+                     !entry_same(cluster, there, "certificate-authority") ||
+                     !entry_same(cluster, there, "certificate-authority-data");
+        for (size_t k = 0; k < count && !known; k++) {
+            known = strcmp(servers[k], address) == 0;
+        }
+        if (known || count > OTHERS_MAX || used + strlen(name) + 20 > OTHERS_BYTES) {
+            continue;
+        }
+        used += (size_t)snprintf(out + used, OTHERS_BYTES - used, "%s%s",
+                                 count == 1 ? "; ask another: --context " : " or ", name);
+        servers[count] = address;
+        count++;
+    }
 }
 
 static int digit_of(char c)
@@ -222,7 +265,8 @@ int remote_open_files(const char *server, const struct link_files *files, enum l
     return 0;
 }
 
-int remote_open(const char *kubeconfig, const char *server, struct remote **out, char *reason)
+int remote_open(const char *kubeconfig, const char *context_name, const char *server,
+                struct remote **out, char *reason)
 {
     char path[4096];
     kubeconfig_find(kubeconfig, path, sizeof path);
@@ -230,7 +274,9 @@ int remote_open(const char *kubeconfig, const char *server, struct remote **out,
     if (config == NULL) {
         return OPTIONS_EXIT_USAGE;
     }
-    const char *current = json_string_value(json_object_get(config, "current-context"));
+    const char *current = context_name != NULL
+                              ? context_name
+                              : json_string_value(json_object_get(config, "current-context"));
     const json_t *context = entry_find(config, "contexts", "context", current);
     const json_t *cluster = entry_find(config, "clusters", "cluster",
                                        json_string_value(json_object_get(context, "cluster")));
@@ -239,9 +285,12 @@ int remote_open(const char *kubeconfig, const char *server, struct remote **out,
     server = server != NULL ? server : json_string_value(json_object_get(cluster, "server"));
     struct named files[3] = {{.file = -1}, {.file = -1}, {.file = -1}};
     int status = OPTIONS_EXIT_USAGE;
-    if (context == NULL || cluster == NULL || server == NULL) {
-        snprintf(reason, REMOTE_REASON_BYTES,
-                 "%.300s: its current-context names no cluster with a server", path);
+    if (context == NULL && context_name != NULL) {
+        snprintf(reason, REMOTE_REASON_BYTES, "%.300s: it has no context %.150s", path,
+                 context_name);
+    } else if (context == NULL || cluster == NULL || server == NULL) {
+        snprintf(reason, REMOTE_REASON_BYTES, "%.300s: its %s names no cluster with a server", path,
+                 context_name != NULL ? "context of that name" : "current-context");
     } else {
         status = named_read(cluster, "certificate-authority", path, &files[0], reason);
         status =
@@ -259,6 +308,9 @@ int remote_open(const char *kubeconfig, const char *server, struct remote **out,
                                          .certificate = mine ? files[1].path : NULL,
                                          .key = mine ? files[2].path : NULL};
         status = remote_open_files(server, &paths, LINK_DIAL, out, reason);
+    }
+    if (status == 0) {
+        others_name(config, context, cluster, server, (*out)->others);
     }
     for (size_t i = 0; i < 3; i++) {
         if (files[i].file >= 0) {
@@ -366,6 +418,8 @@ static int remote_ask(struct remote *remote, const struct http_call_request *req
     char why[REMOTE_REASON_BYTES];
     question->reason = reason;
     *out = (struct remote_answer){.body = NULL};
+    uv_update_time(&remote->loop); /* connecting was prepared meanwhile */
+    const uint64_t began_ms = uv_now(&remote->loop);
     int status =
         http_call_start(remote->client, request, &question_events, question, &question->call);
     while (status == 0 && !question->ended) {
@@ -377,10 +431,14 @@ static int remote_ask(struct remote *remote, const struct http_call_request *req
     }
     if (status != 0) {
         snprintf(why, sizeof why, "%s", question->ended ? reason : status_text(status));
-        snprintf(reason, REMOTE_REASON_BYTES, "%.150s does not answer: %.300s", remote->server,
-                 why);
+        snprintf(reason, REMOTE_REASON_BYTES, "%.150s does not answer: %.150s%s", remote->server,
+                 why, remote->others);
         free(question->body);
-        return status == STATUS_TIMEOUT ? REMOTE_EXIT_TIMEOUT : REMOTE_EXIT_UNREACHABLE;
+        /* Of what was sent nobody knows the fate, also when it was the deadline that ended it. */
+        const bool late =
+            status == STATUS_TIMEOUT || (status == STATUS_UNKNOWN && request->deadline_ms > 0 &&
+                                         uv_now(&remote->loop) - began_ms >= request->deadline_ms);
+        return late ? REMOTE_EXIT_TIMEOUT : REMOTE_EXIT_UNREACHABLE;
     }
     if (question->body == NULL) {
         question->body = calloc(1, 1);

@@ -2,8 +2,9 @@
  * we are. Blocking: a command line waits.
  *
  *   1. the kubeconfig is found as kubectl finds it: --kubeconfig, else the first file of $KUBECONFIG that is
- *      there, else ~/.kube/config; its current context names cluster and user
- *   2. remote_call: connect, ask, wait for the whole answer
+ *      there, else ~/.kube/config; its current context, or the one that is asked for, names cluster and user
+ *   2. remote_call: connect, ask, wait for the whole answer. Who does not get one is told which other contexts
+ *      lead to the same cluster
  *
  * Certificates may be in the kubeconfig (..-data) or in files beside it. Tokens, passwords and plugins are
  * not for cloudcores: the identity is a client certificate.
@@ -26,12 +27,14 @@ struct remote; /* opaque, as libuv is behind it */
 /* Ready to ask.
  *
  *   kubeconfig  NULL: found as above
+ *   context     of the kubeconfig; NULL: its current one
  *   server      https://host:port instead of what the kubeconfig says; NULL: that
  *   out         given to remote_close; untouched unless 0
  *   reason      REMOTE_REASON_BYTES bytes, receives a sentence when not 0
  *   answers     0; OPTIONS_EXIT_USAGE: the kubeconfig, or what it names, cannot be used
  */
-int remote_open(const char *kubeconfig, const char *server, struct remote **out, char *reason);
+int remote_open(const char *kubeconfig, const char *context, const char *server,
+                struct remote **out, char *reason);
 /* The same without a kubeconfig.
  *   files   borrowed during the call */
 int remote_open_files(const char *server, const struct link_files *files, enum link_role role,

@@ -127,7 +127,7 @@ static int token_create(int argc, char **argv)
     }
     struct remote *remote = NULL;
     char reason[REMOTE_REASON_BYTES];
-    code = remote_open(where.kubeconfig, where.server, &remote, reason);
+    code = remote_open(where.kubeconfig, where.context, where.server, &remote, reason);
     if (code != 0) {
         fprintf(stderr, "kelp token create: %s\n", reason);
         return code;

@@ -57,6 +57,9 @@ check "json says so, too" says '"healthy": true' json
 check "so does the control socket" says leader status "$dir/cloudcore-2/data"
 check "an edge's certificate may not ask" says '"refused"' curl -s --cacert "$dir/pki/ca.crt" --cert "$dir/pki/edge-1.crt" --key "$dir/pki/edge-1.key" "$(api 1)/kelp/v1/cluster"
 check "nobody there is exit code 3" exits 3 status --server https://127.0.0.1:1
+check "and who else may be asked is said" says "ask another: --context kelp or cloudcore-2 or cloudcore-3" status --server https://127.0.0.1:1
+check "another one is asked by its context" says '"asked": 2' status --context cloudcore-2 -o json
+check "a context that is none is exit code 2" exits 2 status --context cloudcore-9
 check "a word too many is exit code 2" exits 2 kelp cluster promote 1 2
 check "a number that is none is exit code 2" exits 2 kelp cluster remove x
 write &
@@ -96,6 +99,7 @@ within 10 nobody_leads
 for i in 1 2 3 4 5 6 7 8; do guess $i & guesses="${guesses:-} $!"; done
 guessed() { curl_api "$(api 1)/kelp/v1/join" -X POST -d '{}' >/dev/null && ss -Htn state established "sport = :$((port + 11))" | wc -l | grep -qv '^[0-2]$'; }
 within 5 guessed
+check "time that is over is exit code 124" exits 124 kelp cluster backup "$home/none" --timeout 1
 signal CONT
 check "a fourth joins with a token" says "is a standby" join "$token" 4
 wait $guesses

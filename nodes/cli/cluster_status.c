@@ -183,6 +183,28 @@ static void keys_print(const json_t *document)
     }
 }
 
+/* "3 voters, 2 are well: no other may fail". Nothing when who was asked does not know. */
+static void voters_print(const json_t *document)
+{
+    const uint64_t voters = cluster_number(document, "voters");
+    const uint64_t well = cluster_number(document, "votersWell");
+    const uint64_t needed = voters / 2 + 1;
+    if (voters == 0) {
+        return;
+    }
+    if (well < needed) {
+        printf("%" PRIu64 " voters, %" PRIu64 " well, and %" PRIu64 " are needed\n", voters, well,
+               needed);
+    } else if (well < voters) {
+        printf("%" PRIu64 " voters, %" PRIu64 " well: %" PRIu64 " more may fail\n", voters, well,
+               well - needed);
+    } else {
+        printf("%" PRIu64 " voter%s, all well: %" PRIu64 " may fail%s\n", voters,
+               voters == 1 ? "" : "s", voters - needed,
+               voters % 2 == 0 ? ", no more than of one voter less" : "");
+    }
+}
+
 /* A replica that takes no part knows no leader, though the others may have one. */
 static void leader_tell(const json_t *document)
 {
@@ -199,7 +221,12 @@ static void leader_tell(const json_t *document)
             " was asked, which takes no part: who leads, and with what role, another one knows\n",
             asked);
     } else {
-        fprintf(stderr, "there is no leader: nothing can be written\n");
+        fprintf(stderr, "there is no leader: nothing can be written, and only what asks for "
+                        "resourceVersion=0 is read\n");
+        if (cluster_number(document, "votersWell") <= cluster_number(document, "voters") / 2) {
+            fprintf(stderr, "start voters that are down; when too many are lost for good, `kelp "
+                            "cluster recover` goes on\nwith one that is left\n");
+        }
     }
 }
 
@@ -293,6 +320,7 @@ int cluster_status(int argc, char **argv)
         free(text);
     } else {
         table_print(document);
+        voters_print(document);
         keys_print(document);
         leader_tell(document);
     }

@@ -123,11 +123,13 @@ size_t cluster_door_document(struct cloud_core *core, char *buffer, size_t size)
     uint32_t keys_count = 0;
     json_t *keys = keys_document(core, &keys_count);
     json_t *document = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:o, s:o, s:I, s:I}", "cluster", report.cluster,
-        "asked", (json_int_t)members->self, "leader", (json_int_t)report.leader, "term",
-        (json_int_t)term, "commit", (json_int_t)members_commit(members), "healthy", healthy,
-        "timeMs", (json_int_t)program_wall_ms(), "members", list, "shutOut", keys, "shutOutCount",
-        (json_int_t)keys_count, "contestedBy", (json_int_t)report.contested_by);
+        "{s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:o, s:o, s:I, s:I}", "cluster",
+        report.cluster, "asked", (json_int_t)members->self, "leader", (json_int_t)report.leader,
+        "term", (json_int_t)term, "commit", (json_int_t)members_commit(members), "healthy", healthy,
+        "voters", (json_int_t)members_voters(members), "votersWell",
+        (json_int_t)members_voters_well(members, now_ms), "timeMs", (json_int_t)program_wall_ms(),
+        "members", list, "shutOut", keys, "shutOutCount", (json_int_t)keys_count, "contestedBy",
+        (json_int_t)report.contested_by);
     CHECK(document != NULL);
     const size_t written = json_dumpb(document, buffer, size, JSON_COMPACT);
     json_decref(document);

@@ -29,6 +29,12 @@ static void watch_agreement(struct cloud_core *core, struct metrics_page *page)
     for (uint32_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
         metrics_labelled(page, "role", roles[i], i == role);
     }
+    metrics_family(
+        page, METRICS_GAUGE, "kelp_raft_voters",
+        "Voters of the group, and those that this replica knows to be well; more than half "
+        "must be, or nothing can be agreed on.");
+    metrics_labelled(page, "state", "all", members_voters(&core->group));
+    metrics_labelled(page, "state", "well", members_voters_well(&core->group, core->now.mono_ms));
     metrics_counter(page, "kelp_raft_leadership_changes_total",
                     "Times that the leader or the term changed.", core->counts.leaderships);
     metrics_gauge(page, "kelp_raft_commit_index", "Newest entry that the group has agreed upon.",

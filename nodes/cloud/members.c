@@ -137,6 +137,18 @@ uint32_t members_voters(const struct members *members)
     return count;
 }
 
+uint32_t members_voters_well(const struct members *members, uint64_t now_ms)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < members->count; i++) {
+        const struct member *member = &members->all[i];
+        const enum member_state state = members_state(member, now_ms);
+        count += member->configured && member->role == REPLICA_VOTER &&
+                 (state == MEMBER_OK || state == MEMBER_SHORT);
+    }
+    return count;
+}
+
 uint64_t members_commit(const struct members *members)
 {
     uint64_t commit = 0;

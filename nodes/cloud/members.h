@@ -108,6 +108,8 @@ const char *members_state_text(enum member_state state);
 const char *members_role_text(enum replica_member_role role);
 /* Voters of raft's configuration. */
 uint32_t members_voters(const struct members *members);
+/* Those of them that have all that was agreed on, or nearly: more than half must, for anything to be agreed on. */
+uint32_t members_voters_well(const struct members *members, uint64_t now_ms);
 /* Newest index that anybody heard says to be agreed on. */
 uint64_t members_commit(const struct members *members);
 

@@ -53,6 +53,7 @@ all_there() { # replica: it shows all that was acknowledged
 
 check "three are well" within 10 status
 check "the leader is marked" show '[1-3]' 'leader .* ok$'
+check "and how many may fail" says "3 voters, all well: 1 may fail" status
 check "json says so, too" says '"healthy": true' json
 check "so does the control socket" says leader status "$dir/cloudcore-2/data"
 check "an edge's certificate may not ask" says '"refused"' curl -s --cacert "$dir/pki/ca.crt" --cert "$dir/pki/edge-1.crt" --key "$dir/pki/edge-1.key" "$(api 1)/kelp/v1/cluster"
@@ -100,6 +101,8 @@ for i in 1 2 3 4 5 6 7 8; do guess $i & guesses="${guesses:-} $!"; done
 guessed() { curl_api "$(api 1)/kelp/v1/join" -X POST -d '{}' >/dev/null && ss -Htn state established "sport = :$((port + 11))" | wc -l | grep -qv '^[0-2]$'; }
 within 5 guessed
 check "time that is over is exit code 124" exits 124 kelp cluster backup "$home/none" --timeout 1
+check "without a majority it is said what is needed" within 5 says "3 voters, 1 well, and 2 are needed" status
+check "and what to do" says "kelp cluster recover" status
 signal CONT
 check "a fourth joins with a token" says "is a standby" join "$token" 4
 wait $guesses

@@ -27,7 +27,7 @@ for n in 0 1 2 3; do
 done
 for series in kelp_raft_term kelp_applied_index kelp_raft_commit_index 'kelp_sessions{state="active"}' \
     kelp_log_bytes kelp_store_memory_bytes kelp_checkpoint_last_time_seconds kelp_down_lag_records \
-    'kelp_peer_link_up{replica="1"}' 'kelp_space{level="plenty"}' 'kelp_queue_items{queue="records"}' \
+    'kelp_peer_link_up{replica="1"}' 'kelp_raft_voters{state="all"}' 'kelp_space{level="plenty"}' 'kelp_queue_items{queue="records"}' \
     'kelp_raft_guard_total{measure="barriers"}' kelp_loop_turn_duration_seconds_count \
     process_resident_memory_bytes process_open_fds; do
     check "a cloudcore tells $series" tells 1 "$series"
@@ -88,4 +88,5 @@ check "the link to a dead one is down" is $lead "kelp_peer_link_up{replica=\"$fo
 quick revive cloudcore-$follower >/dev/null
 check "with a majority it is ready again" within 15 answers $lead /readyz 200
 check "so is the other" within 15 answers $follower /readyz 200
+check "of three voters two are well" within 5 is $lead 'kelp_raft_voters{state="well"}' 2
 finish

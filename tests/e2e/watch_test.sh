@@ -83,6 +83,8 @@ check "the last one is not" within 10 answers $lead /readyz 503
 reason() { curl -s --max-time 3 "http://127.0.0.1:$((port + 60 + lead))/readyz"; }
 check "it says why" says '[-]leader failed: there is no leader among the cloudcores' reason
 check "it lives" answers $lead /livez 200
+check "what it has is read by who asks for no more" says '"name":"c3"' on $lead get --raw '/api/v1/configmaps?resourceVersion=0'
+check "and backed up" kelp cluster backup --stale "$home/stale" --context cloudcore-$lead
 check "it leads nobody" is $lead 'kelp_raft_role{role="leader"}' 0
 check "the link to a dead one is down" is $lead "kelp_peer_link_up{replica=\"$follower\"}" 0
 quick revive cloudcore-$follower >/dev/null

@@ -394,7 +394,7 @@ static void acknowledge(struct fixture *f, uint64_t features)
 }
 
 /* Claim: at the end of the turn in which a follower's answer made an entry agreed on, it is told so, once, without a
- * heartbeat; who has not acknowledged anything is told nothing. */
+ * heartbeat, unless entries that left in that turn said it; who has not acknowledged anything is told nothing. */
 static void test_a_follower_hears_at_once_what_is_agreed_on(void **state)
 {
     (void)state;
@@ -420,6 +420,18 @@ static void test_a_follower_hears_at_once_what_is_agreed_on(void **state)
         assert_int_equal(f.probe.type, 0); /* of replica 3 nothing is known */
         replica_flush(f.replica);
         assert_int_equal(f.told, before + 1);
+    }
+    for (uint64_t i = 3; i < 6; i++) { /* under load: the next one leaves in the turn in which one was agreed on */
+        const uint32_t before = f.told;
+        const uint64_t offered = f.offered;
+        assert_int_equal(propose(&f, i, 64), 0);
+        assert_int_equal(f.offered, offered + 1);
+        replica_flush(f.replica);
+        assert_int_equal(f.told, before);
+        run_for(&f, 20);
+        f.told = before; /* a heartbeat may have been due */
+        acknowledge(&f, 0);
+        assert_int_equal(f.done, i + 1);
     }
     codec_destroy(f.codec);
 }

@@ -421,7 +421,8 @@ static void test_a_follower_hears_at_once_what_is_agreed_on(void **state)
         replica_flush(f.replica);
         assert_int_equal(f.told, before + 1);
     }
-    for (uint64_t i = 3; i < 6; i++) { /* under load: the next one leaves in the turn in which one was agreed on */
+    /* Under load: the next one leaves in the turn in which one was agreed on. */
+    for (uint64_t i = 3; i < 6; i++) {
         const uint32_t before = f.told;
         const uint64_t offered = f.offered;
         assert_int_equal(propose(&f, i, 64), 0);

@@ -151,13 +151,14 @@ static bool held_get(struct machine *machine, const struct row_key *key, struct 
     return true;
 }
 
-static void delivery_give(struct machine *machine, struct node_row *node, struct bytes object_key,
-                          const struct object *object, const struct arrival *arrival)
+/* before   what the node holds under this key, NULL: nothing */
+static void delivery_give_over(struct machine *machine, struct node_row *node,
+                               struct bytes object_key, const struct held *before,
+                               const struct object *object, const struct arrival *arrival)
 {
     const struct row_key key = row_key_pair(bytes_text(node->name), object_key);
-    struct held held;
-    if (held_get(machine, &key, &held)) {
-        node->digest = tag_subtract(node->digest, held.tag);
+    if (before != NULL) {
+        node->digest = tag_subtract(node->digest, before->tag);
     } else {
         node->held_count++;
     }
@@ -178,6 +179,15 @@ static void delivery_give(struct machine *machine, struct node_row *node, struct
         .uid = uid,
     };
     down_append(machine, node, &down);
+}
+
+static void delivery_give(struct machine *machine, struct node_row *node, struct bytes object_key,
+                          const struct object *object, const struct arrival *arrival)
+{
+    const struct row_key key = row_key_pair(bytes_text(node->name), object_key);
+    struct held held;
+    const bool holds = held_get(machine, &key, &held);
+    delivery_give_over(machine, node, object_key, holds ? &held : NULL, object, arrival);
 }
 
 static void delivery_take(struct machine *machine, struct node_row *node, struct bytes object_key,
@@ -321,7 +331,7 @@ static void delivery_give_pod(struct machine *machine, struct node_row *node, st
         struct object object;
         if (!row_find(machine, TABLE_HELD, row_key_bytes(&held)) &&
             object_find(machine, row_key_bytes(&key), &part, &object)) {
-            delivery_give(machine, node, row_key_bytes(&key), &object, arrival);
+            delivery_give_over(machine, node, row_key_bytes(&key), NULL, &object, arrival);
         }
     }
     delivery_give(machine, node, pod_key, pod, arrival);

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Claim: mappers of KubeEdge work at a Kelp edge as they are, on both generations of topics and on two brokers at
 # once; what became durable is answered and its newest value reaches the cloud, whoever of edgecore, the brokers and
-# the cloud is killed with -9 in between. Method: a real cloudcore, edgecore and two mosquittos (one of edgecore's
-# own; one with TLS and passwords); mosquitto_pub and mosquitto_sub as mappers, kubectl as the user.
+# the cloud is killed with -9 in between; each of the two brokers does alone, too. Method: a real cloudcore, edgecore
+# and two mosquittos (one of edgecore's own; one with TLS and passwords); mosquitto_pub, mosquitto_sub and
+# mosquitto_rr as mappers, kubectl as the user.
 #   bus_test.sh PORT
 . "$(dirname "$0")/lib.sh"
 begin fake "$1"
@@ -80,7 +81,7 @@ user root
 CONF
 broker() { run broker /usr/sbin/mosquitto -c broker.conf; }
 cloud() { run cloud "$bin/nodes/cloudcore" --config cloud.yaml; }
-edge() { run edge "$bin/nodes/edgecore" --config edge.yaml; }
+edge() { run edge "$bin/nodes/edgecore" --config edge.yaml "$@"; }
 broker
 cloud
 edge
@@ -125,7 +126,7 @@ check "a state is answered" within 5 heard open "$spaced/state/update/result" '"
 say $open "$spaced/twin/get" '{"event_id":"g-1"}'
 check "a question is answered" within 5 heard open "$spaced/twin/get/result" '"event_id":"g-1".*"actual":\{"value":"25"'
 say $open "$spaced/twin/update" '{"event_id":"bad","twin":{"temperature":{"actual":{"value":"warm"}}}}'
-check "a value that is none is told, with its device and property" within 5 grep -qE 'record_refused.*default/dht11.*temperature' edge.log
+check "a value that is none is told, with its device and property" within 5 grep -qE 'record_refused kind=twin_update outcome=refused_value others=[0-9]+ key=[^ ]*default/dht11 part=temperature reason="the value is not int or integer"$' edge.log
 say $open "$spaced/twin/update" '{"event_id":'
 check "so is what cannot be read, with its topic" within 5 grep -qE 'message_refused.*dht11/twin/update' edge.log
 check "and counted" within 5 is 1 status mqttRefused
@@ -203,6 +204,15 @@ check "a message for the cloud is recorded" within 5 says mqtt_message kelp log 
 cloud
 check "the newest value reaches the cloud when it is back" within 10 is 4000 reported count
 check "it is counted" says 'kelp_bus_broker_up{broker="external"} 1' page
+
+# -- each broker alone: KubeEdge's modes 2 and 0; all before was 1 ------------------------------------------------
+ask() { mosquitto_rr -h 127.0.0.1 -p "$1" -q 1 -W 5 -t "$plain/twin/get" -e "$plain/twin/get/result" -m '{"event_id":"rr"}'; }
+for mode in external:$open internal:$own; do
+    killed edge
+    edge --set "eventBus.mode=${mode%:*}"
+    check "the ${mode%:*} broker alone is connected" within 10 is 1 status brokersConnected
+    check "and a question there is answered" says '"count":{"actual":{"value":"4000"' ask "${mode#*:}"
+done
 
 # -- what cannot be -----------------------------------------------------------------------------------------------
 sure() { timeout 5 "$bin/nodes/edgecore" --config edge.yaml --set "data=$home/other" "$@"; }

@@ -75,7 +75,7 @@ static int door_publish(void *context, uint32_t number, uint64_t id, const char 
     CHECK(message->topic != NULL && message->payload != NULL);
     broker->count++;
     if (rig->on_given != NULL) {
-        rig->on_given(rig->context, topic, message->payload);
+        rig->on_given(rig->context, number, topic, message->payload);
     }
     return 0;
 }

@@ -52,7 +52,7 @@ struct rig {
     struct rig_broker brokers[BUS_BROKERS];
     void *context;
     /* A message is given to a broker; one is taken. Either may be NULL. */
-    void (*on_given)(void *context, const char *topic, const char *payload);
+    void (*on_given)(void *context, uint32_t broker, const char *topic, const char *payload);
     void (*on_taken)(void *context, uint32_t broker, const char *topic, const char *payload);
 };
 

@@ -472,8 +472,9 @@ static void test_promises_wait_for_a_slow_broker(void **state)
     rig_deinit(&rig);
 }
 
-static void count_given(void *context, const char *topic, const char *payload)
+static void count_given(void *context, uint32_t broker, const char *topic, const char *payload)
 {
+    (void)broker;
     (void)payload;
     *(uint32_t *)context += strstr(topic, "/get/result") != NULL ? 1 : 0;
 }
@@ -552,8 +553,9 @@ static void test_lists_are_bounded(void **state)
     rig_deinit(&rig);
 }
 
-static void count_errors(void *context, const char *topic, const char *payload)
+static void count_errors(void *context, uint32_t broker, const char *topic, const char *payload)
 {
+    (void)broker;
     (void)topic;
     *(uint32_t *)context += strstr(payload, "\"code\":400") != NULL ? 1 : 0;
 }
@@ -594,8 +596,9 @@ static void test_too_large_messages_are_refused(void **state)
     rig_deinit(&rig);
 }
 
-static void note_expected(void *context, const char *topic, const char *payload)
+static void note_expected(void *context, uint32_t broker, const char *topic, const char *payload)
 {
+    (void)broker;
     if (strstr(topic, "/get/result") != NULL) {
         const char *at = strstr(payload, "\"expected\":{\"value\":\"");
         *(uint64_t *)context = at == NULL ? 0 : strtoull(at + 21, NULL, 10);

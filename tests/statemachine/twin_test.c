@@ -569,8 +569,10 @@ static void test_a_snapshot(void **state)
 /* -- against a model --------------------------------------------------------------------------------- */
 
 #define KEYS 4
+static const char *const key_names[KEYS] = {"a", "b", "c", "d"};
+
 struct model { /* of one key */
-    bool there, optional, wished, has_expected, has_actual;
+    bool there, optional, number, wished, has_expected, has_actual;
     char expected[8], actual[8];
     uint64_t revision;
 };
@@ -583,15 +585,28 @@ static uint64_t next_random(uint64_t *random)
     return *random;
 }
 
-/* A client says something of one key. */
-static void model_say(struct model *m, const struct twin_change *change)
+/* Whether what a client says of one key makes all of it void: "x" is no number. */
+static bool model_refuses(const struct model *m, const struct twin_change *change)
 {
+    const bool number = m->there ? m->number : strcmp(change->type, "int") == 0;
+    const bool expected = change->has_expected && (!m->there || m->has_expected);
+    return !change->remove && number &&
+           ((expected && strcmp(change->expected, "x") == 0) ||
+            (change->has_actual && strcmp(change->actual, "x") == 0));
+}
+
+/* A client says something of one key.
+ *   answers  whether it counts as a change */
+static bool model_say(struct model *m, const struct twin_change *change)
+{
+    const struct model was = *m;
     if (change->remove) {
         m->there = m->there && !m->optional;
-        return;
+        return was.there && !m->there;
     }
     if (!m->there) {
-        *m = (struct model){.there = true, .optional = true};
+        *m = (struct model){
+            .there = true, .optional = true, .number = strcmp(change->type, "int") == 0};
     }
     if (change->has_expected) {
         m->has_expected = true;
@@ -602,51 +617,175 @@ static void model_say(struct model *m, const struct twin_change *change)
         snprintf(m->actual, sizeof m->actual, "%s", change->actual);
     }
     m->optional = m->optional && change->optional != TWIN_OPTIONAL_NO;
+    return !was.there || change->has_expected || change->has_actual ||
+           m->optional != was.optional || (change->type[0] != '\0' && !m->number);
 }
 
-/* The cloud wishes something of one key, or nothing. */
-static void model_wish(struct model *m, const struct device_property *property)
+/* The cloud wishes something of one key, or (no revision) nothing.
+ *   answers  whether it counts as a change */
+static bool model_wish(struct model *m, const struct device_property *property)
 {
-    if (property == NULL) {
+    const struct model was = *m;
+    if (property->revision == 0) {
         m->there = m->there && !m->wished;
-        return;
+        return was.there && !m->there;
     }
     if (!m->there) {
         *m = (struct model){.there = true};
     }
     m->optional = property->optional;
-    if (!m->wished || m->revision != property->revision) {
+    m->number = strcmp(property->type, "int") == 0;
+    const bool anew = !m->wished || m->revision != property->revision;
+    if (anew) {
         m->has_expected = property->has_desired;
         snprintf(m->expected, sizeof m->expected, "%s", property->desired);
     }
     m->wished = true;
     m->revision = property->revision;
+    return anew || m->optional != was.optional || m->number != was.number;
 }
 
-static void model_check(struct rig *rig, const struct model *model)
+/* Whether there is a delta: something should be that is not. */
+static bool model_differs(const struct model *model)
 {
-    struct device_status device;
-    assert_int_equal(edge_device_find(rig->machine, DEVICE, rig->codec, &device), STATUS_OK);
-    uint32_t at = 0;
+    bool differs = false;
     for (int k = 0; k < KEYS; k++) {
         const struct model *m = &model[k];
+        differs = differs || (m->there && m->has_expected && m->expected[0] != '\0' &&
+                              strcmp(m->expected, m->has_actual ? m->actual : "") != 0);
+    }
+    return differs;
+}
+
+/* A device, as it is wished and as the model has it. */
+struct life {
+    struct rig *rig;
+    struct model model[KEYS];
+    struct device_property wished[KEYS]; /* revision 0: not wished */
+    char desired[KEYS][8];
+    uint64_t revision;
+    bool there;
+    unsigned born; /* the number in its uid */
+};
+
+static void life_check(const struct life *life)
+{
+    struct device_status device;
+    const int status = edge_device_find(life->rig->machine, DEVICE, life->rig->codec, &device);
+    assert_int_equal(status, life->there ? STATUS_OK : STORE_NONE);
+    uint32_t at = 0;
+    for (int k = 0; life->there && k < KEYS; k++) {
+        const struct model *m = &life->model[k];
         if (!m->there) {
             continue;
         }
         assert_true(at < device.twin_count);
         const struct twin *twin = &device.twins[at++];
-        assert_int_equal(twin->key[0], 'a' + k);
+        assert_string_equal(twin->key, key_names[k]);
+        assert_string_equal(twin->type, m->number ? "int" : "string");
         assert_int_equal(twin->optional, m->optional);
         assert_int_equal(twin->has_expected, m->has_expected);
         assert_int_equal(twin->has_actual, m->has_actual);
         assert_string_equal(twin->expected, m->has_expected ? m->expected : "");
         assert_string_equal(twin->actual, m->has_actual ? m->actual : "");
     }
-    assert_int_equal(at, device.twin_count);
+    assert_int_equal(life->there ? device.twin_count : 0, at);
 }
 
-/* Claim: whatever is wished and said, in whatever order, with power losses in between, the twins are those of
- * the model above.
+/* What clients heard of this step.
+ *   told   words of rig_told: "result", "removed added" ...; each that is not named was not said */
+static void life_heard(const struct life *life, const char *told)
+{
+    static const char *const words[] = {"result", "document", "delta", "added", "removed"};
+    const char *heard = rig_told(life->rig);
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        assert_int_equal(strstr(heard, words[i]) != NULL, strstr(told, words[i]) != NULL);
+    }
+}
+
+static void life_say(struct life *life, uint64_t dice)
+{
+    const int k = (int)(dice >> 8 & 3);
+    const char *value =
+        (dice >> 47 & 7) == 0 ? "x" : codec_print(life->rig->codec, "%d", (int)(dice >> 16 & 63));
+    const struct twin_change change = {.key = key_names[k],
+                                       .type = (dice >> 50 & 3) == 0 ? "int" : "",
+                                       .remove = (dice >> 30 & 3) == 3,
+                                       .has_expected = dice >> 32 & 1,
+                                       .expected = value,
+                                       .has_actual = dice >> 33 & 1,
+                                       .actual = value,
+                                       .optional = (dice >> 34 & 7) == 0 ? TWIN_OPTIONAL_NO
+                                                                         : TWIN_OPTIONAL_UNSAID};
+    enum edge_outcome outcome = EDGE_ACCEPTED;
+    bool changed = false;
+    if (!life->there) {
+        outcome = EDGE_REFUSED_NO_DEVICE;
+    } else if (model_refuses(&life->model[k], &change)) {
+        outcome = EDGE_REFUSED_VALUE;
+    } else {
+        changed = model_say(&life->model[k], &change);
+    }
+    assert_int_equal(rig_say(life->rig, change), outcome);
+    const bool differs = outcome == EDGE_ACCEPTED && model_differs(life->model);
+    life_heard(life, changed && differs ? "result document delta"
+                     : changed          ? "result document"
+                     : differs          ? "result delta"
+                                        : "result");
+}
+
+/* The cloud wishes what is in `wished`, of this device or of another one under its name.
+ *   born   the number in its uid */
+static void life_wish(struct life *life, unsigned born)
+{
+    struct device_property properties[KEYS];
+    uint32_t count = 0;
+    const bool removed = life->there && born != life->born;
+    const bool added = !life->there || removed;
+    bool changed = added;
+    if (added) {
+        memset(life->model, 0, sizeof life->model);
+    }
+    life->there = true;
+    life->born = born;
+    for (int k = 0; k < KEYS; k++) {
+        changed = model_wish(&life->model[k], &life->wished[k]) || changed;
+        if (life->wished[k].revision != 0) {
+            properties[count] = life->wished[k];
+            count++;
+        }
+    }
+    rig_wish(life->rig, codec_print(life->rig->codec, "uid-%u", born),
+             &(struct device_wish){
+                 .description = "", .properties = properties, .property_count = count});
+    life_heard(life, codec_print(life->rig->codec, "%s %s %s", removed ? "removed" : "",
+                                 added     ? "added"
+                                 : changed ? "document"
+                                           : "",
+                                 changed && model_differs(life->model) ? "delta" : ""));
+}
+
+/* One property is wished anew, or no more; perhaps of a device that was not there. */
+static void life_property(struct life *life, uint64_t dice)
+{
+    const int k = (int)(dice >> 8 & 3);
+    const bool desired = dice >> 42 & 1;
+    life->revision++;
+    snprintf(life->desired[k], sizeof life->desired[k], "%d", (int)(dice >> 16 & 63));
+    life->wished[k] = (dice >> 40 & 3) == 3
+                          ? (struct device_property){.type = "", .desired = ""}
+                          : (struct device_property){.name = key_names[k],
+                                                     .type = dice >> 44 & 1 ? "int" : "string",
+                                                     .has_desired = desired,
+                                                     .desired = desired ? life->desired[k] : "",
+                                                     .optional = dice >> 43 & 1,
+                                                     .revision = life->revision};
+    life_wish(life, life->born);
+}
+
+/* Claim: whatever is wished and said, in whatever order, with devices that go, come again and are replaced, and with
+ * power losses in between, the twins are those of the model above; a value that is none voids what it came with; and
+ * clients hear a result of all they say, a document of what changed, a delta exactly while something differs.
  * Method: 200 seeds of 300 steps over four properties; SEED repeats one. */
 static void test_twins_are_those_of_the_model(void **state)
 {
@@ -655,63 +794,27 @@ static void test_twins_are_those_of_the_model(void **state)
     const uint64_t first = chosen != NULL ? strtoull(chosen, NULL, 10) : 1;
     for (uint64_t seed = first; seed < (chosen != NULL ? first + 1 : 201); seed++) {
         uint64_t random = seed * 0x9e3779b97f4a7c15u;
-        struct rig *rig = rig_create();
-        struct model model[KEYS] = {0};
-        uint64_t revision = 1;
-        struct device_property wished[KEYS] = {0};
-        rig_wish(rig, "uid-1", &(struct device_wish){.description = ""});
+        struct life life = {.rig = rig_create(), .revision = 1, .born = 1};
         for (int step = 0; step < 300; step++) {
             const uint64_t dice = next_random(&random);
-            const int k = (int)(dice >> 8 & 3);
-            const char *value = codec_print(rig->codec, "%d", (int)(dice >> 16 & 63));
-            const char *key = codec_print(rig->codec, "%c", 'a' + k);
-            if (dice % 16 < 10) {
-                const struct twin_change change = {.key = key,
-                                                   .remove = dice >> 30 & 1 && dice >> 31 & 1,
-                                                   .has_expected = dice >> 32 & 1,
-                                                   .expected = value,
-                                                   .has_actual = dice >> 33 & 1,
-                                                   .actual = value,
-                                                   .optional = dice >> 34 & 7 ? 0 : 1};
-                assert_int_equal(rig_say(rig, change), EDGE_ACCEPTED);
-                model_say(&model[k], &change);
-            } else if (dice % 16 < 15) {
-                revision++;
-                const bool drop = dice >> 40 & 1 && dice >> 41 & 1;
-                wished[k] = drop ? (struct device_property){0}
-                                 : (struct device_property){.name = key,
-                                                            .type = "string",
-                                                            .has_desired = dice >> 42 & 1,
-                                                            .desired = dice >> 42 & 1 ? value : "",
-                                                            .optional = dice >> 43 & 1,
-                                                            .revision = revision};
-                struct device_property properties[KEYS];
-                uint32_t count = 0;
-                for (int i = 0; i < KEYS; i++) {
-                    if (wished[i].revision != 0) {
-                        properties[count] = wished[i];
-                        properties[count++].name = codec_print(rig->codec, "%c", 'a' + i);
-                    }
-                    model_wish(&model[i], wished[i].revision != 0 ? &wished[i] : NULL);
-                }
-                rig_wish(rig, "uid-1",
-                         &(struct device_wish){.properties = properties, .property_count = count});
-            } else {
-                rig_crash(rig, dice >> 20);
+            const uint64_t what = dice % 32;
+            if (what < 18) {
+                life_say(&life, dice);
+            } else if (what < 28) {
+                life_property(&life, dice);
+            } else if (what < 30) {
+                rig_crash(life.rig, dice >> 20);
+            } else if (what == 30) {
+                life_wish(&life, life.born + 1);
+            } else if (life.there) {
+                rig_wish(life.rig, codec_print(life.rig->codec, "uid-%u", life.born), NULL);
+                life.there = false;
+                life_heard(&life, "removed");
             }
-            model_check(rig, model);
-            if (step % 50 == 49) { /* wishes keep their texts */
-                for (int i = 0; i < KEYS; i++) {
-                    static char kept[KEYS][8];
-                    if (wished[i].revision != 0) {
-                        snprintf(kept[i], sizeof kept[i], "%s", wished[i].desired);
-                        wished[i].desired = kept[i];
-                    }
-                }
-                codec_reset(rig->codec);
-            }
+            life_check(&life);
+            codec_reset(life.rig->codec);
         }
-        rig_destroy(rig);
+        rig_destroy(life.rig);
     }
 }
 

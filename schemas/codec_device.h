@@ -55,6 +55,9 @@ struct twin {
 int codec_twin_build(struct codec *codec, const struct twin *twin, struct bytes *out);
 int codec_twin_read(struct codec *codec, struct bytes bytes, struct twin *out);
 
+/* What the key and the value of a twin consist of when they are said by MQTT. */
+#define TWIN_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.,:/@#"
+
 enum twin_optional { TWIN_OPTIONAL_UNSAID = 0, TWIN_OPTIONAL_NO = 1, TWIN_OPTIONAL_YES = 2 };
 struct twin_change {
     const char *key;

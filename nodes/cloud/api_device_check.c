@@ -111,9 +111,7 @@ static void list_names(const struct part *list, const char *member)
         const size_t size = strlen(name);
         if (size == 0) {
             part_required(&item, member);
-        } else if (size > LIMIT_TWIN_KEY_BYTES ||
-                   strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                "-_.,:/@#") != size) {
+        } else if (size > LIMIT_TWIN_KEY_BYTES || strspn(name, TWIN_LETTERS) != size) {
             part_invalid(&item, member, name,
                          "must consist of alphanumeric characters, '-', '_', '.', ',', ':', '/', "
                          "'@' or '#', at most 128");

@@ -78,11 +78,17 @@ static void check_desired(struct fit *fit, size_t place, const json_t *property,
                         said);
         return;
     }
+    (void)fit_path(fit, place, "value", path);
+    if (strspn(value, TWIN_LETTERS) != strlen(value)) {
+        advise(fit,
+               "%s: no mapper can report this value of property %.128s back: by MQTT a twin takes "
+               "letters, digits and - _ . , : / @ # alone, so its delta will not end",
+               path, name);
+    }
     if (type == NULL || value[0] == '\0') {
         return;
     }
     const char *refusal = edge_twin_value_refusal(type, value);
-    (void)fit_path(fit, place, "value", path);
     if (refusal != NULL) {
         api_error_cause(
             fit->error, "FieldValueInvalid", path,

@@ -207,9 +207,7 @@ static const char REFUSED_TYPE[] = "the value type is not allowed";
 static bool letters_fit(const char *text, size_t size_max)
 {
     const size_t size = strlen(text);
-    return size > 0 && size <= size_max &&
-           strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.,:/@#") ==
-               size;
+    return size > 0 && size <= size_max && strspn(text, TWIN_LETTERS) == size;
 }
 
 /* {"value", "metadata": {"timestamp"}}.

@@ -8,6 +8,7 @@
 . "$(dirname "$0")/lib.sh"
 begin fake "$1"
 reports=${2:-30000} between=${3:-2000} kept=500
+patience=$((30 + between / 50)) # seconds
 [ -x /usr/sbin/mosquitto ] || skip "no mosquitto"
 quick --runtime fake --mqtt >/dev/null || exit 1
 api=https://127.0.0.1:$((port + 11))/apis/devices.kubeedge.io/v1beta1/namespaces/default
@@ -32,17 +33,17 @@ many=$!
 mapper --name kept -d 5 --every 20 &
 keeps=$!
 
-check "reports come" within 60 received $between
+check "reports come" within $patience received $between
 quick kill edge-1 >/dev/null
 quick revive edge-1
-check "edgecore was killed, and more come" within 60 received $between
+check "edgecore was killed, and more come" within $patience received $between
 kill -9 "$(pgrep -P "$(cat "$home/k/run/edge-1.pid")" -x mosquitto)"
 more=$(($(edge_says mqttReceived) + between))
-check "its broker was killed, and more come" within 60 received $more
+check "its broker was killed, and more come" within $patience received $more
 leader=$(quick status | sed -n 's/^leader: //p')
 quick kill leader >/dev/null
 more=$(($(edge_says mqttReceived) + between))
-check "the leading cloudcore was killed, and more come" within 60 received $more
+check "the leading cloudcore was killed, and more come" within $patience received $more
 quick revive "$leader"
 kill $many $keeps
 wait

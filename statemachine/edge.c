@@ -408,41 +408,62 @@ static int edge_fold(struct edge_machine *machine, struct bytes bytes, const str
     return STATUS_OK;
 }
 
-/* Count what the record did, and make it last. The batch is ended, either way. */
-static int edge_commit(struct edge_machine *machine, int status, uint64_t position)
+/* Write what the open batch holds, with META. It stays open when the store does not take it. */
+static int edge_commit(struct edge_machine *machine, uint64_t position)
 {
-    const enum edge_outcome outcome = machine->applied->outcome;
-    machine->meta.refused_count +=
-        machine->applied->refused_count + (outcome >= EDGE_REFUSED_MALFORMED ? 1 : 0);
-    machine->meta.malformed_count += outcome == EDGE_REFUSED_MALFORMED ? 1 : 0;
-    if (status == STATUS_OK) {
-        edge_meta_write(machine);
-        status = store_commit(machine->store, position);
+    edge_meta_write(machine);
+    return store_commit(machine->store, position);
+}
+
+/* The group is over, and nothing of it has happened. */
+static void edge_abandon(struct edge_machine *machine)
+{
+    store_abandon(machine->store);
+    machine->meta = machine->before;
+    machine->in_group = false;
+}
+
+void edge_machine_begin(struct edge_machine *machine)
+{
+    CHECK(!machine->in_group);
+    machine->before = machine->meta;
+    machine->index = store_position(machine->store);
+    machine->in_group = true;
+    store_begin(machine->store);
+}
+
+bool edge_machine_in_group(const struct edge_machine *machine)
+{
+    return machine->in_group;
+}
+
+bool edge_machine_group_is_full(const struct edge_machine *machine)
+{
+    CHECK(machine->in_group);
+    return store_batch_bytes(machine->store) >= LIMIT_EDGE_GROUP_BYTES;
+}
+
+int edge_machine_commit(struct edge_machine *machine)
+{
+    CHECK(machine->in_group);
+    if (machine->index == store_position(machine->store)) { /* nothing came: META is as it was */
+        edge_abandon(machine);
+        return STATUS_OK;
     }
-    if (status != STATUS_OK) {
-        store_abandon(machine->store);
-    }
+    const int status = edge_commit(machine, machine->index);
+    machine->in_group = status != STATUS_OK;
     return status;
 }
 
-int edge_machine_apply(struct edge_machine *machine, uint64_t index, struct bytes record,
-                       struct edge_applied *out)
+/* Apply one record in the open group, and count what it did.
+ *   answers  STATUS_OK; negatives of the store */
+static int edge_apply(struct edge_machine *machine, uint64_t index, struct bytes record,
+                      struct edge_applied *out)
 {
-    CHECK(!store_in_batch(machine->store));
-
-    *out = (struct edge_applied){.outcome = EDGE_DUPLICATE};
-    codec_reset(machine->codec);
-    machine->changes = NULL;
-    machine->change_capacity = 0;
-    if (index <= store_position(machine->store)) {
-        return STATUS_OK;
-    }
-
-    const struct edge_meta before = machine->meta;
     out->outcome = EDGE_ACCEPTED;
     machine->applied = out;
     machine->index = index;
-    store_begin(machine->store);
+    store_reader_reset(store_live(machine->store));
     struct record read;
     int status = STATUS_OK;
     if (record.size > LIMIT_FRAME_BYTES ||
@@ -455,11 +476,36 @@ int edge_machine_apply(struct edge_machine *machine, uint64_t index, struct byte
         machine->time_ms = read.time_ms;
         status = edge_fold(machine, record, &read);
     }
-
-    status = edge_commit(machine, status, index);
     machine->applied = NULL;
+    machine->meta.refused_count +=
+        out->refused_count + (out->outcome >= EDGE_REFUSED_MALFORMED ? 1 : 0);
+    machine->meta.malformed_count += out->outcome == EDGE_REFUSED_MALFORMED ? 1 : 0;
+    return status;
+}
+
+int edge_machine_apply(struct edge_machine *machine, uint64_t index, struct bytes record,
+                       struct edge_applied *out)
+{
+    const bool alone = !machine->in_group;
+    CHECK_IF(alone, !store_in_batch(machine->store));
+
+    *out = (struct edge_applied){.outcome = EDGE_DUPLICATE};
+    codec_reset(machine->codec);
+    machine->changes = NULL;
+    machine->change_capacity = 0;
+    if (index <= edge_machine_position(machine)) {
+        return STATUS_OK;
+    }
+
+    if (alone) {
+        edge_machine_begin(machine);
+    }
+    int status = edge_apply(machine, index, record, out);
+    if (status == STATUS_OK && alone) {
+        status = edge_machine_commit(machine);
+    }
     if (status != STATUS_OK) {
-        machine->meta = before;
+        edge_abandon(machine);
     }
     return status;
 }
@@ -557,6 +603,7 @@ int edge_machine_open(struct store *store, const struct edge_limits *limits,
                                            .unknown = LIMIT_EDGE_UNKNOWN,
                                            .unknown_bytes = LIMIT_EDGE_UNKNOWN_BYTES,
                                        };
+    store_keep(store, LIMIT_EDGE_KEPT_BYTES);
     machine->codec = codec_create();
     machine->scratch = codec_create();
     int status = edge_meta_read(machine);
@@ -568,16 +615,14 @@ int edge_machine_open(struct store *store, const struct edge_limits *limits,
     }
     status = due < 0 ? due : status;
     if (due == STATUS_OK) { /* only then: a store may be open for reading only */
-        const struct edge_meta before = machine->meta;
-        do {
-            struct edge_applied applied = {0};
-            machine->meta = before;
-            store_begin(store);
-            status = edge_unknown_fold(machine);
-            machine->applied = &applied;
-            status = edge_commit(machine, status, store_position(store));
-            machine->applied = NULL;
-        } while (status == STATUS_FULL && (status = store_wait(store)) == STATUS_OK);
+        edge_machine_begin(machine);
+        status = edge_unknown_fold(machine);
+        while (status == STATUS_OK &&
+               (status = edge_commit(machine, store_position(store))) == STATUS_FULL) {
+            status = store_wait(store);
+        }
+        machine->applied = NULL;
+        machine->in_group = false;
     }
     if (status != STATUS_OK) {
         edge_machine_close(machine);
@@ -592,6 +637,10 @@ void edge_machine_close(struct edge_machine *machine)
     if (machine == NULL) {
         return;
     }
+    if (store_in_batch(machine->store)) {
+        store_abandon(machine->store);
+    }
+    store_keep(machine->store, 0);
     codec_destroy(machine->codec);
     codec_destroy(machine->scratch);
     free(machine);
@@ -599,7 +648,7 @@ void edge_machine_close(struct edge_machine *machine)
 
 uint64_t edge_machine_position(const struct edge_machine *machine)
 {
-    return store_position(machine->store);
+    return machine->in_group ? machine->index : store_position(machine->store);
 }
 
 const struct edge_meta *edge_machine_meta(const struct edge_machine *machine)

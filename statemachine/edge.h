@@ -205,18 +205,33 @@ void edge_machine_close(struct edge_machine *machine);
 
 /* Apply one record of the log.
  *
+ * Alone it is one commit. Between edge_machine_begin and edge_machine_commit it is part of one, with all others that
+ * are applied there: every reader of this machine sees it at once, the store gets it with the group.
+ *
  *   index    its place in the log. Not above the position: EDGE_DUPLICATE, nothing is read or
  *            written. Indices rise, and may leave out frames that are not records
  *   record   Record bytes as the log holds them, at any alignment
  *   out      what it did, also a refusal; filled unless the answer is negative
- *   answers  STATUS_OK; negatives of the store: nothing changed, neither rows nor *meta. After
- *            STATUS_FULL apply it again when the store is not pressed any more; any other ends the
- *            process
+ *   answers  STATUS_OK; negatives of the store: nothing changed, neither rows nor *meta; of a group nothing of all
+ *            that it held, and it is over. After STATUS_FULL, which is never answered in a group, apply it again when
+ *            the store is not pressed any more; any other ends the process
  */
 int edge_machine_apply(struct edge_machine *machine, uint64_t index, struct bytes record,
                        struct edge_applied *out);
 
-/* Log index of the newest record applied: Hello, replay and store_flushed_position go by it. */
+/* Begin a group: what many records change together costs the store one commit, and one read of each row. Whoever
+ * acts upon a record meanwhile needs no more than that the log has it: a crash takes the group back as a whole, and its
+ * records are applied again. CHECK: none is open. */
+void edge_machine_begin(struct edge_machine *machine);
+bool edge_machine_in_group(const struct edge_machine *machine);
+/* Whether the group holds so much by now that it should end: LIMIT_EDGE_GROUP_BYTES. */
+bool edge_machine_group_is_full(const struct edge_machine *machine);
+/* Write the group, all of it or nothing, and end it.
+ *   answers  STATUS_OK; STATUS_FULL, -ENOSPC and other negatives of the store: the group stays open, commit it again
+ *            when the store is not pressed any more, or when there is room */
+int edge_machine_commit(struct edge_machine *machine);
+
+/* Log index of the newest record applied: Hello and replay go by it. The store's position is that of the newest group. */
 uint64_t edge_machine_position(const struct edge_machine *machine);
 /* Lent until the next edge_machine_apply. */
 const struct edge_meta *edge_machine_meta(const struct edge_machine *machine);

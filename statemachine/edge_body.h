@@ -17,7 +17,9 @@ struct edge_machine {
     struct edge_meta meta;
     struct codec *codec;   /* of apply: reset when the next one begins */
     struct codec *scratch; /* of one device: reset when the next one begins */
-    uint64_t index;        /* of the record that is being applied */
+    uint64_t index;        /* of the record that is being applied, or was last */
+    bool in_group;
+    struct edge_meta before; /* in a group: as the store has it */
     int64_t time_ms;       /* of that record: for display and for what is published */
     struct edge_applied *applied;
     struct edge_change *changes; /* of this apply, in the codec's memory */

@@ -8,16 +8,24 @@
 
 #include "schemas/check.h"
 
-/* At the oldest promise. Not at the table's first key: every promise that is done left a tombstone there until the
- * next compaction, and thousands of them would be waded through each time.
- *   answers  the iterator; *out_on: whether there is one */
-static struct store_iterator *outbox_iterate(struct edge_machine *machine, bool *out_on)
+/* Take back the oldest promise. Positions have no holes, so its row is found by its number: an iterator would wade
+ * through the graves that all before it left.
+ *   answers  STATUS_OK; negative */
+static int edge_outbox_withdraw(struct edge_machine *machine)
 {
+    struct edge_meta *meta = &machine->meta;
     uint8_t memory[8];
-    struct store_iterator *iterator =
-        store_iterate(store_live(machine->store), EDGE_TABLE_OUTBOX, (struct bytes){0});
-    *out_on = store_iterator_seek(iterator, edge_key8(memory, machine->meta.outbox_done + 1));
-    return iterator;
+    const struct bytes key = edge_key8(memory, meta->outbox_done + 1);
+    struct bytes bytes;
+    const int status = store_get(store_live(machine->store), EDGE_TABLE_OUTBOX, key, &bytes);
+    if (status != STATUS_OK) {
+        return status == STORE_NONE ? STATUS_CORRUPT : status;
+    }
+    CHECK(meta->outbox_bytes >= bytes.size);
+    meta->outbox_bytes -= bytes.size;
+    meta->outbox_done++;
+    store_remove(machine->store, EDGE_TABLE_OUTBOX, key);
+    return STATUS_OK;
 }
 
 int edge_outbox_promise(struct edge_machine *machine, const struct publication *publication)
@@ -29,30 +37,17 @@ int edge_outbox_promise(struct edge_machine *machine, const struct publication *
     uint8_t memory[8];
     meta->outbox_last++;
     meta->outbox_bytes += bytes.size;
-    store_put(machine->store, EDGE_TABLE_OUTBOX, edge_key8(memory, meta->outbox_last), bytes);
+    store_add(machine->store, EDGE_TABLE_OUTBOX, edge_key8(memory, meta->outbox_last), bytes);
 
+    /* Where no broker takes them, what is oldest concerns nobody any more. */
     const struct edge_limits *limits = &machine->limits;
-    if (meta->outbox_last - meta->outbox_done <= limits->publications &&
-        meta->outbox_bytes <= limits->publication_bytes) {
-        return STATUS_OK;
-    }
-    /* No broker takes them: what is oldest concerns nobody any more. */
-    bool on;
-    struct store_iterator *iterator = outbox_iterate(machine, &on);
-    for (; on && meta->outbox_last - meta->outbox_done > 1 &&
+    int status = STATUS_OK;
+    while (status == STATUS_OK && meta->outbox_last - meta->outbox_done > 1 &&
            (meta->outbox_last - meta->outbox_done > limits->publications ||
-            meta->outbox_bytes > limits->publication_bytes);
-         on = store_iterator_next(iterator)) {
-        const struct bytes key = store_iterator_key(iterator);
-        const size_t size = store_iterator_value(iterator).size;
-        CHECK(meta->outbox_bytes >= size);
-        meta->outbox_done = get_be64(key.data);
-        meta->outbox_bytes -= size;
+            meta->outbox_bytes > limits->publication_bytes)) {
+        status = edge_outbox_withdraw(machine);
         meta->outbox_dropped++;
-        store_remove(machine->store, EDGE_TABLE_OUTBOX, key);
     }
-    const int status = store_iterator_status(iterator);
-    store_iterator_close(iterator);
     return status;
 }
 
@@ -70,21 +65,10 @@ int edge_outbox_done_apply(struct edge_machine *machine, const struct record *re
         machine->applied->outcome = EDGE_DUPLICATE;
         return STATUS_OK;
     }
-    bool on;
-    struct store_iterator *iterator = outbox_iterate(machine, &on);
-    for (; on; on = store_iterator_next(iterator)) {
-        const struct bytes key = store_iterator_key(iterator);
-        if (get_be64(key.data) > done.position) {
-            break;
-        }
-        const size_t size = store_iterator_value(iterator).size;
-        CHECK(meta->outbox_bytes >= size);
-        meta->outbox_bytes -= size;
-        store_remove(machine->store, EDGE_TABLE_OUTBOX, key);
+    int status = STATUS_OK;
+    while (status == STATUS_OK && meta->outbox_done < done.position) {
+        status = edge_outbox_withdraw(machine);
     }
-    const int status = store_iterator_status(iterator);
-    store_iterator_close(iterator);
-    meta->outbox_done = done.position;
     return status;
 }
 

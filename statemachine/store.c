@@ -41,6 +41,7 @@ void store_deinit(struct store *store)
     store_reader_deinit(&store->live);
     tree_release(store->batch);
     tree_release(store->draft);
+    store_kept_clear(&store->kept);
     for (unsigned i = 0; i < store->errors.count; i++) {
         free(store->errors.kept[i]);
     }
@@ -131,22 +132,51 @@ bool store_in_batch(const struct store *store)
     return store->in_batch;
 }
 
+static size_t store_row_bytes(const struct tree_row *row)
+{
+    return row == NULL ? 0 : (size_t)row->key_size + row->value_size;
+}
+
 void store_put(struct store *store, unsigned table, struct bytes key, struct bytes value)
 {
     CHECK(store->in_batch);
     CHECK(value.size <= LIMIT_FRAME_BYTES);
     uint8_t memory[STORE_FULL_KEY_BYTES];
-    store->batch = tree_put(store->batch, store_full_key(memory, table, key), value, false);
-    store->batch_bytes += key.size + value.size;
+    const struct bytes full = store_full_key(memory, table, key);
+    const struct tree_row *old = tree_find(store->batch, full);
+    const bool born = old != NULL && old->born;
+    store->batch_bytes += full.size + value.size - store_row_bytes(old);
+    store->batch =
+        born ? tree_add(store->batch, full, value) : tree_put(store->batch, full, value, false);
 }
 
 void store_remove(struct store *store, unsigned table, struct bytes key)
 {
     CHECK(store->in_batch);
     uint8_t memory[STORE_FULL_KEY_BYTES];
-    store->batch =
-        tree_put(store->batch, store_full_key(memory, table, key), (struct bytes){0}, true);
-    store->batch_bytes += key.size;
+    const struct bytes full = store_full_key(memory, table, key);
+    const struct tree_row *old = tree_find(store->batch, full);
+    store->batch_bytes -= store_row_bytes(old);
+    if (old != NULL && old->born) {
+        store->batch = tree_remove(store->batch, full);
+        return;
+    }
+    store->batch = tree_put(store->batch, full, (struct bytes){0}, true);
+    store->batch_bytes += full.size;
+}
+
+void store_add(struct store *store, unsigned table, struct bytes key, struct bytes value)
+{
+    CHECK(store->in_batch);
+    CHECK(value.size <= LIMIT_FRAME_BYTES);
+    uint8_t memory[STORE_FULL_KEY_BYTES];
+    const struct bytes full = store_full_key(memory, table, key);
+    CHECK(tree_find(store->batch, full) == NULL);
+    if (store->body->check_absent != NULL) {
+        store->body->check_absent(store, full);
+    }
+    store->batch = tree_add(store->batch, full, value);
+    store->batch_bytes += full.size + value.size;
 }
 
 int store_remove_prefix(struct store *store, unsigned table, struct bytes prefix)
@@ -175,7 +205,13 @@ int store_remove_range(struct store *store, unsigned table, struct bytes from, s
 
 size_t store_batch_bytes(const struct store *store)
 {
-    return store->batch_bytes;
+    return store->batch_bytes + store->kept.bytes;
+}
+
+void store_keep(struct store *store, size_t bytes)
+{
+    CHECK(!store->in_batch);
+    store->kept.bytes_max = bytes;
 }
 
 /* The batch is over, either way. Of a store that drafts all batches that were committed are kept as one, which
@@ -185,6 +221,7 @@ static void store_batch_end(struct store *store)
     tree_release(store->batch);
     store->batch = tree_retain(store->draft);
     store->in_batch = false;
+    store_kept_clear(&store->kept);
     store_reader_reset(&store->live);
 }
 
@@ -307,6 +344,14 @@ static const struct tree *store_reader_batch(const struct store_reader *reader)
     return reader->snapshot == NULL ? reader->store->batch : NULL;
 }
 
+/* Where what this reader reads of the body is kept; NULL: it is not. */
+static struct store_kept *store_reader_kept(const struct store_reader *reader)
+{
+    struct store *store = reader->store;
+    return reader->snapshot == NULL && store->in_batch && store->kept.bytes_max > 0 ? &store->kept
+                                                                                    : NULL;
+}
+
 /* A copy in lent memory, 8-byte aligned. */
 static struct bytes store_reader_copy(struct store_reader *reader, struct bytes value)
 {
@@ -346,6 +391,19 @@ void store_reader_reset(struct store_reader *reader)
     reader->chunks = kept;
 }
 
+/* A row of the open batch, or one that is kept, read. */
+static int store_read_row(struct store_reader *reader, const struct tree_row *row,
+                          struct bytes *out_value)
+{
+    if (row->removed) {
+        return STORE_NONE;
+    }
+    if (out_value != NULL) {
+        *out_value = store_reader_copy(reader, tree_row_value(row));
+    }
+    return STATUS_OK;
+}
+
 /* store_get, and store_find when out_value is NULL. */
 static int store_read(struct store_reader *reader, unsigned table, struct bytes key,
                       struct bytes *out_value)
@@ -357,20 +415,25 @@ static int store_read(struct store_reader *reader, unsigned table, struct bytes 
     const struct bytes full = store_full_key(memory, table, key);
     const struct tree_row *row = tree_find(store_reader_batch(reader), full);
     if (row != NULL) {
-        if (row->removed) {
-            return STORE_NONE;
-        }
-        if (out_value != NULL) {
-            *out_value = store_reader_copy(reader, tree_row_value(row));
-        }
-        return STATUS_OK;
+        return store_read_row(reader, row, out_value);
     }
 
     struct store *store = reader->store;
-    struct bytes value;
+    struct store_kept *kept = store_reader_kept(reader);
+    row = kept == NULL ? NULL : store_kept_find(kept, full);
+    if (row != NULL) {
+        return store_read_row(reader, row, out_value);
+    }
+    struct bytes value = {0};
     void *pin;
     const int status = store->body->get(store, reader->snapshot, full, &value, &pin);
-    if (status != STATUS_OK) {
+    if (status < 0) {
+        return status;
+    }
+    if (kept != NULL) {
+        store_kept_put(kept, full, value, status == STORE_NONE);
+    }
+    if (status == STORE_NONE) {
         return status;
     }
     if (out_value != NULL) {
@@ -399,6 +462,7 @@ int store_find(struct store_reader *reader, unsigned table, struct bytes key)
  * its rows not before `key` going forward, on the last not behind it going back. */
 struct store_iterator {
     struct store_reader *reader;
+    const struct store_body *body; /* of `base`: the reader's, or that of what is kept */
     void *base;
     bool base_on;
     bool forward;
@@ -414,8 +478,8 @@ struct store_iterator {
     uint8_t bounds[]; /* lower, then upper */
 };
 
-struct store_iterator *store_iterate(struct store_reader *reader, unsigned table,
-                                     struct bytes prefix)
+static struct store_iterator *store_iterator_open(struct store_reader *reader, unsigned table,
+                                                  struct bytes prefix, bool few)
 {
     uint8_t memory[STORE_FULL_KEY_BYTES];
     const struct bytes lower = store_full_key(memory, table, prefix);
@@ -427,10 +491,25 @@ struct store_iterator *store_iterate(struct store_reader *reader, unsigned table
     iterator->lower = bytes_of(iterator->bounds, lower.size);
     iterator->upper = store_key_behind(iterator->bounds + lower.size, lower.size);
     struct store *store = reader->store;
+    const bool kept = few && store_reader_kept(reader) != NULL &&
+                      store_kept_prefix(store, iterator->lower, iterator->upper);
+    iterator->body = kept ? &store_kept_body : store->body;
     iterator->base =
-        store->body->iterate(store, reader->snapshot, iterator->lower, iterator->upper);
+        iterator->body->iterate(store, reader->snapshot, iterator->lower, iterator->upper);
     atomic_fetch_add(&reader->iterators, 1);
     return iterator;
+}
+
+struct store_iterator *store_iterate(struct store_reader *reader, unsigned table,
+                                     struct bytes prefix)
+{
+    return store_iterator_open(reader, table, prefix, false);
+}
+
+struct store_iterator *store_iterate_few(struct store_reader *reader, unsigned table,
+                                         struct bytes prefix)
+{
+    return store_iterator_open(reader, table, prefix, true);
 }
 
 void store_iterator_close(struct store_iterator *iterator)
@@ -439,7 +518,7 @@ void store_iterator_close(struct store_iterator *iterator)
         return;
     }
     struct store_reader *reader = iterator->reader;
-    reader->store->body->iterator_close(reader->store, iterator->base);
+    iterator->body->iterator_close(reader->store, iterator->base);
     tree_row_release(iterator->row);
     free(iterator->value);
     free(iterator);
@@ -448,7 +527,7 @@ void store_iterator_close(struct store_iterator *iterator)
 
 static const struct store_body *store_iterator_body(const struct store_iterator *iterator)
 {
-    return iterator->reader->store->body;
+    return iterator->body;
 }
 
 static struct bytes store_iterator_full_key(const struct store_iterator *iterator)

@@ -113,6 +113,10 @@ bool store_in_batch(const struct store *store);
  * value.size <= LIMIT_FRAME_BYTES. Removing what is not there is legal. */
 void store_put(struct store *store, unsigned table, struct bytes key, struct bytes value);
 void store_remove(struct store *store, unsigned table, struct bytes key);
+/* As store_put, of a row that is not there, neither below nor in the batch: its key is a number that was never given
+ * before. One that is removed again in the same batch costs the disk nothing, where store_remove otherwise tells it that
+ * the row is gone. The simulator's body CHECKs the claim. */
+void store_add(struct store *store, unsigned table, struct bytes key, struct bytes value);
 /* Remove all rows whose key starts with `prefix` (empty: the whole table), rows of the open batch
  * included. Costs one step per row: these are removed one by one.
  *   answers   STATUS_OK; negative: reading failed, abandon the batch */
@@ -120,8 +124,13 @@ int store_remove_prefix(struct store *store, unsigned table, struct bytes prefix
 /* The same for from <= key < to. */
 int store_remove_range(struct store *store, unsigned table, struct bytes from, struct bytes to);
 
-/* Bytes of keys and values in the open batch, for budgets. */
+/* Bytes of the keys and values that the open batch holds, and of those that are kept beside it, for budgets. */
 size_t store_batch_bytes(const struct store *store);
+
+/* From the next batch on, keep what the live reader reads while a batch is open, rows and that there are none, up to so
+ * many bytes: what lies below a batch does not change before it ends, so nothing is read twice. For long batches that
+ * come back to the same rows. 0, as a store begins: keep nothing. CHECK: no batch is open. */
+void store_keep(struct store *store, size_t bytes);
 
 /* Make the batch visible, all of it and its position in one step, and end it. CHECK: iterators of
  * the live reader are closed, position >= store_position (several commits may share a place in
@@ -200,6 +209,10 @@ void store_reader_reset(struct store_reader *reader);
 struct store_iterator *store_iterate(struct store_reader *reader, unsigned table,
                                      struct bytes prefix);
 void store_iterator_close(struct store_iterator *iterator); /* NULL is ignored */
+/* The same of the live reader, for prefixes of a few rows: where rows are kept, all of these are read at once, and the next
+ * time none. */
+struct store_iterator *store_iterate_few(struct store_reader *reader, unsigned table,
+                                         struct bytes prefix);
 
 /* Move; each answers whether the iterator is on a row now. After a false, store_iterator_status
  * tells the end of the rows (STATUS_OK) from failed reading. Keys given include the prefix. */

@@ -39,6 +39,8 @@ struct store_body {
     int (*get)(struct store *store, void *snapshot, struct bytes key, struct bytes *out_value,
                void **out_pin);
     void (*unpin)(struct store *store, void *pin);
+    /* CHECK that there is no row of this key. NULL: too dear to look. */
+    void (*check_absent)(struct store *store, struct bytes key);
 
     /* An iterator over lower <= key < upper. Both live as long as it does. It keeps seeing what
      * was there when it was opened. */
@@ -56,6 +58,14 @@ struct store_body {
 
     struct store_usage (*usage)(struct store *store);
     uint64_t (*table_bytes)(struct store *store, struct bytes lower, struct bytes upper);
+};
+
+/* What the live reader read of the body since the batch began: store_keep, store_kept.c. */
+struct store_kept {
+    size_t bytes_max; /* 0: nothing is kept */
+    size_t bytes;
+    struct tree *rows;     /* a grave: the body has no such row */
+    struct tree *prefixes; /* all rows of these are among `rows` */
 };
 
 /* Memory that store_get lends: chunks, all void at a reset. */
@@ -92,6 +102,7 @@ struct store {
     bool in_batch;
     struct tree *batch;
     size_t batch_bytes;
+    struct store_kept kept;
     bool drafting;      /* commits reach no body: what it holds cannot be written */
     struct tree *draft; /* what was committed, all of it */
 
@@ -104,6 +115,18 @@ struct store {
 void store_init(struct store *store, const struct store_body *body);
 /* The counterpart, called by the body's close before it frees the struct. */
 void store_deinit(struct store *store);
+
+/* What is kept of this full key; NULL: nothing. Lent until the batch ends. */
+const struct tree_row *store_kept_find(const struct store_kept *kept, struct bytes key);
+/* Keep what the body has under this full key, if there is room. */
+void store_kept_put(struct store_kept *kept, struct bytes key, struct bytes value, bool none);
+/* Whether all rows of this prefix are kept, read now if they were not. `upper` is behind the prefix. */
+bool store_kept_prefix(struct store *store, struct bytes lower, struct bytes upper);
+/* Forget all: the batch ends. */
+void store_kept_clear(struct store_kept *kept);
+/* Its iterators, all it has, go over what is kept of a prefix. */
+extern const struct store_body store_kept_body;
+
 /* Keep the words of a failure. Any thread. */
 void store_fail(struct store *store, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

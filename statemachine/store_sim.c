@@ -249,6 +249,12 @@ static void store_sim_unpin(struct store *store, void *pin)
     CHECK(pin == NULL);
 }
 
+static void store_sim_check_absent(struct store *store, struct bytes key)
+{
+    const struct store_sim_store *self = store_sim_of(store);
+    CHECK(self->sim == NULL || tree_find(store_sim_newest(self->sim)->tree, key) == NULL);
+}
+
 struct store_sim_iterator {
     struct store_sim_store *self;
     struct tree *tree; /* retained */
@@ -386,6 +392,7 @@ static const struct store_body store_sim_body = {
     .snapshot_release = store_sim_snapshot_release,
     .get = store_sim_get,
     .unpin = store_sim_unpin,
+    .check_absent = store_sim_check_absent,
     .iterate = store_sim_iterate,
     .iterator_close = store_sim_iterator_close,
     .iterator_seek = store_sim_iterator_seek,

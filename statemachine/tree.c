@@ -34,6 +34,7 @@ static struct tree_row *tree_row_create(struct bytes key, struct bytes value, bo
     row->key_size = (uint32_t)key.size;
     row->value_size = (uint32_t)value.size;
     row->removed = removed;
+    row->born = false;
     if (value.size > 0) {
         memcpy(row->bytes, value.data, value.size);
     }
@@ -135,6 +136,13 @@ static struct tree *tree_insert(struct tree *tree, struct tree_row *row, uint64_
 struct tree *tree_put(struct tree *tree, struct bytes key, struct bytes value, bool removed)
 {
     return tree_insert(tree, tree_row_create(key, value, removed), tree_priority(key));
+}
+
+struct tree *tree_add(struct tree *tree, struct bytes key, struct bytes value)
+{
+    struct tree_row *row = tree_row_create(key, value, false);
+    row->born = true;
+    return tree_insert(tree, row, tree_priority(key));
 }
 
 struct tree *tree_put_row(struct tree *tree, struct tree_row *row)

@@ -21,6 +21,7 @@ struct tree_row {
     uint32_t key_size;
     uint32_t value_size;
     bool removed;     /* a grave: this key is gone from what lies below (batches) */
+    bool born;        /* nothing of this key lies below: removing it leaves no grave (batches) */
     uint64_t bytes[]; /* the value, padded to 8, then the key */
 };
 
@@ -43,6 +44,8 @@ void tree_release(struct tree *tree);
 
 /* The version with this row put or replaced. `tree` is taken; key and value are copied. */
 struct tree *tree_put(struct tree *tree, struct bytes key, struct bytes value, bool removed);
+/* The same with a row that was born in this batch. */
+struct tree *tree_add(struct tree *tree, struct bytes key, struct bytes value);
 /* The same with a row that exists: it is shared, and retained. */
 struct tree *tree_put_row(struct tree *tree, struct tree_row *row);
 /* The version without this row. `tree` is taken. */

@@ -62,8 +62,8 @@ static int twins_read(struct edge_machine *machine, const char *key, struct code
                       struct twin **out, uint32_t *out_count)
 {
     uint8_t memory[TWIN_ROW_KEY_BYTES];
-    struct store_iterator *iterator =
-        store_iterate(store_live(machine->store), EDGE_TABLE_TWIN, twin_row_key(memory, key, ""));
+    struct store_iterator *iterator = store_iterate_few(store_live(machine->store), EDGE_TABLE_TWIN,
+                                                        twin_row_key(memory, key, ""));
     struct twin *twins = codec_array(codec, LIMIT_DEVICE_TWINS, sizeof *twins);
     uint32_t count = 0;
     int status = STATUS_OK;

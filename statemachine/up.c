@@ -28,8 +28,9 @@ static int edge_up_row_read(struct bytes row, struct edge_up_row *out)
     return STATUS_OK;
 }
 
+/* A fact in place of the one that has this sequence, or, `added`, under a new one. */
 static void edge_up_put(struct edge_machine *machine, uint64_t sequence, uint16_t kind,
-                        struct bytes record, struct bytes key)
+                        struct bytes record, struct bytes key, bool added)
 {
     const size_t size = EDGE_UP_HEADER_BYTES + record.size + key.size;
     uint8_t *row = codec_array(machine->codec, size, 1);
@@ -41,7 +42,8 @@ static void edge_up_put(struct edge_machine *machine, uint64_t sequence, uint16_
         memcpy(row + EDGE_UP_HEADER_BYTES + record.size, key.data, key.size);
     }
     uint8_t memory[8];
-    store_put(machine->store, EDGE_TABLE_UP, edge_key8(memory, sequence), bytes_of(row, size));
+    (added ? store_add : store_put)(machine->store, EDGE_TABLE_UP, edge_key8(memory, sequence),
+                                    bytes_of(row, size));
 }
 
 /* kind (be32), key, \0, uid. */
@@ -94,7 +96,7 @@ int edge_up_append(struct edge_machine *machine, uint16_t kind, struct bytes rec
 
     machine->meta.up_last++;
     const uint64_t sequence = machine->meta.up_last;
-    edge_up_put(machine, sequence, kind, record, up_key);
+    edge_up_put(machine, sequence, kind, record, up_key, true);
     if (uid != NULL) {
         uint8_t value[8];
         put_le64(value, sequence);
@@ -131,7 +133,7 @@ static int edge_up_event_drop(struct edge_machine *machine, uint64_t sequence, u
     if (meta->gap_sequence != 0) {
         store_remove(machine->store, EDGE_TABLE_UP, edge_key8(memory, meta->gap_sequence));
     }
-    edge_up_put(machine, sequence, RECORD_GAP, bytes, (struct bytes){0});
+    edge_up_put(machine, sequence, RECORD_GAP, bytes, (struct bytes){0}, false);
     meta->gap_first = gap.first;
     meta->gap_sequence = sequence;
     CHECK(meta->event_count > 0);
@@ -149,7 +151,7 @@ int edge_up_event_added(struct edge_machine *machine, size_t record_bytes)
     uint8_t memory[8];
     uint8_t size[4];
     put_le32(size, (uint32_t)record_bytes);
-    store_put(machine->store, EDGE_TABLE_UP_EVENT, edge_key8(memory, meta->up_last),
+    store_add(machine->store, EDGE_TABLE_UP_EVENT, edge_key8(memory, meta->up_last),
               bytes_of(size, sizeof size));
     meta->event_count++;
     meta->event_bytes += record_bytes;
@@ -254,8 +256,9 @@ int edge_up_ack_apply(struct edge_machine *machine, const struct record *record)
     struct store_iterator *iterator =
         store_iterate(store_live(machine->store), EDGE_TABLE_UP, (struct bytes){0});
     int status = STATUS_OK;
-    for (bool on = store_iterator_first(iterator); on && status == STATUS_OK;
-         on = store_iterator_next(iterator)) {
+    uint8_t memory[8]; /* not from the first key of the table: what is trimmed left graves there */
+    for (bool on = store_iterator_seek(iterator, edge_key8(memory, meta->up_acked + 1));
+         on && status == STATUS_OK; on = store_iterator_next(iterator)) {
         const uint64_t sequence = get_be64(store_iterator_key(iterator).data);
         if (sequence > ack.position) {
             break;

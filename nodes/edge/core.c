@@ -181,15 +181,41 @@ static void core_on_applied(struct edge_core *core, const struct edge_applied *a
     core->facts = core->facts || applied->up_sequence > 0 || applied->gap_recorded;
 }
 
-/* Apply what is durable, in the order of the log. Answers whether more could be done now. */
+/* What was applied, into the store. What is told to others meanwhile rests on the log, which has it.
+ *   answers  whether the store took it; if not, nothing is applied before it has */
+static bool core_commit_group(struct edge_core *core)
+{
+    const uint64_t before = store_position(core->store);
+    const int status = edge_machine_commit(core->machine);
+    if (status == STATUS_FULL || status == -ENOSPC) { /* it waits for the disk, or for room on it */
+        core->stalled_ms = core->now.mono_ms + CORE_STALL_MS;
+        return false;
+    }
+    if (status != 0) {
+        edge_core_fatal(core, status, store_error(core->store));
+        return false;
+    }
+    if (core->flush_due_ms == 0 && store_position(core->store) > before) {
+        core->flush_due_ms = core->now.mono_ms + core->config.flush_ms;
+    }
+    return true;
+}
+
+/* Apply what is durable, in the order of the log, as one group. Answers whether more could be done now. */
 static bool core_apply_durable(struct edge_core *core)
 {
     bool wanted = edge_machine_meta(core->machine)->snapshot_wanted;
     const bool wanted_before = wanted;
     bool differs = false;
     uint32_t count = 0;
+    if (!edge_machine_in_group(core->machine)) {
+        if (core->appends_head == NULL || !core->appends_head->durable) {
+            return false;
+        }
+        edge_machine_begin(core->machine);
+    }
     while (core->appends_head != NULL && core->appends_head->durable && !core->ended) {
-        if (count == CORE_APPLY_BUDGET) {
+        if (count == CORE_APPLY_BUDGET || edge_machine_group_is_full(core->machine)) {
             break;
         }
         struct core_append *append = core->appends_head;
@@ -197,18 +223,11 @@ static bool core_apply_durable(struct edge_core *core)
         struct edge_applied applied;
         const int status =
             edge_machine_apply(core->machine, append->request.index, record, &applied);
-        if (status == STATUS_FULL || status == -ENOSPC) { /* it waits for the disk, or for room on it */
-            core->stalled_ms = core->now.mono_ms + CORE_STALL_MS;
-            return false;
-        }
         if (status != 0) {
             edge_core_fatal(core, status, store_error(core->store));
             return false;
         }
         count++;
-        if (core->flush_due_ms == 0) {
-            core->flush_due_ms = core->now.mono_ms + core->config.flush_ms;
-        }
         core_on_applied(core, &applied, record);
         differs = differs || applied.digest_differs || applied.outcome == EDGE_REFUSED_DIGEST;
         core->appends_head = append->next;
@@ -227,7 +246,7 @@ static bool core_apply_durable(struct edge_core *core)
     if (core->started && wanted && (!wanted_before || differs)) {
         hub_want_snapshot(&core->hub, core->now.mono_ms);
     }
-    return core->appends_head != NULL && core->appends_head->durable;
+    return core_commit_group(core) && core->appends_head != NULL && core->appends_head->durable;
 }
 
 /* -- the hub's door ---------------------------------------------------------------------------- */
@@ -361,7 +380,28 @@ static void core_init_doors(struct edge_core *core)
     edge_core_init_pods(core);
 }
 
-/* Fold what the log holds above the state. Synchronous: nothing acts yet. */
+/* End a group of a replay. Nobody waits for us yet, so we wait for the disk.
+ *   io_waited  whether that was said
+ *   answers    as edge_machine_commit */
+static int core_replay_commit(struct edge_core *core, bool *io_waited)
+{
+    int status;
+    while ((status = edge_machine_commit(core->machine)) == STATUS_FULL) {
+        if (!*io_waited) {
+            *io_waited = true;
+            edge_core_log(core, LOGGER_INFO, "log_replay_waits",
+                          "position=%llu reason=compactions of the state have to catch up",
+                          (unsigned long long)edge_machine_position(core->machine));
+        }
+        status = store_wait(core->store);
+        if (status != STATUS_OK) {
+            break;
+        }
+    }
+    return status;
+}
+
+/* Fold what the log holds above the state, in groups. Synchronous: nothing acts yet. */
 static int core_replay(struct edge_core *core, char *reason)
 {
     struct log_cursor cursor;
@@ -378,28 +418,28 @@ static int core_replay(struct edge_core *core, char *reason)
         return STATUS_CORRUPT;
     }
     log_cursor_open(&cursor, core->log, first);
+    edge_machine_begin(core->machine);
     while ((status = log_cursor_next(&cursor, &frame)) == LOG_CURSOR_FRAME) {
         struct edge_applied applied;
         status = edge_machine_apply(core->machine, frame.index, frame.payload, &applied);
-        while (status == STATUS_FULL) { /* nobody waits for us yet */
-            if (!waited) {
-                waited = true;
-                edge_core_log(core, LOGGER_INFO, "log_replay_waits",
-                              "position=%llu reason=compactions of the state have to catch up",
-                              (unsigned long long)edge_machine_position(core->machine));
-            }
-            status = store_wait(core->store);
-            if (status == STATUS_OK) {
-                status = edge_machine_apply(core->machine, frame.index, frame.payload, &applied);
-            }
-        }
         if (status != 0) {
             break;
         }
         core_on_applied(core, &applied, frame.payload);
         count++;
+        if (edge_machine_group_is_full(core->machine)) {
+            status = core_replay_commit(core, &waited);
+            if (status != 0) {
+                break;
+            }
+            edge_machine_begin(core->machine);
+        }
     }
     log_cursor_close(&cursor);
+    if (status == LOG_CURSOR_END) {
+        const int committed = core_replay_commit(core, &waited);
+        status = committed != 0 ? committed : status;
+    }
     if (status != LOG_CURSOR_END) {
         snprintf(reason, 256, "the log cannot be replayed: %s",
                  status < 0 ? status_text(status) : "frames are missing");

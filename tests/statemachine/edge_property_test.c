@@ -690,6 +690,17 @@ static void step_ack(struct world *world)
     }
 }
 
+/* What is applied from here on is one commit, or was until here. */
+static void step_group(struct world *world)
+{
+    if (edge_machine_in_group(world->machine)) {
+        assert_int_equal(edge_machine_commit(world->machine), STATUS_OK);
+        assert_int_equal(store_position(world->store), edge_machine_position(world->machine));
+    } else {
+        edge_machine_begin(world->machine);
+    }
+}
+
 /* Power loss or a clean stop; then the log is replayed from anywhere below. */
 static void step_restart(struct world *world)
 {
@@ -707,6 +718,9 @@ static void step_restart(struct world *world)
                          STATUS_OK);
         if (index <= position) {
             assert_int_equal(applied.outcome, EDGE_DUPLICATE);
+        }
+        if (chance(&world->seed, 8) == 0) {
+            step_group(world);
         }
     }
 }
@@ -755,6 +769,9 @@ static uint64_t number_of_environment(const char *name, uint64_t otherwise)
 
 static void world_step(struct world *world)
 {
+    if (chance(&world->seed, 8) == 0) {
+        step_group(world);
+    }
     const uint32_t dice = chance(&world->seed, 100);
     if (dice < 25) {
         step_cloud(world);
@@ -773,8 +790,8 @@ static void world_step(struct world *world)
     }
 }
 
-/* Claim: whatever comes in whatever order, with whatever crashes and replays between, rows, digest and
- * positions are those of the model, and no row is left of what is gone. */
+/* Claim: whatever comes in whatever order and in whatever groups, with whatever crashes and replays between, rows, digest
+ * and positions are those of the model, and no row is left of what is gone. */
 static void test_the_fold_agrees_with_a_model(void **state)
 {
     (void)state;

@@ -733,6 +733,44 @@ static void test_failed_commit_leaves_the_state(void **state)
     rig_destroy(rig);
 }
 
+/* Claim: the records of a group are applied for every reader at once, and in the store all together or not at all: not
+ * while it does not take them, not after a crash; and a group that nothing came to is no commit. */
+static void test_a_group_is_one_commit(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_welcome();
+    const uint64_t before = store_position(rig->store);
+    const struct edge_meta meta_before = *meta(rig);
+    edge_machine_begin(rig->machine);
+    assert_int_equal(edge_machine_commit(rig->machine), STATUS_OK);
+    assert_int_equal(store_position(rig->store), before);
+    assert_memory_equal(meta(rig), &meta_before, sizeof meta_before);
+
+    edge_machine_begin(rig->machine);
+    assert_int_equal(rig_apply(rig, event_record(rig, "e")), EDGE_ACCEPTED);
+    assert_int_equal(rig_apply(rig, event_record(rig, "f")), EDGE_ACCEPTED);
+    assert_up(rig, 0, 1u << 20, "1:edge_event 2:edge_event (0,2]/2");
+    assert_false(edge_machine_group_is_full(rig->machine));
+    assert_int_equal(store_position(rig->store), before);
+    store_sim_fail(rig->sim, 1, STATUS_FULL);
+    assert_int_equal(edge_machine_commit(rig->machine), STATUS_FULL);
+    assert_true(edge_machine_in_group(rig->machine));
+    assert_int_equal(store_position(rig->store), before);
+    assert_up(rig, 0, 1u << 20, "1:edge_event 2:edge_event (0,2]/2");
+    store_sim_fail(rig->sim, 0, STATUS_OK);
+    assert_int_equal(edge_machine_commit(rig->machine), STATUS_OK);
+    assert_int_equal(store_position(rig->store), before + 2);
+
+    edge_machine_begin(rig->machine);
+    assert_int_equal(rig_apply(rig, event_record(rig, "g")), EDGE_ACCEPTED);
+    const uint64_t left = store_sim_crash(rig->sim, 1u << 20);
+    assert_true(left <= before + 2);
+    rig_close(rig);
+    rig_open(rig);
+    assert_true(edge_machine_position(rig->machine) == left);
+    rig_destroy(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -745,6 +783,7 @@ int main(void)
         cmocka_unit_test(test_unknown_kinds_are_bounded_by_bytes),
         cmocka_unit_test(test_bad_records_are_refused),
         cmocka_unit_test(test_failed_commit_leaves_the_state),
+        cmocka_unit_test(test_a_group_is_one_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

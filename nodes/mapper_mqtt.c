@@ -82,7 +82,7 @@ static const struct options_flag flags[] = {
 static void print_more(FILE *stream)
 {
     (void)fprintf(stream,
-                  "\nA line per event goes to standard output: mapper_connected, wish, rejected, "
+                  "A line per event goes to standard output: mapper_connected, wish, rejected, "
                   "device_added,\n"
                   "device_removed, mapper_done. Ends in good order with Ctrl-C or SIGTERM,\n"
                   "at once with a second one.\n"

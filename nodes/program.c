@@ -15,7 +15,7 @@ static const struct config_table *program_table;
 
 static void program_print_keys(FILE *stream)
 {
-    fputs("\nConfiguration keys (file given by --config, or --set key=value):\n", stream);
+    fputs("Configuration keys (file given by --config, or --set key=value):\n", stream);
     config_print_help(program_table, stream);
 }
 

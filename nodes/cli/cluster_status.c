@@ -7,6 +7,7 @@
 #include "nodes/control.h"
 #include "schemas/check.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,6 +243,12 @@ static int status_local(const char *directory, json_t **out)
     if (size <= 0) {
         fprintf(stderr, "kelp cluster status: nobody answers at %s: %s\n", path,
                 size == 0 ? "it is on its way out" : strerror((int)-size));
+        if (size != -EACCES) {
+            fprintf(stderr, "  DIR is the data directory of a cloudcore that runs on this machine; "
+                            "without DIR the API is asked\n");
+        } else {
+            fprintf(stderr, "  try as root, or as the user it belongs to\n");
+        }
         return REMOTE_EXIT_UNREACHABLE;
     }
     json_t *report = json_loadb(text, (size_t)size, 0, NULL);
@@ -249,6 +256,7 @@ static int status_local(const char *directory, json_t **out)
     if (!json_is_array(json_object_get(document, "members"))) {
         fprintf(stderr, "kelp cluster status: what answers at %s is no cloudcore that takes part\n",
                 path);
+        fprintf(stderr, "  'kelp status %s' tells what it is, and how\n", directory);
         json_decref(report);
         return REMOTE_EXIT_UNREACHABLE;
     }

@@ -272,6 +272,11 @@ int remote_open(const char *kubeconfig, const char *context_name, const char *se
     kubeconfig_find(kubeconfig, path, sizeof path);
     json_t *config = config_yaml_read(path, reason);
     if (config == NULL) {
+        if (kubeconfig == NULL && access(path, F_OK) != 0) {
+            snprintf(reason, REMOTE_REASON_BYTES,
+                     "there is no kubeconfig at %.300s; --kubeconfig FILE or $KUBECONFIG names one",
+                     path);
+        }
         return OPTIONS_EXIT_USAGE;
     }
     const char *current = context_name != NULL

@@ -114,6 +114,8 @@ int cli_status(int argc, char **argv)
         } else if (directory && (size == -ECONNREFUSED || size == -ENOENT)) {
             fprintf(stderr, "  no cloudcore or edgecore runs with this data directory; 'kelp log' "
                             "reads it all the same\n");
+        } else if (size == -ENOENT) {
+            fprintf(stderr, "  DIR is the data directory of a cloudcore or edgecore on this machine\n");
         }
         return EXIT_UNREACHABLE;
     }

@@ -106,7 +106,7 @@ int log_ls(struct ask *ask)
     } else if (!form_is_json(ask)) {
         fprintf(stderr,
                 "the state holds what was recorded up to offset %" PRIu64
-                " for good; segments behind that are needed, those before are history\n",
+                " for good; segments that go on beyond it are needed, those before are history\n",
                 state.position);
     }
     code = view_damage(&view);

@@ -115,7 +115,8 @@ int cli_status(int argc, char **argv)
             fprintf(stderr, "  no cloudcore or edgecore runs with this data directory; 'kelp log' "
                             "reads it all the same\n");
         } else if (size == -ENOENT) {
-            fprintf(stderr, "  DIR is the data directory of a cloudcore or edgecore on this machine\n");
+            fprintf(stderr,
+                    "  DIR is the data directory of a cloudcore or edgecore on this machine\n");
         }
         return EXIT_UNREACHABLE;
     }

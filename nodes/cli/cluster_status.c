@@ -284,7 +284,7 @@ int cluster_status(int argc, char **argv)
             "the "
             "data directory\n(or control socket) of one on this machine.\n\n"
             "LAG is what a replica has not applied of what was agreed on. STATE is ok, unreachable "
-            "(not heard of for\n3.5 s: one that dies is ok for that long), behind, waiting (new, "
+            "(its links are closed,\nor it was silent for 3.5 s), behind, waiting (new, "
             "the others must know it first), lost\n(it comes with another data directory), short "
             "(of disk space).\n\n"
             "Exit codes: 0 there is a leader and all are ok, 1 not so, 2 usage, 3 unreachable, 5 "

@@ -630,6 +630,7 @@ void cloud_core_peer_connected(struct cloud_core *core, uint64_t replica)
     if (core->stopping || core->ended) {
         return;
     }
+    members_cut(&core->group, replica, false);
     core_greet(core, replica);
     if (replica == core->leader) {
         core->report_full_ms = 0; /* what was said into the old link may be lost */
@@ -643,6 +644,7 @@ void cloud_core_peer_lost(struct cloud_core *core, uint64_t replica, struct clou
     }
     core->now = now;
     core_other_lost(core, replica);
+    members_cut(&core->group, replica, true);
     /* A leader serves nobody before it has applied all: who was just started has a log to replay. */
     const bool patient = core->entries_bytes > LIMIT_SUSPECT_WAITING_BYTES;
     if (core->replica != NULL && replica_suspect(core->replica, replica, patient)) {

@@ -169,6 +169,7 @@ void members_heard(struct members *members, const struct peer_status *status, ui
         return;
     }
     member->heard_ms = now_ms == 0 ? 1 : now_ms;
+    member->cut = false;
     member->heard_wall_ms = wall_ms;
     member->status = *status;
     (void)snprintf(member->software, sizeof member->software, "%s", status->software);
@@ -177,11 +178,19 @@ void members_heard(struct members *members, const struct peer_status *status, ui
     member->lag = commit > status->applied ? commit - status->applied : 0;
 }
 
+void members_cut(struct members *members, uint64_t replica, bool cut)
+{
+    struct member *member = members_find(members, replica);
+    if (member != NULL) {
+        member->cut = cut;
+    }
+}
+
 /* -- how a member is ------------------------------------------------------------------------------ */
 
 static bool member_alive(const struct member *member, uint64_t now_ms)
 {
-    return member->heard_ms != 0 && now_ms - member->heard_ms < MEMBERS_ALIVE_MS;
+    return !member->cut && member->heard_ms != 0 && now_ms - member->heard_ms < MEMBERS_ALIVE_MS;
 }
 
 /* It takes part in what is agreed. */

@@ -60,6 +60,7 @@ struct member {
     uint64_t shut_out_ms; /* it said last then that our key is out; 0: never */
 
     uint64_t heard_ms;         /* monotonic, of its last word about itself; 0: never */
+    bool cut;                  /* every link with it closed after that, and none was made since */
     int64_t heard_wall_ms;     /* the same; 0: never */
     uint64_t lag;              /* entries that it had not applied then, of those agreed on */
     struct peer_status status; /* its last word; `software` is the field below */
@@ -92,11 +93,14 @@ void members_expire(struct members *members, uint64_t now_ms);
 void members_heard(struct members *members, const struct peer_status *status, uint64_t now_ms,
                    int64_t wall_ms);
 
+/* All links with it are closed (`cut`), as they are when its process ends; or there is one again. */
+void members_cut(struct members *members, uint64_t replica, bool cut);
+
 /* -- how a member is ---------------------------------------------------------------------------- */
 
 enum member_state {
     MEMBER_OK,
-    MEMBER_UNREACHABLE, /* nothing was heard of it for MEMBERS_ALIVE_MS */
+    MEMBER_UNREACHABLE, /* its links are closed, or nothing was heard of it for MEMBERS_ALIVE_MS */
     MEMBER_BEHIND, /* it is being given a newer state, or lacks more than MEMBERS_LAG_MAX entries */
     MEMBER_WAITING, /* it takes no part yet */
     MEMBER_LOST,    /* its data directory is not the one that was met under this number */

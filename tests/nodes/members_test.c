@@ -175,6 +175,19 @@ static void test_the_dead_are_noticed_first(void **state)
     member_of(&members, 3)->stranger = true;
     assert_int_equal(members_step(&members, MEMBER_REMOVE, 2, "", asked, late, &to, message),
                      MEMBER_REFUSED);
+    /* nor does one whose links have closed, until there is one again, or a word */
+    member_of(&members, 3)->stranger = false;
+    members_cut(&members, 3, true);
+    assert_int_equal(members_state(member_of(&members, 3), asked + 2), MEMBER_UNREACHABLE);
+    assert_int_equal(members_step(&members, MEMBER_REMOVE, 2, "", asked, late, &to, message),
+                     MEMBER_REFUSED);
+    members_cut(&members, 3, false);
+    assert_int_equal(members_state(member_of(&members, 3), asked + 2), MEMBER_OK);
+    members_cut(&members, 3, true);
+    status.replica = 3;
+    members_heard(&members, &status, asked + 2, 0);
+    assert_int_equal(members_state(member_of(&members, 3), asked + 2), MEMBER_OK);
+    member_of(&members, 3)->stranger = true;
     /* but itself may go */
     status.replica = 2;
     members_heard(&members, &status, late, 0);

@@ -66,6 +66,7 @@ static int broker_write_config(const struct bus_broker *broker)
             "log_dest stderr\n"
             "log_type error\n"
             "log_type warning\n"
+            "log_type notice\n" /* that messages of a client are dropped, its queue being full */
             "log_timestamp false\n"
             "connection_messages false\n",
             o->port, o->host, o->queue_count, LIMIT_BUS_QUEUE_BYTES, LIMIT_BUS_INFLIGHT,

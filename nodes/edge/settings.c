@@ -57,7 +57,7 @@ static const struct config_key keys[] = {
      "quality of service of what is published; with 0 a result may be lost with a connection"},
     {"eventBus.retain", CONFIG_BOOLEAN, AT(bus_retain), "false", 0, 0, NULL,
      "ask brokers to keep the last message of each topic"},
-    {"eventBus.queue", CONFIG_INTEGER, AT(bus_queue), "65536", 1, 1000000, NULL,
+    {"eventBus.queue", CONFIG_INTEGER, AT(bus_queue), "262144", 1, 1000000, NULL,
      "messages that edgecore's own broker keeps for a client that is slow or away, edgecore itself "
      "included; at most 32 MiB of them"},
     {"eventBus.window", CONFIG_DURATION, AT(bus_window_ms), "100ms", 0, 60000, NULL,

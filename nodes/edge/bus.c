@@ -286,6 +286,12 @@ static bool bus_may_append(const struct bus *bus)
     return bus->retry_ms == 0 && bus->appended - bus->applied < LIMIT_BUS_WAITING;
 }
 
+bool bus_keeps_up(const struct bus *bus)
+{
+    return bus->queue_count + (bus->appended - bus->applied) < LIMIT_BUS_WAITING / 2 &&
+           bus->queue_bytes + bus->flight_bytes < LIMIT_BUS_WAITING_BYTES / 2;
+}
+
 static bool stream_has_room(const struct bus_stream *stream, uint64_t count)
 {
     return stream->connected && stream->id_next - stream->id_first + count <= LIMIT_BUS_OUTGOING &&
@@ -765,7 +771,7 @@ bool bus_wants(const struct bus *bus)
 {
     return !bus->leaving && bus->queue_count + (bus->appended - bus->applied) < LIMIT_BUS_WAITING &&
            bus->queue_bytes + bus->flight_bytes < LIMIT_BUS_WAITING_BYTES &&
-           !bus_is_ahead_of_brokers(bus);
+           !bus_is_ahead_of_brokers(bus) && !bus_gather_is_late(bus);
 }
 
 struct bus_report bus_report(const struct bus *bus)

@@ -4,6 +4,10 @@
  *   2. what follows within it is gathered, if it would be accepted as it is: known properties, sound values
  *   3. at its end what was gathered is recorded, and the window begins anew; if nothing was, it closes
  *
+ * While half of what may wait for the disk does (bus_keeps_up), nothing is added to it: windows stay open beyond their
+ * end, in order, and the first update of a device is gathered like the next ones. So a burst of many devices costs as
+ * many records as the disk takes meanwhile, and is read at once instead of being left in the broker's queue.
+ *
  * What may not be gathered is recorded behind what was. Whether a value is sound is judged by the types that the
  * state has when the window needs them first; one that a wish changes within that window may void the values of
  * the window.
@@ -66,10 +70,11 @@ static void window_unload(struct bus_window *window)
     window->loaded = false;
 }
 
-static void gather_open(struct bus *bus, const char *key, enum device_topics topics)
+/* answers  NULL: so many are open that this device is not gathered */
+static struct bus_window *gather_open(struct bus *bus, const char *key, enum device_topics topics)
 {
     if (bus->gather.count == LIMIT_BUS_WINDOWS) {
-        return;
+        return NULL;
     }
     struct bus_window *window = calloc(1, sizeof *window);
     CHECK(window != NULL);
@@ -81,6 +86,7 @@ static void gather_open(struct bus *bus, const char *key, enum device_topics top
     *bucket = window;
     bus->gather.count++;
     gather_begin(bus, window);
+    return window;
 }
 
 static void gather_close(struct bus *bus, struct bus_window *window)
@@ -230,10 +236,13 @@ void bus_gather_update(struct bus *bus, const char *key, const struct twin_updat
 {
     const bool telemetry = update_is_telemetry(update) && bus->config.window_ms > 0;
     struct bus_window *window = gather_find(bus, key);
+    if (window == NULL && telemetry && !bus_keeps_up(bus)) {
+        window = gather_open(bus, key, (enum device_topics)update->topics);
+    }
     if (window == NULL) {
         gather_record(bus, key, update);
         if (telemetry) {
-            gather_open(bus, key, (enum device_topics)update->topics);
+            (void)gather_open(bus, key, (enum device_topics)update->topics);
         }
         return;
     }
@@ -278,12 +287,22 @@ uint64_t bus_gather_run(struct bus *bus)
             gather_close(bus, window);
             continue;
         }
+        if (!bus_keeps_up(bus)) {
+            return UINT64_MAX; /* what is applied wakes us */
+        }
         codec_reset(bus->codec);
         window_flush(bus, window);
         gather_unlink_due(&bus->gather, window);
         gather_begin(bus, window);
     }
     return window == NULL ? UINT64_MAX : window->due_ms;
+}
+
+bool bus_gather_is_late(const struct bus *bus)
+{
+    const struct bus_window *window = bus->gather.due_first;
+    return window != NULL && window->pending > 0 &&
+           bus->now.mono_ms >= window->due_ms + LIMIT_BUS_LATE_MS;
 }
 
 void bus_gather_deinit(struct bus *bus)

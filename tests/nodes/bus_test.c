@@ -246,6 +246,40 @@ static void test_a_slow_disk_stops_reading(void **state)
     rig_deinit(&rig);
 }
 
+/* Claim: while the disk has enough to do telemetry is read on and makes no record, until it has waited too long; then the
+ * newest value is recorded. Method: a disk that stands still behind half of what may wait for it. */
+static void test_a_slow_disk_makes_telemetry_coarse(void **state)
+{
+    (void)state;
+    static struct rig rig;
+    rig_begin(&rig, 1, 100);
+    rig.disk_stopped = true;
+    for (uint64_t said = 1; said <= LIMIT_BUS_WAITING / 2; said++) {
+        say_value(&rig, "u", "a", said);
+        bus_run(rig.bus, rig.now);
+        codec_reset(rig.codec);
+    }
+    const uint64_t recorded = bus_report(rig.bus).recorded;
+    const uint64_t began_ms = rig.now.mono_ms;
+    uint64_t said = 0;
+    while (bus_wants(rig.bus)) {
+        said++;
+        say_value(&rig, "", "b", said);
+        rig.now.mono_ms += 10;
+        bus_run(rig.bus, rig.now);
+        codec_reset(rig.codec);
+    }
+    assert_in_range(rig.now.mono_ms - began_ms, LIMIT_BUS_LATE_MS, LIMIT_BUS_LATE_MS + 200);
+    assert_int_equal(bus_report(rig.bus).recorded, recorded);
+    rig.disk_stopped = false;
+    rig_settle(&rig);
+    assert_true(bus_wants(rig.bus));
+    assert_int_equal(value_of(&rig, "b"), said);
+    assert_in_range(bus_report(rig.bus).recorded, recorded + 1, recorded + 2);
+    codec_reset(rig.codec);
+    rig_deinit(&rig);
+}
+
 /* Claim: questions that wait for a slow broker are bounded, and do not stop reading: what they wait for is what
  * it says. */
 static void test_questions_do_not_stop_reading(void **state)
@@ -700,6 +734,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_answered_holds),
         cmocka_unit_test(test_a_slow_disk_stops_reading),
+        cmocka_unit_test(test_a_slow_disk_makes_telemetry_coarse),
         cmocka_unit_test(test_questions_do_not_stop_reading),
         cmocka_unit_test(test_without_brokers_promises_are_given_up),
         cmocka_unit_test(test_two_brokers),

@@ -297,8 +297,8 @@ static_assert(LIMIT_BUS_PACKET_BYTES >= 8u * LIMIT_BUS_PAYLOAD_BYTES, "so does e
 #define LIMIT_BUS_BROKER_BYTES   (256u * 1024u * 1024u)
 #define LIMIT_BUS_SESSION_HOURS  24u
 static_assert(LIMIT_BUS_BROKER_BYTES >= 4u * LIMIT_BUS_QUEUE_BYTES, "several full queues fit");
-/* Devices whose telemetry is being gathered for a moment; others are recorded as they come. While the disk has enough to
- * do their moment is longer, by so much at most: then no more is read. It is what a power cut may take of telemetry. */
+/* Devices whose telemetry is being gathered for a moment; others are recorded as they come. While the disk, or a broker,
+ * has enough to do their moment is longer, by so much at most: then no more is read. It is what a power cut may take of telemetry. */
 #define LIMIT_BUS_WINDOWS       16384u
 #define LIMIT_BUS_LATE_MS       3000u
 

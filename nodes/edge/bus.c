@@ -286,12 +286,6 @@ static bool bus_may_append(const struct bus *bus)
     return bus->retry_ms == 0 && bus->appended - bus->applied < LIMIT_BUS_WAITING;
 }
 
-bool bus_keeps_up(const struct bus *bus)
-{
-    return bus->queue_count + (bus->appended - bus->applied) < LIMIT_BUS_WAITING / 2 &&
-           bus->queue_bytes + bus->flight_bytes < LIMIT_BUS_WAITING_BYTES / 2;
-}
-
 static bool stream_has_room(const struct bus_stream *stream, uint64_t count)
 {
     return stream->connected && stream->id_next - stream->id_first + count <= LIMIT_BUS_OUTGOING &&
@@ -312,9 +306,9 @@ static bool stream_is_waited_for(const struct bus_stream *stream, const struct b
 }
 
 /* Whether one more record may promise so much that a broker which takes its messages would lose some: what it was
- * promised and has not taken, with all that is on its way through the disk, is above LIMIT_BUS_PROMISED; or the outbox
+ * promised and has not taken, with all that is on its way through the disk, is above `promised_max`; or the outbox
  * is half full of bytes, and none is slower. */
-static bool bus_is_ahead_of_brokers(const struct bus *bus)
+static bool bus_is_ahead_of_brokers(const struct bus *bus, uint64_t promised_max)
 {
     const struct edge_meta *meta = edge_machine_meta(bus->door.machine);
     const uint64_t coming = BUS_PROMISES * (bus->appended - bus->applied + 1);
@@ -329,7 +323,14 @@ static bool bus_is_ahead_of_brokers(const struct bus *bus)
             *most = meta->outbox_last - stream->taken;
         }
     }
-    return (behind > 0 && behind + coming > LIMIT_BUS_PROMISED) || (heavy && behind > behind_other);
+    return (behind > 0 && behind + coming > promised_max) || (heavy && behind > behind_other);
+}
+
+bool bus_keeps_up(const struct bus *bus)
+{
+    return bus->queue_count + (bus->appended - bus->applied) < LIMIT_BUS_WAITING / 2 &&
+           bus->queue_bytes + bus->flight_bytes < LIMIT_BUS_WAITING_BYTES / 2 &&
+           !bus_is_ahead_of_brokers(bus, LIMIT_BUS_PROMISED / 2);
 }
 
 /* Up to where every broker has everything, but for those that are away for long: they hear what is promised
@@ -412,7 +413,7 @@ static void bus_run_queue(struct bus *bus)
             bus_run_question(bus);
             continue;
         }
-        if (!bus_may_append(bus) || (!bus->leaving && bus_is_ahead_of_brokers(bus))) {
+        if (!bus_may_append(bus) || (!bus->leaving && bus_is_ahead_of_brokers(bus, LIMIT_BUS_PROMISED))) {
             return;
         }
         const int status = bus_append(bus, item->kind, item->key, item->body);
@@ -607,11 +608,11 @@ static bool bus_may_answer(const struct bus *bus, const struct bus_item *item, b
     return may || !*out_connected;
 }
 
-/* When a question, or a record, need not wait for a full broker any more; UINT64_MAX: none does. */
+/* When a question, a record, or telemetry need not wait for a full broker any more; UINT64_MAX: none does. */
 static uint64_t bus_stuck_due(const struct bus *bus)
 {
     uint64_t due = UINT64_MAX;
-    const bool waits = bus->questions.head != NULL || bus_is_ahead_of_brokers(bus);
+    const bool waits = bus->questions.head != NULL || bus_is_ahead_of_brokers(bus, LIMIT_BUS_PROMISED / 2);
     for (uint32_t i = 0; i < bus->config.broker_count && waits; i++) {
         const struct bus_stream *stream = &bus->streams[i];
         const uint64_t stuck_ms = stream->took_ms + BUS_STUCK_MS;
@@ -771,7 +772,7 @@ bool bus_wants(const struct bus *bus)
 {
     return !bus->leaving && bus->queue_count + (bus->appended - bus->applied) < LIMIT_BUS_WAITING &&
            bus->queue_bytes + bus->flight_bytes < LIMIT_BUS_WAITING_BYTES &&
-           !bus_is_ahead_of_brokers(bus) && !bus_gather_is_late(bus);
+           !bus_is_ahead_of_brokers(bus, LIMIT_BUS_PROMISED) && !bus_gather_is_late(bus);
 }
 
 struct bus_report bus_report(const struct bus *bus)

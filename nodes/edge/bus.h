@@ -19,7 +19,7 @@
  *
  * Telemetry is gathered: of one device, what is said without an event id and reports actual values only, within
  * the window after something of it was recorded, becomes one record with the newest value of each property, at
- * the window's end, and is answered by one result. While the disk has enough to do a window stays open for longer, by
+ * the window's end, and is answered by one result. While the disk, or a broker, has enough to do a window stays open for longer, by
  * LIMIT_BUS_LATE_MS at most, so whoever talks faster is heard less finely, and no less soon. Whatever has an event id, sets, adds or removes something, or
  * would be refused, is a record of its own, after what was gathered before it. A device that keeps its values is
  * not gathered.

@@ -4,9 +4,9 @@
  *   2. what follows within it is gathered, if it would be accepted as it is: known properties, sound values
  *   3. at its end what was gathered is recorded, and the window begins anew; if nothing was, it closes
  *
- * While half of what may wait for the disk does (bus_keeps_up), nothing is added to it: windows stay open beyond their
+ * While half of what may wait for the disk, or for a broker, does (bus_keeps_up), nothing is added to it: windows stay open beyond their
  * end, in order, and the first update of a device is gathered like the next ones. So a burst of many devices costs as
- * many records as the disk takes meanwhile, and is read at once instead of being left in the broker's queue.
+ * many records as are carried out meanwhile, and is read at once instead of being left in the broker's queue.
  *
  * What may not be gathered is recorded behind what was. Whether a value is sound is judged by the types that the
  * state has when the window needs them first; one that a wish changes within that window may void the values of
@@ -288,7 +288,7 @@ uint64_t bus_gather_run(struct bus *bus)
             continue;
         }
         if (!bus_keeps_up(bus)) {
-            return UINT64_MAX; /* what is applied wakes us */
+            return UINT64_MAX; /* what is applied, or taken, wakes us */
         }
         codec_reset(bus->codec);
         window_flush(bus, window);

@@ -127,7 +127,8 @@ struct bus {
 /* A record goes into the queue. */
 void bus_record(struct bus *bus, uint16_t kind, const char *key, struct bytes body);
 
-/* Whether less waits for the disk than half of what may (LIMIT_BUS_WAITING): only then telemetry becomes records. */
+/* Whether less waits for the disk, and for brokers, than half of what may (LIMIT_BUS_WAITING, LIMIT_BUS_PROMISED): only
+ * then telemetry becomes records. */
 bool bus_keeps_up(const struct bus *bus);
 
 /* bus_gather.c: what a mapper reports goes into the queue, now or with the window. */
@@ -136,9 +137,9 @@ void bus_gather_update(struct bus *bus, const char *key, const struct twin_updat
 void bus_gather_flush(struct bus *bus, const char *key);
 void bus_gather_flush_all(struct bus *bus);
 /* The windows that are over.
- *   answers  when the next one is; UINT64_MAX: none is open, or they wait for the disk */
+ *   answers  when the next one is; UINT64_MAX: none is open, or they wait for the disk, or for a broker */
 uint64_t bus_gather_run(struct bus *bus);
-/* Whether a window has waited for the disk for LIMIT_BUS_LATE_MS. */
+/* Whether a window has waited for that for LIMIT_BUS_LATE_MS. */
 bool bus_gather_is_late(const struct bus *bus);
 void bus_gather_deinit(struct bus *bus);
 

@@ -19,14 +19,15 @@
  *
  * Telemetry is gathered: of one device, what is said without an event id and reports actual values only, within
  * the window after something of it was recorded, becomes one record with the newest value of each property, at
- * the window's end, and is answered by one result. While the disk, or a broker, has enough to do a window stays open for longer, by
- * LIMIT_BUS_LATE_MS at most, so whoever talks faster is heard less finely, and no less soon. Whatever has an event id, sets, adds or removes something, or
- * would be refused, is a record of its own, after what was gathered before it. A device that keeps its values is
- * not gathered.
+ * the window's end, and is answered by one result. While the disk, or a broker, has enough to do a window stays
+ * open for longer, by LIMIT_BUS_LATE_MS at most, so whoever talks faster is heard less finely, and no less soon.
+ * Whatever has an event id, sets, adds or removes something, or would be refused, is a record of its own, after
+ * what was gathered before it. A device that keeps its values is not gathered.
  *
  * Back-pressure: while more waits for the disk than LIMIT_BUS_WAITING, or for a broker that takes what it is told than
- * LIMIT_BUS_PROMISED, bus_wants says no, and the program does not read from the brokers, nor connect to listen to one;
- * nor is anything recorded that promises more. So the outbox drops nothing that such a broker would have taken.
+ * LIMIT_BUS_PROMISED, or a window for LIMIT_BUS_LATE_MS, bus_wants says no, and the program does not read from the
+ * brokers, nor connect to listen to one; nor, but for the window, is anything recorded that promises more. So the
+ * outbox drops nothing that such a broker would have taken.
  */
 #ifndef KELP_NODES_EDGE_BUS_H
 #define KELP_NODES_EDGE_BUS_H

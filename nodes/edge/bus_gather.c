@@ -4,9 +4,9 @@
  *   2. what follows within it is gathered, if it would be accepted as it is: known properties, sound values
  *   3. at its end what was gathered is recorded, and the window begins anew; if nothing was, it closes
  *
- * While half of what may wait for the disk, or for a broker, does (bus_keeps_up), nothing is added to it: windows stay open beyond their
- * end, in order, and the first update of a device is gathered like the next ones. So a burst of many devices costs as
- * many records as are carried out meanwhile, and is read at once instead of being left in the broker's queue.
+ * While half of what may wait for the disk, or for a broker, does (bus_keeps_up), nothing is added to it: windows stay
+ * open beyond their end, in order, and the first update of a device is gathered like the next ones. So a burst of many
+ * devices costs as many records as are carried out meanwhile, and less of it is left in the broker's queue.
  *
  * What may not be gathered is recorded behind what was. Whether a value is sound is judged by the types that the
  * state has when the window needs them first; one that a wish changes within that window may void the values of

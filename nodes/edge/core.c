@@ -182,7 +182,8 @@ static void core_on_applied(struct edge_core *core, const struct edge_applied *a
 }
 
 /* What was applied, into the store. What is told to others meanwhile rests on the log, which has it.
- *   answers  whether the store took it; if not, nothing is applied before it has */
+ *   answers  whether the store took it; if not, the group stays open and is offered again after a while, with what
+ *            came meanwhile, LIMIT_EDGE_GROUP_BYTES of it */
 static bool core_commit_group(struct edge_core *core)
 {
     const uint64_t before = store_position(core->store);

@@ -8,7 +8,8 @@
  *      callback of nghttp2, so that its owner may call again or close the client.
  *
  * What can fail: the dial (all waiting calls end, not sent); the connection (what arrived before
- * still counts, then calls under way end, sent; waiting ones wait for a new dial after a back-off); the stream (RST_STREAM, no grpc-status,
+ * still counts, then calls under way end, sent; waiting ones wait for a new dial after a back-off);
+ * the stream (RST_STREAM, no grpc-status,
  * HTTP status, a message too large or compressed); the deadline. Each ends in grpc_call_end, the
  * first one decides.
  */

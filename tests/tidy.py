@@ -6,7 +6,7 @@
 
 Rules: which room may include which (the diamond), which file may include which foreign library,
 what may stand at the top level, a map (README.md) in every room that names only files that exist,
-no line of machine paths, headers with guards and a comment that says what the thing is.
+no line of machine paths, no pipe into `grep -q`, headers with guards and a comment that says what the thing is.
 """
 import os
 import re
@@ -42,6 +42,8 @@ DOORS = {
 }
 
 TOP = {"meson.build", "meson_options.txt", "README.md", "LICENSE", *ROOMS}
+# Leaves at the first line that fits: what writes to it then fails, and pipefail makes a "no" of the "yes".
+EARLY = re.compile(r"\|\s*grep\s+(-\w+\s+)*-\w*q")
 MACHINE = re.compile(r"/home/\w+/")
 
 breaches = []
@@ -119,6 +121,10 @@ def main():
             check_includes(name, lines)
         if name.endswith(".h") and first in ROOMS:
             check_header(name, lines)
+        if name.endswith(".sh") or lines[:1] and re.match(r"#!.*sh$", lines[0].rstrip()):
+            for number, line in enumerate(lines, 1):
+                if EARLY.search(line):
+                    breach(name, number, "grep -q at the end of a pipe")
         if name != "tests/tidy.py":
             for number, line in enumerate(lines, 1):
                 if MACHINE.search(line):

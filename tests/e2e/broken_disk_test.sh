@@ -25,7 +25,7 @@ resolve() { kelp resolve "$@"; }
 broken_resolve() { LD_PRELOAD=$shim KELP_BROKEN_WHEN=$home/k KELP_BROKEN_PATH=resolve.tmp kelp resolve "$@"; }
 mode() { [ "$(stat -c %a "$1")" = 600 ] || stat "$1"; }
 ready() { says ok on "$1" get --raw /readyz; }
-connected() { ss -Htnp | grep -q "pid=$pid,"; }
+connected() { ss -Htnp | holds "pid=$pid,"; }
 
 # -- a cloudcore: the log
 quick kill cloudcore-3

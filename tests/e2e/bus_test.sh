@@ -160,7 +160,7 @@ check "edgecore leaves in a stream, and loses nothing it acknowledged" within 20
 check "it is back" within 10 is 2 status brokersConnected
 check "nor throws away what a kept session brings" is 0 status mqttIgnored
 page() { curl -sf "http://127.0.0.1:$((port + 60))/metrics"; }
-told_again() { page | grep -q '^kelp_bus_messages_retained_total [1-9]'; }
+told_again() { page | holds '^kelp_bus_messages_retained_total [1-9]'; }
 check "what the broker keeps it tells again" within 5 told_again
 say $open "$plain/twin/get" '{"event_id":"g-kept"}'
 check "and it is older than what was said since" within 10 heard open "$plain/twin/get/result" '"event_id":"g-kept".*"temperature":\{[^}]*\}\},"actual":\{"value":"8"'

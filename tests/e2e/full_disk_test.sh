@@ -122,6 +122,6 @@ check "its node says so" within 20 shows False
 check "the new pod runs" within 30 says Running kube get pod waits
 check "started once" [ "$(starts waits)" = 1 ]
 check "as was the old one" [ "$(starts stays)" = 1 ]
-same() { kube get --raw /kelp/v1/nodes/edge-1 | grep -qF "$(field edge-1 digest)"; }
+same() { kube get --raw /kelp/v1/nodes/edge-1 | holds -F "$(field edge-1 digest)"; }
 check "cloud and edge agree" within 10 same
 finish

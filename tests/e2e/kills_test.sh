@@ -64,7 +64,7 @@ for round in $(seq "$rounds"); do
     esac
     revive=
     for victim in $victims; do
-        [ $victim != leader ] || victim=$(cd "$top" && for n in 1 2 3; do kelp status "$home/k/cloudcore-$n/data" -o json 2>/dev/null | grep -q '"leads":true' && echo cloudcore-$n && break; done)
+        [ $victim != leader ] || victim=$(cd "$top" && for n in 1 2 3; do kelp status "$home/k/cloudcore-$n/data" -o json 2>/dev/null | holds '"leads":true' && echo cloudcore-$n && break; done)
         [ -n "$victim" ] && quick kill "$victim" && revive="$revive $victim"
     done
     sleep "0.$((RANDOM % 10))"

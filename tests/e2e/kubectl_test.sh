@@ -111,7 +111,7 @@ check "an old resourceVersion is a conflict" conflict
 printf '{"apiVersion":"v1","kind":"Pod","metadata":{"name":"bad"},"spec":{"containers":[{"name":"a"}]}}' >"$y/bad.json"
 check "an invalid object names the field" says "spec.containers[0].image: Required value" kube create -f "$y/bad.json"
 printf '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"odd"},"data":{},"bogus":1}' >"$y/odd.json"
-if kube create --help | grep -q "validate='strict'"; then
+if kube create --help | holds "validate='strict'"; then
     check "an unknown field is refused" exits 1 kube create -f "$y/odd.json"
     check "by its name" says 'strict decoding error: unknown field "bogus"' kube create -f "$y/odd.json"
     check "or warned of" says 'unknown field "bogus"' kube create -f "$y/odd.json" --validate=warn
@@ -132,7 +132,7 @@ metadata: { name: lost, namespace: shop }
 spec: { containers: [ { name: main, image: "example.invalid/none:1" } ], terminationGracePeriodSeconds: 1 }
 Y
 kube apply -f "$y/lost.yaml" >/dev/null 2>&1
-pulling() { kube get pod lost -n shop | grep -Eq 'ErrImagePull|ImagePullBackOff'; }
+pulling() { kube get pod lost -n shop | holds -E 'ErrImagePull|ImagePullBackOff'; }
 check "a missing image is visible" within 30 pulling
 check "force delete" says "force deleted" kube delete pod lost -n shop --force --grace-period=0
 check "graceful delete waits for the edge" says 'pod "web" deleted' kube delete pod web -n shop --timeout=30s

@@ -24,6 +24,7 @@ leave() {
         for log in "$home"/k/logs/*.log; do
             [ -e "$log" ] && { echo "---- ${log##*/}"; tail -25 "$log"; }
         done
+        cat "$home/failed" 2>/dev/null # again, where whoever sees only the end of this finds it
         # KELP_KEEP=1 leaves everything as it was, to look at.
         [ -z "${KELP_KEEP:-}" ] || { echo "kept: $home"; return; }
     fi
@@ -32,7 +33,7 @@ leave() {
 }
 begin() { # runtime, port
     runtime=$1 port=$2
-    while ss -Hltn | awk '{ sub(/.*:/, "", $4); print $4 }' | grep -qx "$((port / 100))[0-9][0-9]"; do
+    while ss -Hltn | awk '{ sub(/.*:/, "", $4); print $4 }' | holds -x "$((port / 100))[0-9][0-9]"; do
         port=$((port + 1000))
     done
     command -v kubectl >/dev/null || skip "no kubectl on PATH"
@@ -54,10 +55,12 @@ check() {
         echo "ok $what"
     else
         failures=$((failures + 1))
-        echo "FAILED $what: $*"
-        printf '%s\n' "$output" | tail -15 | sed 's/^/    /'
+        printf 'FAILED %s: %s\n%s\n' "$what" "$*" "$(printf '%s\n' "$output" | tail -15 | sed 's/^/    /')" | tee -a "$home/failed"
     fi
 }
+# Whether what comes down a pipe holds a line. `grep -q` would leave at the first, its writer would then fail
+# when it has more to say, and with pipefail "yes" would now and then be "no".
+holds() { [ -n "$(grep "$@")" ]; }
 says() { # text, command...: the output holds the text
     local text=$1 output
     shift

@@ -21,7 +21,7 @@ export KUBECONFIG=$dir/kubeconfig
 api() { echo "https://127.0.0.1:$((port + 10 + $1))"; }
 status() { kelp cluster status "$@"; }
 show() { # replica, the rest of its line: the table says so
-    { status --server "$(api "${asked:-1}")" 2>/dev/null || true; } | grep -Eq "^$1 +$2"
+    { status --server "$(api "${asked:-1}")" 2>/dev/null || true; } | holds -E "^$1 +$2"
 }
 json() { status --server "$(api "${asked:-1}")" -o json 2>/dev/null; }
 term() { json | sed -n 's/^  "term": \([0-9]*\),.*/\1/p'; }
@@ -94,11 +94,11 @@ guess() {
 "$bin/nodes/kelp" pki server --ca "$dir/pki" --name five --san 10.0.0.5 --out "$home/five" >/dev/null
 public=$(openssl pkey -in "$home/five/five.key" -pubout | sed 's/$/\\n/' | tr -d '\n' | sed 's/.*/"&"/')
 signal() { kill "-$1" $(cat "$dir/run/cloudcore-2.pid" "$dir/run/cloudcore-3.pid"); }
-nobody_leads() { ! curl_api "$(api 1)/readyz" | grep -qx ok; }
+nobody_leads() { ! curl_api "$(api 1)/readyz" | holds -x ok; }
 signal STOP
 within 10 nobody_leads
 for i in 1 2 3 4 5 6 7 8; do guess $i & guesses="${guesses:-} $!"; done
-guessed() { curl_api "$(api 1)/kelp/v1/join" -X POST -d '{}' >/dev/null && ss -Htn state established "sport = :$((port + 11))" | wc -l | grep -qv '^[0-2]$'; }
+guessed() { curl_api "$(api 1)/kelp/v1/join" -X POST -d '{}' >/dev/null && ss -Htn state established "sport = :$((port + 11))" | wc -l | holds -v '^[0-2]$'; }
 within 5 guessed
 check "time that is over is exit code 124" exits 124 kelp cluster backup "$home/none" --timeout 1
 check "without a majority it is said what is needed" within 5 says "3 voters, 1 well, and 2 are needed" status

@@ -18,7 +18,7 @@ quick --runtime fake start >/dev/null || exit 1
 status() { kelp status "$dir/cloudcore-$1/data" -o json 2>/dev/null; }
 field() { status "$1" | sed -n "s/.*\"$2\":\([^,}]*\).*/\1/p"; }
 leader() { local n; for n in 1 2 3; do [ "$(field $n leads)" = true ] && echo $n && return 0; done; return 1; }
-serves() { curl -sk --max-time 2 "https://127.0.0.$1:$((port + 11))/readyz" | grep -qx ok; }
+serves() { curl -sk --max-time 2 "https://127.0.0.$1:$((port + 11))/readyz" | holds -x ok; }
 named() { kube --server "https://kelp.test:$((port + 11))" "$@"; }
 
 # One port on three addresses, and certificates with the name.

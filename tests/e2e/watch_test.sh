@@ -65,7 +65,7 @@ check "without one there are probes" says ok curl -sk --max-time 3 "https://127.
 check "and no page" says 'system:monitoring' curl -sk --max-time 3 "https://127.0.0.1:$((port + 11))/metrics"
 check "each check has its name" says '[+]leader ok' on 1 get --raw '/readyz?verbose'
 
-is_away() { page $lead | grep -q '^kelp_node_away_seconds{node="edge-1"} '; }
+is_away() { page $lead | holds '^kelp_node_away_seconds{node="edge-1"} '; }
 check "no node is away" is $lead 'kelp_nodes{state="away"}' 0
 quick kill edge-1 >/dev/null
 check "one that was killed is" within 10 is $lead 'kelp_nodes{state="away"}' 1

@@ -41,7 +41,9 @@ def options_read():
     parser.add_argument("--pods", type=int, default=110, help="[110]")
     parser.add_argument("--twins", type=int, default=1000, help="[1000]")
     parser.add_argument("--records", type=int, default=1000000, help="in the log that is replayed [1000000]")
-    parser.add_argument("--settle", type=float, default=10, help="seconds of idleness before memory is looked at [10]")
+    parser.add_argument("--settle", type=float, default=60,
+                        help="seconds of idleness before memory is looked at; an edgecore gives back what only its start "
+                        "needed after 15 [60]")
     return parser.parse_args()
 
 

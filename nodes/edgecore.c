@@ -53,6 +53,9 @@
  * often it is looked whether it has; a runtime that does not answer for so long is not ready. */
 #define NODE_FIRST_MS      250u
 #define NODE_FIRST_LOOKS   20u
+/* So long after the start what only that needed is given back (program_settle): the state is open, the link is
+ * up or will be tried for long, and pods that were there have been looked at. */
+#define SETTLED_S 15u
 
 static const struct program program = {
     .name = "edgecore",
@@ -98,6 +101,7 @@ struct edgecore {
     uv_timer_t core_timer;
     uv_timer_t node_timer;
     uv_timer_t second_timer;
+    uint32_t seconds; /* of it, until SETTLED_S */
     uint32_t first_looks;
     uv_timer_t stop_timer;
     uv_prepare_t prepare;
@@ -452,6 +456,10 @@ static void on_second_timer(uv_timer_t *timer)
     if (!e->left && space_look(&e->space)) {
         set_space(e);
         uv_timer_start(&e->node_timer, on_node_timer, 0, NODE_STATUS_MS);
+    }
+    if (e->seconds < SETTLED_S && ++e->seconds == SETTLED_S) {
+        const size_t bytes = program_settle();
+        logger_debug("settled", "bytes=%zu reason=\"what only the start needed is given back\"", bytes);
     }
 }
 

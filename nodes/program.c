@@ -1,7 +1,11 @@
 #include "nodes/program.h"
 
+#include <elf.h>
+#include <link.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
@@ -102,6 +106,57 @@ void program_fail(const struct program *program, const char *data, const char *o
                    : "not even a note of it could be left, so no start will know: mend the disk",
         data, program->name);
     _exit(PROGRAM_EXIT_FATAL); /* no destructors: nothing unsaved is worth more than a clean end */
+}
+
+/* Text that the linker wrote into (DT_TEXTREL) exists only in memory. */
+static bool text_is_written(const struct dl_phdr_info *object)
+{
+    for (size_t i = 0; i < object->dlpi_phnum; i++) {
+        if (object->dlpi_phdr[i].p_type != PT_DYNAMIC) {
+            continue;
+        }
+        const ElfW(Dyn) *entry =
+            (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr);
+        for (; entry->d_tag != DT_NULL; entry++) {
+            if (entry->d_tag == DT_TEXTREL ||
+                (entry->d_tag == DT_FLAGS && (entry->d_un.d_val & DF_TEXTREL) != 0)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Called with the linker's lock held: no object goes away meanwhile. */
+static int settle_object(struct dl_phdr_info *object, size_t size, void *context)
+{
+    (void)size;
+    size_t *given = context;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t kernels = getauxval(AT_SYSINFO_EHDR); /* no file is behind it */
+    if ((kernels != 0 && object->dlpi_addr == kernels) || text_is_written(object)) {
+        return 0;
+    }
+    for (size_t i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
+        if (part->p_type != PT_LOAD || (part->p_flags & PF_W) != 0) {
+            continue;
+        }
+        /* Whole pages only: the linker may have put a part that is written beside it. */
+        const uintptr_t start = (object->dlpi_addr + part->p_vaddr + page - 1) / page * page;
+        const uintptr_t end = (object->dlpi_addr + part->p_vaddr + part->p_memsz) / page * page;
+        if (start < end && madvise((void *)start, end - start, MADV_DONTNEED) == 0) {
+            *given += end - start;
+        }
+    }
+    return 0;
+}
+
+size_t program_settle(void)
+{
+    size_t given = 0;
+    (void)dl_iterate_phdr(settle_object, &given);
+    return given;
 }
 
 uint64_t program_mono_ms(void)

@@ -42,6 +42,14 @@ void program_note(const struct program *program, const char *data, const char *o
 __attribute__((noreturn)) void program_fail(const struct program *program, const char *data,
                                             const char *operation, const char *path, int status);
 
+/* Give back what only the beginning needed. Of a program with libraries like ours a third of what is
+ * resident is code and tables that the linker, the opening of a database and a first handshake went through
+ * once; whatever of it is called again comes back from the page cache, 64 KiB at a time. Only parts of
+ * loaded objects that nobody may write go, so nothing can be lost by it.
+ *
+ *   answers   bytes of address space that were let go of; what of it was resident is not known */
+size_t program_settle(void);
+
 /* Milliseconds: of a clock that never goes back, and since 1970. */
 uint64_t program_mono_ms(void);
 int64_t program_wall_ms(void);

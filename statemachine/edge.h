@@ -282,11 +282,16 @@ bool edge_twin_type_known(const char *type);
 /* Why this value is none of this type of a twin; NULL: it is one. Lent for ever. */
 const char *edge_twin_value_refusal(const char *type, const char *value);
 
-/* The oldest promise behind `after` that the broker has not taken (edge_meta.outbox_last tells whether there is
- * one). It is to be published, in this order, until OUTBOX_DONE is applied.
+/* The promises behind `after` that the broker has not taken (edge_meta.outbox_last tells whether there are any), oldest
+ * first. They are to be published, in this order, until OUTBOX_DONE is applied.
+ *   answers   given: hand it to edge_outbox_close, before the next record is applied */
+struct edge_outbox;
+struct edge_outbox *edge_outbox_open(struct edge_machine *machine, uint64_t after);
+/* The next of them, lent by `codec`.
  *   answers   STATUS_OK; STORE_NONE; negative */
-int edge_outbox_next(struct edge_machine *machine, uint64_t after, struct codec *codec,
-                     uint64_t *out_position, struct publication *out);
+int edge_outbox_next(struct edge_outbox *outbox, struct codec *codec, uint64_t *out_position,
+                     struct publication *out);
+void edge_outbox_close(struct edge_outbox *outbox); /* NULL is ignored */
 
 /* What the cloud has not applied yet: a batch of the up direction.
  *

@@ -6,26 +6,38 @@
  */
 #include "statemachine/edge_body.h"
 
+#include <stdlib.h>
+
 #include "schemas/check.h"
 
-/* Take back the oldest promise. Positions have no holes, so its row is found by its number: an iterator would wade
- * through the graves that all before it left.
+/* Take back the oldest promises, up to and with `last`. Positions have no holes, so the first of their rows is found by
+ * its number: from the beginning of the table an iterator would wade through the graves that all before it left.
  *   answers  STATUS_OK; negative */
-static int edge_outbox_withdraw(struct edge_machine *machine)
+static int edge_outbox_withdraw(struct edge_machine *machine, uint64_t last)
 {
     struct edge_meta *meta = &machine->meta;
     uint8_t memory[8];
-    const struct bytes key = edge_key8(memory, meta->outbox_done + 1);
-    struct bytes bytes;
-    const int status = store_get(store_live(machine->store), EDGE_TABLE_OUTBOX, key, &bytes);
-    if (status != STATUS_OK) {
-        return status == STORE_NONE ? STATUS_CORRUPT : status;
+    struct store_iterator *iterator =
+        store_iterate(store_live(machine->store), EDGE_TABLE_OUTBOX, (struct bytes){0});
+    bool on = store_iterator_seek(iterator, edge_key8(memory, meta->outbox_done + 1));
+    while (on && meta->outbox_done < last) {
+        const struct bytes key = store_iterator_key(iterator);
+        const size_t size = store_iterator_value(iterator).size;
+        if (get_be64(key.data) != meta->outbox_done + 1) {
+            break;
+        }
+        CHECK(meta->outbox_bytes >= size);
+        meta->outbox_bytes -= size;
+        meta->outbox_done++;
+        store_remove(machine->store, EDGE_TABLE_OUTBOX, key);
+        on = store_iterator_next(iterator);
     }
-    CHECK(meta->outbox_bytes >= bytes.size);
-    meta->outbox_bytes -= bytes.size;
-    meta->outbox_done++;
-    store_remove(machine->store, EDGE_TABLE_OUTBOX, key);
-    return STATUS_OK;
+    int status = store_iterator_status(iterator);
+    if (status == STATUS_OK && meta->outbox_done < last) {
+        status = STATUS_CORRUPT; /* one is missing */
+    }
+    store_iterator_close(iterator);
+    return status;
 }
 
 int edge_outbox_promise(struct edge_machine *machine, const struct publication *publication)
@@ -45,7 +57,7 @@ int edge_outbox_promise(struct edge_machine *machine, const struct publication *
     while (status == STATUS_OK && meta->outbox_last - meta->outbox_done > 1 &&
            (meta->outbox_last - meta->outbox_done > limits->publications ||
             meta->outbox_bytes > limits->publication_bytes)) {
-        status = edge_outbox_withdraw(machine);
+        status = edge_outbox_withdraw(machine, meta->outbox_done + 1);
         meta->outbox_dropped++;
     }
     return status;
@@ -65,31 +77,49 @@ int edge_outbox_done_apply(struct edge_machine *machine, const struct record *re
         machine->applied->outcome = EDGE_DUPLICATE;
         return STATUS_OK;
     }
-    int status = STATUS_OK;
-    while (status == STATUS_OK && meta->outbox_done < done.position) {
-        status = edge_outbox_withdraw(machine);
-    }
-    return status;
+    return edge_outbox_withdraw(machine, done.position);
 }
 
-int edge_outbox_next(struct edge_machine *machine, uint64_t after, struct codec *codec,
-                     uint64_t *out_position, struct publication *out)
+/* -- reading ------------------------------------------------------------------------------------------- */
+
+struct edge_outbox {
+    struct store_iterator *rows;
+    uint64_t after; /* the one that was told last */
+    bool begun;     /* `rows` is on it */
+};
+
+struct edge_outbox *edge_outbox_open(struct edge_machine *machine, uint64_t after)
+{
+    struct edge_outbox *outbox = calloc(1, sizeof *outbox);
+    CHECK(outbox != NULL);
+    outbox->rows = store_iterate(store_live(machine->store), EDGE_TABLE_OUTBOX, (struct bytes){0});
+    outbox->after = after;
+    return outbox;
+}
+
+int edge_outbox_next(struct edge_outbox *outbox, struct codec *codec, uint64_t *out_position,
+                     struct publication *out)
 {
     uint8_t memory[8];
-    struct store_iterator *iterator =
-        store_iterate(store_live(machine->store), EDGE_TABLE_OUTBOX, (struct bytes){0});
-    const bool on = store_iterator_seek(iterator, edge_key8(memory, after + 1));
-    int status = store_iterator_status(iterator);
-    if (status == STATUS_OK && !on) {
-        status = STORE_NONE;
+    const bool on = outbox->begun
+                        ? store_iterator_next(outbox->rows)
+                        : store_iterator_seek(outbox->rows, edge_key8(memory, outbox->after + 1));
+    if (!on) {
+        const int status = store_iterator_status(outbox->rows);
+        return status == STATUS_OK ? STORE_NONE : status;
     }
-    if (status == STATUS_OK) {
-        *out_position = get_be64(store_iterator_key(iterator).data);
-        if (codec_publication_read(codec, codec_copy(codec, store_iterator_value(iterator)), out) !=
-            STATUS_OK) {
-            status = STATUS_CORRUPT;
-        }
+    outbox->begun = true;
+    *out_position = get_be64(store_iterator_key(outbox->rows).data);
+    return codec_publication_read(codec, codec_copy(codec, store_iterator_value(outbox->rows)),
+                                  out) == STATUS_OK
+               ? STATUS_OK
+               : STATUS_CORRUPT;
+}
+
+void edge_outbox_close(struct edge_outbox *outbox)
+{
+    if (outbox != NULL) {
+        store_iterator_close(outbox->rows);
+        free(outbox);
     }
-    store_iterator_close(iterator);
-    return status;
 }

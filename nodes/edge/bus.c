@@ -500,20 +500,24 @@ static uint32_t publication_forms(struct bus *bus, const struct publication *pub
     return count;
 }
 
-/* The next promise that this broker has not heard.
- *   answers  whether there was one, and it was given */
-static bool bus_send_promise(struct bus *bus, uint32_t broker)
+/* Whether there is a promise that this broker has not heard, and room for it. */
+static bool bus_may_send(const struct bus *bus, uint32_t broker)
+{
+    const struct bus_stream *stream = &bus->streams[broker];
+    return stream->sent < edge_machine_meta(bus->door.machine)->outbox_last &&
+           stream_has_room(stream, 2);
+}
+
+/* The next promise of those that this broker has not heard.
+ *   answers  whether it was given */
+static bool bus_send_promise(struct bus *bus, uint32_t broker, struct edge_outbox *outbox)
 {
     const struct edge_meta *meta = edge_machine_meta(bus->door.machine);
     struct bus_stream *stream = &bus->streams[broker];
     struct publication publication;
     uint64_t position;
-    if (stream->sent >= meta->outbox_last || !stream_has_room(stream, 2)) {
-        return false;
-    }
     codec_reset(bus->codec_out);
-    if (edge_outbox_next(bus->door.machine, stream->sent, bus->codec_out, &position,
-                         &publication) != STATUS_OK) {
+    if (edge_outbox_next(outbox, bus->codec_out, &position, &publication) != STATUS_OK) {
         return false; /* the next apply meets what is wrong with the store */
     }
     char own_id[BUS_EVENT_ID_BYTES];
@@ -536,6 +540,24 @@ static bool bus_send_promise(struct bus *bus, uint32_t broker)
     }
     stream->sent = position;
     return true;
+}
+
+/* What this broker has not heard, as far as it has room; while a question waits one promise, since its answer may be due
+ * behind it.
+ *   answers  whether any was given */
+static bool bus_send_promises(struct bus *bus, uint32_t broker)
+{
+    if (!bus_may_send(bus, broker)) {
+        return false;
+    }
+    struct edge_outbox *outbox = edge_outbox_open(bus->door.machine, bus->streams[broker].sent);
+    bool sent = bus_send_promise(bus, broker, outbox);
+    const bool any = sent;
+    while (sent && bus->questions.head == NULL && bus_may_send(bus, broker)) {
+        sent = bus_send_promise(bus, broker, outbox);
+    }
+    edge_outbox_close(outbox);
+    return any;
 }
 
 static const char *answer_twins(struct bus *bus, const struct bus_item *item)
@@ -734,7 +756,7 @@ uint64_t bus_run(struct bus *bus, struct bus_time now)
     while (more) {
         more = bus_answer(bus);
         for (uint32_t i = 0; i < bus->config.broker_count && !more; i++) {
-            more = bus_send_promise(bus, i);
+            more = bus_send_promises(bus, i);
         }
     }
     if (bus->questions.head == NULL && bus->members_of != 0) {

@@ -170,11 +170,11 @@ static void check_promises(struct edge *edge, uint64_t from, uint64_t to)
     struct world *world = edge->process.world;
     struct edge_machine *machine = edge->core->machine;
     CHECK(to < SPINE_PROMISES);
+    struct edge_outbox *outbox = edge_outbox_open(machine, from);
     for (uint64_t position = from; position < to;) {
         struct publication publication;
         codec_reset(edge->codec);
-        if (edge_outbox_next(machine, position, edge->codec, &position, &publication) !=
-            STATUS_OK) {
+        if (edge_outbox_next(outbox, edge->codec, &position, &publication) != STATUS_OK) {
             spine_fail(world, "promise", "%s: the promise behind %llu is not there",
                        edge->process.name, (unsigned long long)position);
         }
@@ -189,6 +189,7 @@ static void check_promises(struct edge *edge, uint64_t from, uint64_t to)
             check_promise(edge, &publication);
         }
     }
+    edge_outbox_close(outbox);
 }
 
 static void check_up(struct edge *edge)

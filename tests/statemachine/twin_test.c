@@ -221,7 +221,8 @@ static const char *rig_told(struct rig *rig)
     char line[2048] = "";
     size_t size = 0;
     struct publication p;
-    while (edge_outbox_next(rig->machine, rig->outbox, rig->codec, &rig->outbox, &p) == STATUS_OK) {
+    struct edge_outbox *outbox = edge_outbox_open(rig->machine, rig->outbox);
+    while (edge_outbox_next(outbox, rig->codec, &rig->outbox, &p) == STATUS_OK) {
         size += (size_t)snprintf(line + size, sizeof line - size, "%s%s", size > 0 ? "; " : "",
                                  kinds[p.kind]);
         if (p.code != 0) {
@@ -238,6 +239,7 @@ static const char *rig_told(struct rig *rig)
                                      t->has_after ? after->actual : "-");
         }
     }
+    edge_outbox_close(outbox);
     return codec_print(rig->codec, "%s", line);
 }
 
@@ -494,7 +496,9 @@ static void test_the_outbox(void **state)
     rig_crash(rig, 1);
     uint64_t position;
     struct publication publication;
-    assert_int_equal(edge_outbox_next(rig->machine, 0, rig->codec, &position, &publication), 0);
+    struct edge_outbox *outbox = edge_outbox_open(rig->machine, 0);
+    assert_int_equal(edge_outbox_next(outbox, rig->codec, &position, &publication), 0);
+    edge_outbox_close(outbox);
     assert_int_equal(position, 4);
     assert_int_equal(RIG_APPLY(rig, RECORD_OUTBOX_DONE, "", outbox_done, {.position = 2}),
                      EDGE_DUPLICATE);

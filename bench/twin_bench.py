@@ -118,14 +118,19 @@ def mapper_burst(site, port, name, count, updates):
 
 
 def wishes_measure(site, name, count, wishes):
-    """Milliseconds from a PATCH until the mapper has what was wished."""
+    """Milliseconds from a PATCH until the mapper has what was wished. A mapper that comes says of each device that it is
+    there, and asks for its twins: that is over before."""
     device = name if count == 1 else f"{name}-0"
+    said = site.edge.status()["mqttReceived"]
     mapper = subprocess.Popen([f"{site.build}/nodes/mapper", "-b", f"127.0.0.1:{site.edge.broker}", "--name", name,
                                "-d", str(count), "-e", "60000"], stdout=subprocess.PIPE, text=True)
     try:
         line = ""
         while "mapper_connected" not in line:
             line = mapper.stdout.readline()
+        site.wait(PATIENCE_S, "the mapper to say that its devices are there",
+                  lambda: site.edge.status().get("mqttReceived", 0) >= said + 2 * count)
+        site.edge.settle()
         took = []
         for i in range(wishes):
             value = str(30 + i)

@@ -6,16 +6,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mosquitto.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define MISC_MS     5000u /* how often libmosquitto looks at its keepalive */
 #define KEEPALIVE_S 30
-#define READS_AT_ONCE                                                                              \
-    512 /* before others have their turn: what is not read in time a broker drops */
+/* Before others have their turn: what is not read in time a broker drops. */
+#define READS_AT_ONCE 2048
 #define BACKOFF_MS 100u
-#define RECENT     64u /* messages that are known again */
+#define RECENT     LIMIT_BUS_INFLIGHT /* messages that are known again */
+#define REPEATED   (2u * RECENT) /* of a new connection: among them are those that are told again */
 #define HASHED_BYTES                                                                               \
     4096 /* of them, from their beginning: a broker elsewhere may bring 256 MiB in one */
 
@@ -65,10 +67,14 @@ struct bus_mqtt {
     uint64_t flight_first; /* oldest that was not told */
     uint64_t flight_next;
     bool publishing;
+    bool corked;  /* what is written waits for what comes behind it in the same turn */
+    bool moved;   /* libmosquitto had something to tell since this was cleared */
+    bool unread;  /* there may be more, which the socket does not tell when TLS has decrypted it */
     bool resumed; /* the broker had kept our session */
     struct mqtt_recent recent[RECENT];
     struct mqtt_recent before[RECENT]; /* recent when the last connection ended */
     uint32_t recent_next;
+    uint32_t repeated_left; /* messages that may be among `before` */
     struct bus_mqtt_report report;
 };
 
@@ -167,6 +173,7 @@ static void mqtt_end(struct bus_mqtt *mqtt)
         mqtt_failed(mqtt, mqtt->why);
     }
     mqtt->report.up = false;
+    mqtt->unread = false;
     mqtt->flight_first = mqtt->flight_next;
     mqtt->state = MQTT_CLOSING;
     uv_close((uv_handle_t *)&mqtt->poll, mqtt_on_closed);
@@ -194,11 +201,13 @@ static void mqtt_came_up(struct bus_mqtt *mqtt)
 static void mqtt_on_connect(struct mosquitto *client, void *context, int code, int flags)
 {
     struct bus_mqtt *mqtt = context;
+    mqtt->moved = true;
     if (code != 0) {
         mqtt_break(mqtt, mosquitto_connack_string(code));
         return;
     }
     mqtt->resumed = (flags & 1) != 0;
+    mqtt->repeated_left = mqtt->resumed ? REPEATED : 0;
     if (!mqtt_listens(mqtt)) {
         mqtt_came_up(mqtt);
         return;
@@ -221,6 +230,7 @@ static void mqtt_on_subscribe(struct mosquitto *client, void *context, int mid, 
     (void)client;
     (void)mid;
     struct bus_mqtt *mqtt = context;
+    mqtt->moved = true;
     for (int i = 0; i < count; i++) {
         if (granted[i] > 2) {
             logger_warn("subscription_refused", "broker=%s topic=%s", mqtt->options.name,
@@ -255,13 +265,14 @@ static uint32_t mqtt_hash(const struct mosquitto_message *message)
 static void mqtt_note(struct bus_mqtt *mqtt, const struct mosquitto_message *message)
 {
     const struct mqtt_recent note = {.mid = message->mid, .hash = mqtt_hash(message)};
-    for (uint32_t i = 0; mqtt->resumed && i < RECENT; i++) {
+    for (uint32_t i = 0; mqtt->repeated_left > 0 && i < RECENT; i++) {
         if (mqtt->before[i].mid == note.mid && mqtt->before[i].hash == note.hash) {
             mqtt->before[i].mid = 0;
             mqtt->report.redelivered++;
             break;
         }
     }
+    mqtt->repeated_left -= mqtt->repeated_left > 0 ? 1 : 0;
     mqtt->recent[mqtt->recent_next % RECENT] = note;
     mqtt->recent_next++;
 }
@@ -271,6 +282,7 @@ static void mqtt_on_message(struct mosquitto *client, void *context,
 {
     (void)client;
     struct bus_mqtt *mqtt = context;
+    mqtt->moved = true;
     if (message->retain && mqtt->resumed) {
         mqtt->report.retained++;
         return;
@@ -288,6 +300,7 @@ static void mqtt_on_publish(struct mosquitto *client, void *context, int mid)
 {
     (void)client;
     struct bus_mqtt *mqtt = context;
+    mqtt->moved = true;
     for (uint64_t i = mqtt->flight_first; i < mqtt->flight_next; i++) {
         struct mqtt_flight *flight = &mqtt->flights[i % LIMIT_BUS_OUTGOING];
         if (flight->mid == mid && !flight->taken) {
@@ -301,6 +314,17 @@ static void mqtt_on_publish(struct mosquitto *client, void *context, int mid)
 }
 
 /* -- turns ------------------------------------------------------------------------------------------------- */
+
+/* libmosquitto writes each packet by itself. Those of a turn leave together: a small packet alone is a whole one for the
+ * kernel, and wakes the broker. What fails makes it slower, nothing else. */
+static void mqtt_cork(struct bus_mqtt *mqtt, bool cork)
+{
+    if (mqtt->corked != cork) {
+        const int value = cork ? 1 : 0;
+        (void)setsockopt(mqtt->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof value);
+        mqtt->corked = cork;
+    }
+}
 
 static void mqtt_on_poll(uv_poll_t *poll, int status, int events);
 
@@ -346,23 +370,29 @@ static void mqtt_settle(struct bus_mqtt *mqtt)
     mqtt_watch(mqtt);
 }
 
-static void mqtt_on_soon(uv_timer_t *timer)
-{
-    mqtt_settle(CONTAINER_OF(timer, struct bus_mqtt, soon));
-}
-
 static void mqtt_read(struct bus_mqtt *mqtt)
 {
-    int waiting = 1;
-    for (int i = 0; i < READS_AT_ONCE && waiting > 0 && mqtt->why == NULL && mqtt_wants(mqtt);
+    mqtt_cork(mqtt, true); /* acknowledgements */
+    mqtt->moved = true;
+    for (int i = 0; i < READS_AT_ONCE && mqtt->moved && mqtt->why == NULL && mqtt_wants(mqtt);
          i++) {
+        mqtt->moved = false;
         const int rc = mosquitto_loop_read(mqtt->client, 1);
         if (rc != MOSQ_ERR_SUCCESS) {
             mqtt_break(mqtt, mosquitto_strerror(rc));
-        } else if (ioctl(mqtt->fd, FIONREAD, &waiting) != 0) {
-            waiting = 0;
         }
     }
+    mqtt->unread = mqtt->moved;
+    mqtt_cork(mqtt, false);
+}
+
+static void mqtt_on_soon(uv_timer_t *timer)
+{
+    struct bus_mqtt *mqtt = CONTAINER_OF(timer, struct bus_mqtt, soon);
+    if (mqtt->unread && mqtt->state == MQTT_UP) {
+        mqtt_read(mqtt);
+    }
+    mqtt_settle(mqtt);
 }
 
 /* Something happened to a socket that is not connected: so it will not be. libmosquitto with TLS takes the error off
@@ -401,7 +431,11 @@ static void mqtt_on_poll(uv_poll_t *poll, int status, int events)
 
 void bus_mqtt_turn(struct bus_mqtt *mqtt)
 {
+    mqtt_cork(mqtt, false);
     mqtt_settle(mqtt);
+    if (mqtt->unread && mqtt->options.authority != NULL && mqtt_wants(mqtt)) {
+        uv_timer_start(&mqtt->soon, mqtt_on_soon, 0, 0);
+    }
 }
 
 /* -- the beginning of a connection ------------------------------------------------------------------------------ */
@@ -461,6 +495,7 @@ static void mqtt_dial_on_done(uv_work_t *work, int status)
         return;
     }
     (void)fcntl(socket, F_SETFD, FD_CLOEXEC); /* a broker of our own is no heir of it */
+    mqtt->corked = false;
     mqtt->state = MQTT_CONNECTING;
     mqtt->due_ms = uv_now(mqtt->loop) + LIMIT_BUS_CONNECT_MS;
     mqtt->polled = 0;
@@ -563,6 +598,7 @@ int bus_mqtt_publish(struct bus_mqtt *mqtt, uint64_t id, const char *topic, stru
         return -ENOTCONN;
     }
     CHECK(mqtt->flight_next - mqtt->flight_first < LIMIT_BUS_OUTGOING);
+    mqtt_cork(mqtt, true); /* until the turn ends */
     struct mqtt_flight *flight = &mqtt->flights[mqtt->flight_next % LIMIT_BUS_OUTGOING];
     *flight = (struct mqtt_flight){.id = id};
     mqtt->flight_next++;

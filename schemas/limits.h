@@ -284,9 +284,18 @@ static_assert(LIMIT_BUS_PAYLOAD_BYTES >= LIMIT_DEVICE_TWINS * (LIMIT_TWIN_KEY_BY
  * more is read. A quarter of the outbox is left for what the cloud wishes meanwhile. */
 #define LIMIT_BUS_PROMISED       12288u
 static_assert(LIMIT_BUS_PROMISED * 4u <= LIMIT_EDGE_PUBLICATIONS * 3u, "nothing is dropped for want of room");
-/* Messages our own broker sends before they are acknowledged: enough that it does not wait for us, and few enough that
- * what it tells again after a lost connection is heard in a moment. */
-#define LIMIT_BUS_INFLIGHT       96u
+/* With so many of them, or so many records that were read and are not applied, telemetry is gathered and not recorded: some
+ * groups of records, and what they promise, keep disk and broker busy. More would not make them faster, and what the cloud
+ * wishes waits behind it. */
+#define LIMIT_BUS_WAITING_BUSY   1024u
+#define LIMIT_BUS_PROMISED_BUSY  3072u
+static_assert(LIMIT_BUS_WAITING_BUSY * 4u <= LIMIT_BUS_WAITING,
+              "what may not be gathered finds room");
+static_assert(LIMIT_BUS_PROMISED_BUSY * 4u <= LIMIT_BUS_PROMISED,
+              "so does what is promised for it");
+/* Messages our own broker sends before they are acknowledged: what we read in a turn, so that it does not wait for us, and
+ * few enough that what it tells again after a lost connection is heard in a moment. */
+#define LIMIT_BUS_INFLIGHT       1024u
 /* A packet of MQTT at our own broker, which ends a connection that begins a larger one: the list of ten thousand
  * devices of a node fits. */
 #define LIMIT_BUS_PACKET_BYTES   (8u * 1024u * 1024u)
@@ -298,9 +307,11 @@ static_assert(LIMIT_BUS_PACKET_BYTES >= 8u * LIMIT_BUS_PAYLOAD_BYTES, "so does e
 #define LIMIT_BUS_SESSION_HOURS  24u
 static_assert(LIMIT_BUS_BROKER_BYTES >= 4u * LIMIT_BUS_QUEUE_BYTES, "several full queues fit");
 /* Devices whose telemetry is being gathered for a moment; others are recorded as they come. While the disk, or a broker,
- * has enough to do their moment is longer, by so much at most: then no more is read. It is what a power cut may take of telemetry. */
+ * has enough to do their moment is longer, by so much at most: then no more is read. It is what a power cut may take of
+ * telemetry. Each device needs a record before the first one needs another, so it is more than all of them take at some
+ * two thousand records a second: if reading stopped sooner there would be less to gather, and so more records. */
 #define LIMIT_BUS_WINDOWS       16384u
-#define LIMIT_BUS_LATE_MS       3000u
+#define LIMIT_BUS_LATE_MS       10000u
 
 /* -- connections, HTTP, WebSocket, configuration (nodes/net) ---------------------------------- */
 

@@ -115,9 +115,12 @@ static struct bus_item *item_push(struct bus *bus, enum bus_item_type type, cons
     return item;
 }
 
-void bus_record(struct bus *bus, uint16_t kind, const char *key, struct bytes body)
+void bus_record(struct bus *bus, uint16_t kind, const char *key, struct bytes body, bool shapes)
 {
-    item_push(bus, BUS_ITEM_RECORD, key, "", body)->kind = kind;
+    struct bus_item *item = item_push(bus, BUS_ITEM_RECORD, key, "", body);
+    item->kind = kind;
+    item->shapes = shapes;
+    bus->shaping += shapes ? 1 : 0;
     bus->report.recorded++;
 }
 
@@ -169,7 +172,7 @@ static void bus_on_state(struct bus *bus, const char *key, const struct bus_topi
     const int status = codec_device_state_build(bus->codec, &said, &body);
     CHECK(status == STATUS_OK);
     bus_gather_flush(bus, key);
-    bus_record(bus, RECORD_DEVICE_STATE, key, body);
+    bus_record(bus, RECORD_DEVICE_STATE, key, body, false);
 }
 
 /* A question about a device, or about all (key ""). */
@@ -210,7 +213,7 @@ static void bus_on_upload(struct bus *bus, const char *topic, struct bytes paylo
         bus->report.ignored++;
         return;
     }
-    bus_record(bus, RECORD_MQTT_MESSAGE, topic, body);
+    bus_record(bus, RECORD_MQTT_MESSAGE, topic, body, false);
 }
 
 void bus_message(struct bus *bus, const char *topic, struct bytes payload, struct bus_time now)
@@ -263,11 +266,13 @@ const char *bus_message_refusal(const struct bus *bus)
 
 /* Append one.
  *   answers  as the door */
-static int bus_append(struct bus *bus, uint16_t kind, const char *key, struct bytes body)
+static int bus_append(struct bus *bus, uint16_t kind, const char *key, struct bytes body,
+                      bool shapes)
 {
     const int status = bus->door.append(bus->door.context, kind, key, body);
     if (status == 0) {
-        bus->sizes[bus->appended % LIMIT_BUS_WAITING] = (uint32_t)body.size;
+        bus->flights[bus->appended % LIMIT_BUS_WAITING] =
+            (struct bus_flight){.size = (uint32_t)body.size, .shapes = shapes};
         bus->flight_bytes += body.size;
         bus->appended++;
     }
@@ -277,7 +282,11 @@ static int bus_append(struct bus *bus, uint16_t kind, const char *key, struct by
 void bus_applied(struct bus *bus)
 {
     CHECK(bus->applied < bus->appended);
-    bus->flight_bytes -= bus->sizes[bus->applied % LIMIT_BUS_WAITING];
+    const struct bus_flight *flight = &bus->flights[bus->applied % LIMIT_BUS_WAITING];
+    CHECK(bus->flight_bytes >= flight->size);
+    CHECK_IF(flight->shapes, bus->shaping > 0);
+    bus->flight_bytes -= flight->size;
+    bus->shaping -= flight->shapes ? 1 : 0;
     bus->applied++;
 }
 
@@ -328,9 +337,9 @@ static bool bus_is_ahead_of_brokers(const struct bus *bus, uint64_t promised_max
 
 bool bus_keeps_up(const struct bus *bus)
 {
-    return bus->queue_count + (bus->appended - bus->applied) < LIMIT_BUS_WAITING / 2 &&
+    return bus->queue_count + (bus->appended - bus->applied) < LIMIT_BUS_WAITING_BUSY &&
            bus->queue_bytes + bus->flight_bytes < LIMIT_BUS_WAITING_BYTES / 2 &&
-           !bus_is_ahead_of_brokers(bus, LIMIT_BUS_PROMISED / 2);
+           !bus_is_ahead_of_brokers(bus, LIMIT_BUS_PROMISED_BUSY);
 }
 
 /* Up to where every broker has everything, but for those that are away for long: they hear what is promised
@@ -360,7 +369,7 @@ static void bus_append_done(struct bus *bus, uint64_t position)
     codec_reset(bus->codec);
     const int status = codec_outbox_done_build(bus->codec, &done, &body);
     CHECK(status == STATUS_OK);
-    if (bus_append(bus, RECORD_OUTBOX_DONE, "", body) != 0) {
+    if (bus_append(bus, RECORD_OUTBOX_DONE, "", body, false) != 0) {
         bus->retry_ms = bus->now.mono_ms + BUS_RETRY_MS;
         return;
     }
@@ -416,12 +425,13 @@ static void bus_run_queue(struct bus *bus)
         if (!bus_may_append(bus) || (!bus->leaving && bus_is_ahead_of_brokers(bus, LIMIT_BUS_PROMISED))) {
             return;
         }
-        const int status = bus_append(bus, item->kind, item->key, item->body);
+        const int status = bus_append(bus, item->kind, item->key, item->body, item->shapes);
         if (status != 0 && status != STATUS_TOO_LARGE) {
             bus->retry_ms = bus->now.mono_ms + BUS_RETRY_MS;
             return;
         }
         bus->report.ignored += status == STATUS_TOO_LARGE ? 1 : 0;
+        bus->shaping -= status == STATUS_TOO_LARGE && item->shapes ? 1 : 0;
         free(bus_queue_pop(bus));
     }
 }
@@ -634,7 +644,8 @@ static bool bus_may_answer(const struct bus *bus, const struct bus_item *item, b
 static uint64_t bus_stuck_due(const struct bus *bus)
 {
     uint64_t due = UINT64_MAX;
-    const bool waits = bus->questions.head != NULL || bus_is_ahead_of_brokers(bus, LIMIT_BUS_PROMISED / 2);
+    const bool waits =
+        bus->questions.head != NULL || bus_is_ahead_of_brokers(bus, LIMIT_BUS_PROMISED_BUSY);
     for (uint32_t i = 0; i < bus->config.broker_count && waits; i++) {
         const struct bus_stream *stream = &bus->streams[i];
         const uint64_t stuck_ms = stream->took_ms + BUS_STUCK_MS;

@@ -4,9 +4,12 @@
  *   2. what follows within it is gathered, if it would be accepted as it is: known properties, sound values
  *   3. at its end what was gathered is recorded, and the window begins anew; if nothing was, it closes
  *
- * While half of what may wait for the disk, or for a broker, does (bus_keeps_up), nothing is added to it: windows stay
- * open beyond their end, in order, and the first update of a device is gathered like the next ones. So a burst of many
- * devices costs as many records as are carried out meanwhile, and less of it is left in the broker's queue.
+ * While disk or broker have enough to do (bus_keeps_up), nothing is added to it: windows stay open beyond their end, in
+ * order, and the first update of a device is gathered like the next ones. So a burst of many devices costs as many
+ * records as are carried out meanwhile, and less of it is left in the broker's queue.
+ *
+ * What is known of a device is read from the state once, and stays known as long as nothing but telemetry is said of it
+ * and the wish is the same.
  *
  * What may not be gathered is recorded behind what was. Whether a value is sound is judged by the types that the
  * state has when the window needs them first; one that a wish changes within that window may void the values of
@@ -104,6 +107,23 @@ static void gather_close(struct bus *bus, struct bus_window *window)
     free(window);
 }
 
+/* What was gathered is recorded: what is known of the device stays, if it is sure to. */
+static void window_empty(struct bus_window *window)
+{
+    if (!window->lasting) {
+        window_unload(window);
+        return;
+    }
+    for (uint32_t i = 0; i < window->property_count; i++) {
+        struct bus_property *property = &window->properties[i];
+        free(property->said);
+        free(property->value);
+        property->said = NULL;
+        property->value = NULL;
+    }
+    window->pending = 0;
+}
+
 /* What the state knows of the device. */
 static void window_load(struct bus *bus, struct bus_window *window)
 {
@@ -112,6 +132,7 @@ static void window_load(struct bus *bus, struct bus_window *window)
     struct codec *codec = bus->codec_out;
     codec_reset(codec);
     window->loaded = true;
+    window->lasting = bus->shaping == 0; /* else what is under way may be of this device */
     window->keeps = edge_object_find(bus->door.machine, window->key, codec, &put) == STATUS_OK &&
                     put.object.device != NULL && put.object.device->keep_values;
     if (window->keeps ||
@@ -195,12 +216,13 @@ static void gather_add(struct bus *bus, struct bus_window *window, const struct 
     bus->report.gathered++;
 }
 
-static void gather_record(struct bus *bus, const char *key, const struct twin_update *update)
+static void gather_record(struct bus *bus, const char *key, const struct twin_update *update,
+                          bool shapes)
 {
     struct bytes body;
     const int status = codec_twin_update_build(bus->codec, update, &body);
     CHECK(status == STATUS_OK); /* its payload was bounded */
-    bus_record(bus, RECORD_TWIN_UPDATE, key, body);
+    bus_record(bus, RECORD_TWIN_UPDATE, key, body, shapes);
 }
 
 /* What was gathered becomes a record. */
@@ -228,8 +250,8 @@ static void window_flush(struct bus *bus, struct bus_window *window)
         }
     }
     CHECK(count == window->pending);
-    gather_record(bus, window->key, &update);
-    window_unload(window);
+    gather_record(bus, window->key, &update, false); /* of twins that are known */
+    window_empty(window);
 }
 
 void bus_gather_update(struct bus *bus, const char *key, const struct twin_update *update)
@@ -240,7 +262,7 @@ void bus_gather_update(struct bus *bus, const char *key, const struct twin_updat
         window = gather_open(bus, key, (enum device_topics)update->topics);
     }
     if (window == NULL) {
-        gather_record(bus, key, update);
+        gather_record(bus, key, update, true);
         if (telemetry) {
             (void)gather_open(bus, key, (enum device_topics)update->topics);
         }
@@ -254,7 +276,7 @@ void bus_gather_update(struct bus *bus, const char *key, const struct twin_updat
         return;
     }
     window_flush(bus, window);
-    gather_record(bus, key, update);
+    gather_record(bus, key, update, true);
     window_unload(window); /* it may have changed what we know */
     window->topics = (enum device_topics)update->topics;
     gather_unlink_due(&bus->gather, window);
@@ -266,6 +288,24 @@ void bus_gather_flush(struct bus *bus, const char *key)
     struct bus_window *window = gather_find(bus, key);
     if (window != NULL) {
         window_flush(bus, window);
+    }
+}
+
+/* What was gathered goes on as it was judged. */
+static void window_forget(struct bus_window *window)
+{
+    window->lasting = false;
+    if (window->pending == 0) {
+        window_unload(window);
+    }
+}
+
+void bus_gather_forget(struct bus *bus, const char *key)
+{
+    struct bus_window *window = key == NULL ? bus->gather.due_first : gather_find(bus, key);
+    while (window != NULL) {
+        window_forget(window);
+        window = key == NULL ? window->due_next : NULL;
     }
 }
 

@@ -20,6 +20,7 @@ struct bus_item {
     struct bus_item *next;
     enum bus_item_type type;
     uint16_t kind;             /* of a record */
+    bool shapes;               /* it may change what twins a device has */
     enum device_topics topics; /* of a question */
     uint64_t after;            /* a question waits for so many records to be applied */
     bool ready;                /* they are: */
@@ -34,6 +35,12 @@ struct bus_item {
 struct bus_queue {
     struct bus_item *head; /* oldest first */
     struct bus_item *tail;
+};
+
+/* A record that was appended and is not applied. */
+struct bus_flight {
+    uint32_t size;
+    bool shapes;
 };
 
 /* A message that a broker was given and has not taken. */
@@ -72,7 +79,8 @@ struct bus_window {
     uint64_t due_ms;
     char *key;
     enum device_topics topics;
-    bool loaded;                     /* the four below are known */
+    bool loaded;                     /* what is below is known */
+    bool lasting;                    /* ... until something else than telemetry is said, or wished */
     bool keeps;                      /* every value is to be recorded */
     struct bus_property *properties; /* sorted */
     uint32_t property_count;
@@ -111,8 +119,9 @@ struct bus {
     uint64_t question_count;
     uint64_t appended; /* records, since the beginning */
     uint64_t applied;
-    uint32_t sizes[LIMIT_BUS_WAITING]; /* of those between, each at its number modulo */
+    struct bus_flight flights[LIMIT_BUS_WAITING]; /* those between, each at its number modulo */
     size_t flight_bytes;
+    uint64_t shaping; /* records that are not applied and may change what twins a device has */
 
     struct bus_stream streams[BUS_BROKERS];
     uint64_t done;        /* position up to which the brokers have everything, as it was recorded */
@@ -124,11 +133,12 @@ struct bus {
     struct bus_report report;
 };
 
-/* A record goes into the queue. */
-void bus_record(struct bus *bus, uint16_t kind, const char *key, struct bytes body);
+/* A record goes into the queue.
+ *   shapes   whether it may change what twins the device has, or their types */
+void bus_record(struct bus *bus, uint16_t kind, const char *key, struct bytes body, bool shapes);
 
-/* Whether less waits for the disk, and for brokers, than half of what may (LIMIT_BUS_WAITING, LIMIT_BUS_PROMISED): only
- * then telemetry becomes records. */
+/* Whether less waits for the disk, and for brokers, than keeps them busy (LIMIT_BUS_WAITING_BUSY, LIMIT_BUS_PROMISED_BUSY):
+ * only then telemetry becomes records. */
 bool bus_keeps_up(const struct bus *bus);
 
 /* bus_gather.c: what a mapper reports goes into the queue, now or with the window. */
@@ -136,6 +146,8 @@ void bus_gather_update(struct bus *bus, const char *key, const struct twin_updat
 /* What was gathered of a device goes into the queue before what comes next. */
 void bus_gather_flush(struct bus *bus, const char *key);
 void bus_gather_flush_all(struct bus *bus);
+/* What is known of a device may be otherwise now; NULL: of all. */
+void bus_gather_forget(struct bus *bus, const char *key);
 /* The windows that are over.
  *   answers  when the next one is; UINT64_MAX: none is open, or they wait for the disk, or for a broker */
 uint64_t bus_gather_run(struct bus *bus);

@@ -128,6 +128,7 @@ static uint32_t names_place(const struct bus *bus, const char *key)
 
 void bus_wish_changed(struct bus *bus, const char *key, bool removed)
 {
+    bus_gather_forget(bus, key);
     if (key == NULL) {
         bus_names_forget(bus);
         return;

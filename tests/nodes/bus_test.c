@@ -247,14 +247,14 @@ static void test_a_slow_disk_stops_reading(void **state)
 }
 
 /* Claim: while the disk has enough to do telemetry is read on and makes no record, until it has waited too long; then the
- * newest value is recorded. Method: a disk that stands still behind half of what may wait for it. */
+ * newest value is recorded. Method: a disk that stands still behind what keeps it busy. */
 static void test_a_slow_disk_makes_telemetry_coarse(void **state)
 {
     (void)state;
     static struct rig rig;
     rig_begin(&rig, 1, 100);
     rig.disk_stopped = true;
-    for (uint64_t said = 1; said <= LIMIT_BUS_WAITING / 2; said++) {
+    for (uint64_t said = 1; said <= LIMIT_BUS_WAITING_BUSY; said++) {
         say_value(&rig, "u", "a", said);
         bus_run(rig.bus, rig.now);
         codec_reset(rig.codec);
@@ -278,6 +278,57 @@ static void test_a_slow_disk_makes_telemetry_coarse(void **state)
     assert_in_range(bus_report(rig.bus).recorded, recorded + 1, recorded + 2);
     codec_reset(rig.codec);
     rig_deinit(&rig);
+}
+
+/* Claim: what is gathered is judged by the twins that the device has: by those of a newer wish, and by those that a
+ * client changed just before. Method: a window is open and knows the device; then the type of a property becomes another,
+ * by the cloud or, on a disk that stands still, by a client; a value that is none of the new type is said, and one of
+ * another property, which must not be refused with it. */
+static void test_gathering_follows_the_device(void **state)
+{
+    (void)state;
+    static const struct device_property stricter[] = {
+        {.name = "a", .type = "boolean", .desired = "", .revision = 2},
+        {.name = "b", .type = "int", .desired = "", .revision = 2},
+    };
+    for (int by_client = 0; by_client < 2; by_client++) {
+        static struct rig rig;
+        rig_begin(&rig, 1, 100);
+        rig_say(&rig, UPDATE, "{\"twin\":{\"c\":{\"actual\":{\"value\":\"1\"}}}}");
+        for (uint64_t i = 1; i <= 3; i++) { /* the window is open, and what it knows was used */
+            rig_settle(&rig);
+            say_value(&rig, "", by_client ? "c" : "a", i);
+            rig.now.mono_ms += 100;
+        }
+        rig_settle(&rig);
+        if (by_client) {
+            rig.disk_stopped = true;
+            rig_say(&rig, UPDATE, "{\"twin\":{\"c\":null}}");
+            rig_say(&rig, UPDATE,
+                    "{\"twin\":{\"c\":{\"actual\":{\"value\":\"true\"},\"metadata\":{\"type\":"
+                    "\"boolean\"}}}}");
+            say_value(&rig, "", "b", 5); /* the window knows what is not so any more */
+            rig.now.mono_ms += 100;
+            bus_run(rig.bus, rig.now);
+            rig.disk_stopped = false;
+        } else {
+            rig_wish(&rig, "default/d", "uid-1",
+                     &(struct device_wish){
+                         .description = "", .properties = stricter, .property_count = 2});
+        }
+        rig_settle(&rig);
+        say_value(&rig, "", "b", 6);
+        say_value(&rig, "", by_client ? "c" : "a", 9);
+        say_value(&rig, "", "b", 7);
+        rig.now.mono_ms += 200;
+        rig_settle(&rig);
+        rig.now.mono_ms += 200;
+        rig_settle(&rig);
+        assert_int_equal(value_of(&rig, "b"), 7);
+        assert_true(bus_report(rig.bus).gathered >= 3);
+        codec_reset(rig.codec);
+        rig_deinit(&rig);
+    }
 }
 
 /* Claim: questions that wait for a slow broker are bounded, and do not stop reading: what they wait for is what
@@ -735,6 +786,7 @@ int main(void)
         cmocka_unit_test(test_what_is_answered_holds),
         cmocka_unit_test(test_a_slow_disk_stops_reading),
         cmocka_unit_test(test_a_slow_disk_makes_telemetry_coarse),
+        cmocka_unit_test(test_gathering_follows_the_device),
         cmocka_unit_test(test_questions_do_not_stop_reading),
         cmocka_unit_test(test_without_brokers_promises_are_given_up),
         cmocka_unit_test(test_two_brokers),

@@ -459,7 +459,7 @@ static void on_second_timer(uv_timer_t *timer)
     }
     if (e->seconds < SETTLED_S && ++e->seconds == SETTLED_S) {
         const size_t bytes = program_settle();
-        logger_debug("settled", "bytes=%zu reason=\"what only the start needed is given back\"", bytes);
+        logger_debug("settled", "bytes=%zu reason=what only the start needed is given back", bytes);
     }
 }
 

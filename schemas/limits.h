@@ -42,7 +42,7 @@ static_assert(LIMIT_KEY_BYTES >= 3 * LIMIT_NAME_BYTES + 64, "a key holds group, 
  * frames' bytes and in sessions looked at: 10 ms of work. A config map that every node uses concerns all at once,
  * and ten thousand take a second: elections and other nodes do not wait for that. */
 #define LIMIT_SESSION_TURN_BYTES  LIMIT_FEED_APPEND_BYTES
-#define LIMIT_SESSIONS_TURN_BYTES (4u * 1024u * 1024u)
+#define LIMIT_SESSIONS_TURN_BYTES (1024u * 1024u)
 #define LIMIT_SESSIONS_TURN       128u
 /* The same, upward: ten thousand edges may all fill theirs at one replica, which bounds what it proposes. */
 #define LIMIT_FEED_UP_WINDOW_BYTES (1024u * 1024u)

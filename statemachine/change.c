@@ -161,31 +161,19 @@ void change_trim(struct machine *machine)
 
 struct change_reading {
     struct store_reader *reader;
-    struct store_iterator *index; /* over CHANGE_KEY */
+    struct store_iterator *index; /* over CHANGE_KEY; NULL: not needed yet */
 };
 
-/* The row of one part as it was at `version`, empty when there was none. Lent until the reader's
- * reset. */
-static int change_part_at(struct change_reading *reading, struct bytes key, unsigned part,
-                          uint64_t version, struct bytes *out)
+/* Of the parts in `open`, the bits of those that no later change speaks of. The first change behind `version` that has
+ * a part tells what it was. One walk for all of them: nearly always there is no later change. */
+static int change_later(struct change_reading *reading, struct bytes key, uint64_t version,
+                        uint32_t *open, struct bytes out[PARTS])
 {
-    *out = (struct bytes){0};
-    struct part_value value;
-    struct bytes row = {0};
-    int status = store_get(reading->reader, part_table((enum part)part), key, &row);
-    if (status < 0) {
-        return status;
-    }
-    if (!part_decode(row, &value)) {
-        return STATUS_CORRUPT;
-    }
-    if (row.size > 0 && value.version <= version) {
-        *out = row; /* it did not change since */
-        return STATUS_OK;
-    }
-
     const struct row_key from = change_object_key(key, version + 1);
     const struct bytes prefix = bytes_of(from.data, key.size + 1);
+    if (reading->index == NULL) {
+        reading->index = store_iterate(reading->reader, TABLE_CHANGE_KEY, (struct bytes){0});
+    }
     bool on = store_iterator_seek(reading->index, row_key_bytes(&from));
     while (on && bytes_start_with(store_iterator_key(reading->index), prefix)) {
         const struct bytes found = store_iterator_key(reading->index);
@@ -193,27 +181,54 @@ static int change_part_at(struct change_reading *reading, struct bytes key, unsi
         if (found.size != from.size || mask.size != 1) {
             return STATUS_CORRUPT;
         }
-        if ((mask.data[0] & (1u << part)) != 0) {
+        if ((mask.data[0] & *open) != 0) {
             const struct row_key later = change_key(get_be64(found.data + key.size + 1));
             struct bytes bytes;
             struct change_value change;
-            status = store_get(reading->reader, TABLE_CHANGE, row_key_bytes(&later), &bytes);
+            const int status =
+                store_get(reading->reader, TABLE_CHANGE, row_key_bytes(&later), &bytes);
             if (status < 0) {
                 return status;
             }
             if (status == STORE_NONE || !change_decode(bytes, &change)) {
                 return STATUS_CORRUPT;
             }
-            *out = change.before[part];
-            return STATUS_OK;
+            for (unsigned i = 0; i < PARTS; i++) {
+                if ((mask.data[0] & *open & (1u << i)) != 0) {
+                    out[i] = change.before[i];
+                }
+            }
+            *open &= ~(uint32_t)mask.data[0];
+            if (*open == 0) {
+                return STATUS_OK;
+            }
         }
         on = store_iterator_next(reading->index);
     }
-    status = store_iterator_status(reading->index);
-    if (status == STATUS_OK) {
-        *out = row;
+    return store_iterator_status(reading->index);
+}
+
+/* The rows of all parts as they were at `version`, empty where there was none. Lent until the reader's
+ * reset. */
+static int change_parts_at(struct change_reading *reading, struct bytes key, uint64_t version,
+                           struct bytes out[PARTS])
+{
+    uint32_t open = 0; /* of these the present row does not say what they were */
+    for (unsigned i = 0; i < PARTS; i++) {
+        struct part_value value;
+        out[i] = (struct bytes){0};
+        const int status = store_get(reading->reader, part_table((enum part)i), key, &out[i]);
+        if (status < 0) {
+            return status;
+        }
+        if (!part_decode(out[i], &value)) {
+            return STATUS_CORRUPT;
+        }
+        if (out[i].size == 0 || value.version > version) {
+            open |= 1u << i;
+        }
     }
-    return status;
+    return open == 0 ? STATUS_OK : change_later(reading, key, version, &open, out);
 }
 
 static int change_fill(struct change_reading *reading, const struct change_value *value,
@@ -221,11 +236,11 @@ static int change_fill(struct change_reading *reading, const struct change_value
 {
     struct bytes before[PARTS];
     struct bytes after[PARTS];
+    const int status = change_parts_at(reading, value->key, out->version, after);
+    if (status != STATUS_OK) {
+        return status;
+    }
     for (unsigned i = 0; i < PARTS; i++) {
-        const int status = change_part_at(reading, value->key, i, out->version, &after[i]);
-        if (status != STATUS_OK) {
-            return status;
-        }
         before[i] = (value->parts & (1u << i)) != 0 ? value->before[i] : after[i];
     }
     if (!object_row_fill(value->key, before, &out->before) ||
@@ -244,9 +259,10 @@ static size_t change_bytes(const struct change *change)
     return sum;
 }
 
-int change_read(struct store_reader *reader, uint64_t after, uint32_t max_count, size_t max_bytes,
-                int (*on_change)(void *context, const struct change *change), void *context,
-                uint64_t *out_reached)
+int change_follow(struct store_reader *reader, uint64_t after, uint32_t max_count, size_t max_bytes,
+                  bool (*wants)(void *context, struct bytes key),
+                  int (*on_change)(void *context, const struct change *change), void *context,
+                  uint64_t *out_reached)
 {
     CHECK(max_count > 0);
     *out_reached = after;
@@ -262,10 +278,7 @@ int change_read(struct store_reader *reader, uint64_t after, uint32_t max_count,
         return CHANGE_EXPIRED;
     }
 
-    struct change_reading reading = {
-        .reader = reader,
-        .index = store_iterate(reader, TABLE_CHANGE_KEY, (struct bytes){0}),
-    };
+    struct change_reading reading = {.reader = reader};
     size_t bytes = 0;
     bool stop = false;
     for (uint32_t count = 0; !stop && count < max_count && *out_reached < meta.version; count++) {
@@ -291,7 +304,7 @@ int change_read(struct store_reader *reader, uint64_t after, uint32_t max_count,
             told =
                 status == STATUS_OK && change.event.version == change.version; /* or let go since */
             status = status < 0 ? status : STATUS_OK;
-        } else {
+        } else if (wants == NULL || wants(context, decoded.key)) {
             status = change_fill(&reading, &decoded, &change);
         }
         if (status != STATUS_OK) {
@@ -306,4 +319,12 @@ int change_read(struct store_reader *reader, uint64_t after, uint32_t max_count,
     }
     store_iterator_close(reading.index);
     return status;
+}
+
+int change_read(struct store_reader *reader, uint64_t after, uint32_t max_count, size_t max_bytes,
+                int (*on_change)(void *context, const struct change *change), void *context,
+                uint64_t *out_reached)
+{
+    return change_follow(reader, after, max_count, max_bytes, NULL, on_change, context,
+                         out_reached);
 }

@@ -110,6 +110,12 @@ struct change {
 int change_read(struct store_reader *reader, uint64_t after, uint32_t max_count, size_t max_bytes,
                 int (*on_change)(void *context, const struct change *change), void *context,
                 uint64_t *out_reached);
+/* The same for who needs only some of the objects: before and after of one whose key is not wanted are left empty, which
+ * saves reading them. `key` is lent during that call. */
+int change_follow(struct store_reader *reader, uint64_t after, uint32_t max_count, size_t max_bytes,
+                  bool (*wants)(void *context, struct bytes key),
+                  int (*on_change)(void *context, const struct change *change), void *context,
+                  uint64_t *out_reached);
 
 /* -- events of edges --------------------------------------------------------------------------- */
 

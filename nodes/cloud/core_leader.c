@@ -411,11 +411,21 @@ static void core_watch_row(struct cloud_core *core, struct bytes key, const stru
     }
 }
 
+/* What core_watch_row looks at. All else is nearly all of a busy cluster's changes. */
+static bool core_watch_wants(void *context, struct bytes key)
+{
+    (void)context;
+    return bytes_start_with(key, bytes_text("/nodes//")) ||
+           bytes_start_with(key, bytes_text("/pods/"));
+}
+
 static int core_watch_on_change(void *context, const struct change *change)
 {
     struct cloud_core *core = context;
     if (change->type != CHANGE_EVENT) {
-        core_watch_row(core, change->key, &change->after);
+        if (core_watch_wants(core, change->key)) {
+            core_watch_row(core, change->key, &change->after);
+        }
         if (core->listener != NULL && (change->parts & 1u << PART_WISH) != 0) {
             core->listener->wish(core->listener->context, change->key);
         }
@@ -460,8 +470,9 @@ static bool core_watch(struct cloud_core *core)
         return false;
     }
     uint64_t reached = core->watched;
-    const int status = change_read(core_reader(core), core->watched, 256, 4u * 1024u * 1024u,
-                                   core_watch_on_change, core, &reached);
+    const int status =
+        change_follow(core_reader(core), core->watched, 256, 4u * 1024u * 1024u, core_watch_wants,
+                      core_watch_on_change, core, &reached);
     store_reader_reset(core_reader(core));
     if (status == STATUS_OK) {
         core->watched = reached;

@@ -153,6 +153,53 @@ static void test_each_change_is_told_as_it_was(void **state)
     assert_int_equal(f->machine.meta.version, begin + count);
 }
 
+static bool follow_wants(void *context, struct bytes key)
+{
+    (void)context;
+    return bytes_start_with(key, bytes_text("/nodes/"));
+}
+
+static int follow_on_change(void *context, const struct change *change)
+{
+    struct story *story = context;
+    const bool whole = change->before.version > 0 || change->after.version > 0;
+    snprintf(story->lines[story->count], 160, "%u %.*s parts=%u %s", change->type,
+             (int)change->key.size, (const char *)change->key.data, change->parts,
+             whole ? "whole" : "empty");
+    if (whole) {
+        assert_int_equal(change->after.version, change->version);
+    }
+    story->count++;
+    return 0;
+}
+
+/* Claim: who follows only some of the objects is told of every change, whole where it wants the object, of the others
+ * only that they changed. */
+static void test_unwanted_objects_are_told_without_parts(void **state)
+{
+    (void)state;
+    const struct object node = object_node("edge", "n1");
+    struct object map = object_configmap("c", "c1", "1");
+    const uint64_t begin = f->machine.meta.version;
+    apply(f, record_put(f, PUT_CREATE, &map));
+    apply(f, record_put(f, PUT_CREATE, &node));
+    map.json = bytes_text("2");
+    apply(f, record_put(f, PUT_UPDATE, &map));
+    apply(f, record_remove(f, "/configmaps/default/c", 0, ""));
+
+    struct story story = {0};
+    uint64_t reached;
+    assert_int_equal(change_follow(fixture_live(f), begin, 100, SIZE_MAX, follow_wants,
+                                   follow_on_change, &story, &reached),
+                     STATUS_OK);
+    assert_int_equal(reached, begin + 4);
+    assert_int_equal(story.count, 4);
+    assert_string_equal(story.lines[0], "1 /configmaps/default/c parts=1 empty");
+    assert_string_equal(story.lines[1], "1 /nodes//edge parts=1 whole");
+    assert_string_equal(story.lines[2], "2 /configmaps/default/c parts=1 empty");
+    assert_string_equal(story.lines[3], "3 /configmaps/default/c parts=1 empty");
+}
+
 /* Claim: the history stays within its bytes; below it, a watch is told so. */
 static void test_history_is_bounded(void **state)
 {
@@ -262,6 +309,7 @@ int main(void)
 #define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         CASE(test_each_change_is_told_as_it_was),
+        CASE(test_unwanted_objects_are_told_without_parts),
         CASE(test_history_is_bounded),
         CASE(test_a_watch_ends_where_a_list_would),
     };

@@ -195,10 +195,15 @@ static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
 
 /* What a state may take on the disk beside twice the rows that are alive: level 0 of RocksDB with the level
  * below it, and what one compaction of them writes before it deletes what it read. In the cloud 42 memory
- * tables of 3 MiB, the least there are: larger ones come with a larger state only (store_rocks_fit). At an
+ * tables of 8 MiB, the least there are: larger ones come with a larger state only (store_rocks_fit). At an
  * edge four of 256 KiB, and the eight files of 1 MiB of one compaction. */
-#define LIMIT_STORE_CLOUD_SPARE_BYTES (126u * 1024u * 1024u)
+#define LIMIT_STORE_CLOUD_SPARE_BYTES (336u * 1024u * 1024u)
 #define LIMIT_STORE_EDGE_SPARE_BYTES  (9u * 1024u * 1024u)
+
+/* What a cloudcore has of its objects in memory, those that changed or were read last, so that the next change of one
+ * reads nothing: 25,000 of 600 bytes. It is memory that RocksDB's cache of blocks had before. */
+#define LIMIT_MACHINE_CACHE_BYTES (16u * 1024u * 1024u)
+static_assert(LIMIT_MACHINE_CACHE_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest row fits in a half");
 
 /* -- the state of an edge (statemachine) -------------------------------------------------------- */
 

@@ -89,6 +89,8 @@ int machine_open(struct machine *machine, struct store *store)
     machine->results = calloc(LIMIT_BATCH_RECORDS, sizeof *machine->results);
     machine->referenced = malloc(LIMIT_REFERENCE_FILTER_BYTES);
     CHECK(machine->results != NULL && machine->referenced != NULL);
+    store_cache(store, 1u << TABLE_META | 1u << TABLE_WISH | 1u << TABLE_FACT | 1u << TABLE_VERDICT,
+                LIMIT_MACHINE_CACHE_BYTES);
     return machine_load(machine);
 }
 

@@ -42,6 +42,7 @@ void store_deinit(struct store *store)
     tree_release(store->batch);
     tree_release(store->draft);
     store_kept_clear(&store->kept);
+    store_cache_clear(&store->cache);
     for (unsigned i = 0; i < store->errors.count; i++) {
         free(store->errors.kept[i]);
     }
@@ -214,6 +215,15 @@ void store_keep(struct store *store, size_t bytes)
     store->kept.bytes_max = bytes;
 }
 
+void store_cache(struct store *store, uint32_t tables, size_t bytes)
+{
+    CHECK(!store->in_batch);
+    CHECK(tables >> STORE_TABLES == 0);
+    store_cache_clear(&store->cache);
+    store->cache.tables = tables;
+    store->cache.bytes_max = bytes;
+}
+
 /* The batch is over, either way. Of a store that drafts all batches that were committed are kept as one, which
  * readers go on to see. */
 static void store_batch_end(struct store *store)
@@ -240,6 +250,7 @@ int store_commit(struct store *store, uint64_t position)
             CHECK(status < 0);
             return status;
         }
+        store_cache_commit(&store->cache, store->batch);
     }
     atomic_store(&store->position, position);
     store_batch_end(store);
@@ -421,6 +432,9 @@ static int store_read(struct store_reader *reader, unsigned table, struct bytes 
     struct store *store = reader->store;
     struct store_kept *kept = store_reader_kept(reader);
     row = kept == NULL ? NULL : store_kept_find(kept, full);
+    if (row == NULL && reader->snapshot == NULL) {
+        row = store_cache_find(&store->cache, full);
+    }
     if (row != NULL) {
         return store_read_row(reader, row, out_value);
     }
@@ -432,6 +446,9 @@ static int store_read(struct store_reader *reader, unsigned table, struct bytes 
     }
     if (kept != NULL) {
         store_kept_put(kept, full, value, status == STORE_NONE);
+    }
+    if (reader->snapshot == NULL) {
+        store_cache_put(&store->cache, full, value, status == STORE_NONE);
     }
     if (status == STORE_NONE) {
         return status;

@@ -49,7 +49,7 @@ struct store_iterator;
 /* How much memory the store may take. The reasons for each number are in store_rocks.c. */
 enum store_profile {
     STORE_EDGE, /* about 1 MB: tiny memory tables, a small cache, one background thread */
-    STORE_CLOUD /* memory tables of 3 to 32 MB, by the size of the state, six of them at most; a cache of 64 MB,
+    STORE_CLOUD /* memory tables of 8 to 32 MB, by the size of the state, four of them at most; a cache of 48 MB,
                  * two background threads */
 };
 
@@ -131,6 +131,15 @@ size_t store_batch_bytes(const struct store *store);
  * many bytes: what lies below a batch does not change before it ends, so nothing is read twice. For long batches that
  * come back to the same rows. 0, as a store begins: keep nothing. CHECK: no batch is open. */
 void store_keep(struct store *store, size_t bytes);
+
+/* From now on have rows of some tables in memory, those that the live reader read or a commit wrote last, and which of
+ * them are not there: they are read without the body. For rows that are read again soon, above all because they change
+ * again. CHECK: no batch is open.
+ *
+ *   tables  a bit (1u << table) for each; 0, as a store begins: none, and what was there is forgotten
+ *   bytes   of rows, keys and what holds them, about; at least two of the largest rows
+ */
+void store_cache(struct store *store, uint32_t tables, size_t bytes);
 
 /* Make the batch visible, all of it and its position in one step, and end it. CHECK: iterators of
  * the live reader are closed, position >= store_position (several commits may share a place in

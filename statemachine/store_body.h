@@ -68,6 +68,20 @@ struct store_kept {
     struct tree *prefixes; /* all rows of these are among `rows` */
 };
 
+/* Rows that were read or written last, over the ends of batches: store_cache, store_cache.c. */
+struct store_cache_half {
+    struct tree_row **slots; /* NULL: empty; a grave: the body has no such row */
+    uint32_t capacity;       /* 0, or a power of two */
+    uint32_t count;
+    size_t bytes;
+};
+struct store_cache {
+    uint32_t tables; /* a bit for each that is in it */
+    size_t bytes_max;
+    struct store_cache_half young;
+    struct store_cache_half old;
+};
+
 /* Memory that store_get lends: chunks, all void at a reset. */
 struct store_chunk {
     struct store_chunk *next;
@@ -103,6 +117,7 @@ struct store {
     struct tree *batch;
     size_t batch_bytes;
     struct store_kept kept;
+    struct store_cache cache;
     bool drafting;      /* commits reach no body: what it holds cannot be written */
     struct tree *draft; /* what was committed, all of it */
 
@@ -126,6 +141,14 @@ bool store_kept_prefix(struct store *store, struct bytes lower, struct bytes upp
 void store_kept_clear(struct store_kept *kept);
 /* Its iterators, all it has, go over what is kept of a prefix. */
 extern const struct store_body store_kept_body;
+
+/* What the cache has of this full key; NULL: nothing. Lent until the next call with this cache. */
+const struct tree_row *store_cache_find(struct store_cache *cache, struct bytes key);
+/* What the body has under this full key. */
+void store_cache_put(struct store_cache *cache, struct bytes key, struct bytes value, bool none);
+/* The body has these rows and graves now. */
+void store_cache_commit(struct store_cache *cache, const struct tree *batch);
+void store_cache_clear(struct store_cache *cache);
 
 /* Keep the words of a failure. Any thread. */
 void store_fail(struct store *store, const char *format, ...) __attribute__((format(printf, 2, 3)));

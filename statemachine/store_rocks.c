@@ -47,6 +47,7 @@ struct store_rocks {
     rocksdb_readoptions_t *read_options;
     rocksdb_readoptions_t *durable_options; /* see table files only, not memory tables */
     rocksdb_flushoptions_t *flush_options;
+    rocksdb_writebatch_t *writes; /* empty between two commits */
     const struct store_rocks_numbers *numbers;
     size_t write_buffer_bytes; /* as store_rocks_fit set it last, like the next */
     size_t debt_bytes;
@@ -299,6 +300,7 @@ int store_rocks_destroy(const char *directory)
  *                         is most of what an open store costs
  *   write_buffers         so many memory tables before commits answer STATUS_FULL: one being filled,
  *                         others waiting for the disk. This bounds memory
+ *   writes_bytes          memory of a commit up to this size is used again for the next one
  *   arena_bytes           a memory table grows in such steps; RocksDB's default is an eighth, and
  *                         touches the first one at once
  *   cache_bytes           blocks, and indices too, so that they are bounded with them
@@ -316,6 +318,7 @@ struct store_rocks_numbers {
     size_t write_buffer_bytes;
     size_t write_buffer_bytes_max;
     int write_buffers;
+    size_t writes_bytes;
     size_t arena_bytes;
     size_t cache_bytes;
     size_t block_bytes;
@@ -337,6 +340,7 @@ static const struct store_rocks_numbers store_rocks_numbers[] = {
     [STORE_EDGE] = {.write_buffer_bytes = 256u * 1024u,
                     .write_buffer_bytes_max = 256u * 1024u,
                     .write_buffers = 4,
+                    .writes_bytes = 16u * 1024u,
                     .arena_bytes = 16u * 1024u,
                     .cache_bytes = 256u * 1024u,
                     .block_bytes = 4096,
@@ -350,11 +354,12 @@ static const struct store_rocks_numbers store_rocks_numbers[] = {
                     .manifest_bytes = 256u * 1024u,
                     .background_jobs = 1,
                     .small = true},
-    [STORE_CLOUD] = {.write_buffer_bytes = 3u * 1024u * 1024u,
+    [STORE_CLOUD] = {.write_buffer_bytes = 8u * 1024u * 1024u,
                      .write_buffer_bytes_max = 32u * 1024u * 1024u,
-                     .write_buffers = 6,
+                     .write_buffers = 4,
+                     .writes_bytes = 1024u * 1024u,
                      .arena_bytes = 256u * 1024u,
-                     .cache_bytes = 64u * 1024u * 1024u,
+                     .cache_bytes = 48u * 1024u * 1024u,
                      .block_bytes = 16u * 1024u,
                      .open_files = 1000,
                      .file_bytes = 8u * 1024u * 1024u,
@@ -434,8 +439,13 @@ static void store_rocks_options(struct store_rocks *self, enum store_profile pro
     rocksdb_block_based_options_set_block_cache(self->table_options, self->cache);
     rocksdb_block_based_options_set_block_size(self->table_options, numbers->block_bytes);
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(self->table_options, 1);
+    /* A read looks at each file of level 0: without a search in the cache for what tells that a row is not there. */
+    rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(self->table_options, 1);
     rocksdb_block_based_options_set_format_version(self->table_options, 5);
     if (numbers->filters) {
+        /* The same for memory tables: a fiftieth of one. */
+        rocksdb_options_set_memtable_prefix_bloom_size_ratio(options, 0.02);
+        rocksdb_options_set_memtable_whole_key_filtering(options, 1);
         rocksdb_block_based_options_set_filter_policy(self->table_options,
                                                       rocksdb_filterpolicy_create_bloom_full(10));
     }
@@ -448,6 +458,7 @@ static void store_rocks_options(struct store_rocks *self, enum store_profile pro
     self->durable_options = rocksdb_readoptions_create();
     rocksdb_readoptions_set_read_tier(self->durable_options, 2); /* kPersistedTier */
     self->flush_options = rocksdb_flushoptions_create();
+    self->writes = rocksdb_writebatch_create();
     rocksdb_flushoptions_set_wait(self->flush_options, 1);
 }
 
@@ -460,6 +471,7 @@ static void store_rocks_close(struct store *store)
         rocksdb_close(self->db); /* flushes what no write-ahead log holds */
     }
     if (self->options != NULL) {
+        rocksdb_writebatch_destroy(self->writes);
         rocksdb_flushoptions_destroy(self->flush_options);
         rocksdb_readoptions_destroy(self->durable_options);
         rocksdb_readoptions_destroy(self->read_options);
@@ -489,7 +501,7 @@ static void store_rocks_write_row(void *context, struct tree_row *row)
 static int store_rocks_write(struct store *store, const struct tree *batch, uint64_t position)
 {
     struct store_rocks *self = store_rocks_of(store);
-    rocksdb_writebatch_t *writes = rocksdb_writebatch_create();
+    rocksdb_writebatch_t *writes = self->writes;
     tree_walk(batch, store_rocks_write_row, writes);
     uint8_t value[8];
     put_le64(value, position);
@@ -498,7 +510,11 @@ static int store_rocks_write(struct store *store, const struct tree *batch, uint
 
     char *error = NULL;
     rocksdb_write(self->db, self->write_options, writes, &error);
-    rocksdb_writebatch_destroy(writes);
+    rocksdb_writebatch_clear(writes); /* keeps its memory, which otherwise grows anew each time */
+    if (store->batch_bytes > self->numbers->writes_bytes) {
+        rocksdb_writebatch_destroy(writes);
+        self->writes = rocksdb_writebatch_create();
+    }
     return store_rocks_status(store, "commit", error);
 }
 
@@ -571,7 +587,7 @@ static bool store_rocks_set(struct store_rocks *self, const char *const names[2]
  * byte of these two may hide one in the last level that is dead, or be dead itself; and a merge of the two writes
  * as much again before anything is deleted. So 2 * (9 + 12) = 42 M; 36 M was the most seen (bench/run space, 24
  * KiB bodies, M = 8 MiB). With M a 64th of the estimate, which counts what is dead in the last level for alive,
- * that stays below what is alive; with M = 3 MiB it is LIMIT_STORE_CLOUD_SPARE_BYTES. The level below level 0 is
+ * that stays below what is alive; with M = 8 MiB it is LIMIT_STORE_CLOUD_SPARE_BYTES. The level below level 0 is
  * then an eighth of the last one: with levels that grow 16 times there is no third one that would hide more, until
  * a state is so large that its memory tables grow no more, 2 GiB, and twice that.
  *

@@ -23,7 +23,7 @@ static uint64_t tree_priority(struct bytes key)
     return hash ^ (hash >> 32);
 }
 
-static struct tree_row *tree_row_create(struct bytes key, struct bytes value, bool removed)
+struct tree_row *tree_row_create(struct bytes key, struct bytes value, bool removed)
 {
     CHECK(key.size <= UINT32_MAX);
     CHECK(value.size <= UINT32_MAX - 8);

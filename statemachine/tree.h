@@ -33,6 +33,8 @@ static inline struct bytes tree_row_key(const struct tree_row *row)
 {
     return bytes_of((const uint8_t *)row->bytes + ((row->value_size + 7u) & ~7u), row->key_size);
 }
+/* A row of its own; both are copied. Given: hand it to tree_row_release. */
+struct tree_row *tree_row_create(struct bytes key, struct bytes value, bool removed);
 void tree_row_release(struct tree_row *row); /* NULL is ignored */
 
 /* A version: NULL is the empty one. */

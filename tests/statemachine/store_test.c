@@ -457,6 +457,9 @@ static void test_store_agrees_with_a_model(void **state)
         const uint32_t dice = chance(&seed, 100);
         if (dice < 60) {
             store_keep(store, chance(&seed, 3) == 0 ? 0 : chance(&seed, 600));
+            if (chance(&seed, 10) == 0) { /* some tables, of a few rows or of more than there are */
+                store_cache(store, chance(&seed, 1u << MODEL_TABLES), 100 + chance(&seed, 2000));
+            }
             store_begin(store);
             struct model batch = now;
             for (uint32_t i = chance(&seed, 12); i > 0; i--) {

@@ -9,7 +9,8 @@
  *
  * A value ends at the next blank that is followed by `key=`, so values may hold blanks; a value with
  * blanks, quotes or '=' is quoted, control characters are escaped. A text from outside that holds
- * " x=" itself would look like a pair: put it last, as reason=%s; the pair called reason takes all the rest.
+ * " x=" itself would look like a pair: put it last, as reason=%s, for the pair called reason takes all the rest,
+ * or hand it over by logger_value.
  *
  * error: someone must act. warn: we coped, the line says how. info: the world changed. debug: for us.
  * One thread. Only nodes/ logs.
@@ -19,6 +20,7 @@
 
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -37,6 +39,21 @@ void logger_set_time_ms(int64_t time_ms);
 
 __attribute__((format(printf, 3, 4))) void logger_line(enum logger_level level, const char *event,
                                                        const char *pairs, ...);
+
+#define LOGGER_VALUE_BYTES 512u
+/* A text that somebody outside chose, as one value: without '=' nothing of it begins a pair, so each is ':' then.
+ *   out      what does not fit is cut
+ *   text     terminated
+ *   answers  out */
+static inline const char *logger_value(char out[LOGGER_VALUE_BYTES], const char *text)
+{
+    size_t size = 0;
+    for (; size < LOGGER_VALUE_BYTES - 1 && text[size] != '\0'; size++) {
+        out[size] = text[size] == '=' ? ':' : text[size];
+    }
+    out[size] = '\0';
+    return out;
+}
 
 #define logger_debug(event, ...) logger_line(LOGGER_DEBUG, event, __VA_ARGS__)
 #define logger_info(event, ...)  logger_line(LOGGER_INFO, event, __VA_ARGS__)

@@ -106,9 +106,10 @@ static void hands_on_message(void *owner, const char *topic, struct bytes payloa
         struct bus *bus = broker->hands->bus;
         bus_message(bus, topic, payload, hands_now(broker->hands));
         if (bus_message_refusal(bus) != NULL) {
+            char value[LOGGER_VALUE_BYTES];
             logger_warn_limited("message_refused", "broker=%s topic=%.256s bytes=%zu reason=%.256s",
-                                broker->hands->config.brokers[broker->number], topic, payload.size,
-                                bus_message_refusal(bus));
+                                broker->hands->config.brokers[broker->number],
+                                logger_value(value, topic), payload.size, bus_message_refusal(bus));
         }
     }
 }

@@ -609,8 +609,10 @@ int bus_mqtt_publish(struct bus_mqtt *mqtt, uint64_t id, const char *topic, stru
     if (rc == MOSQ_ERR_INVAL || rc == MOSQ_ERR_MALFORMED_UTF8 || rc == MOSQ_ERR_PAYLOAD_SIZE ||
         rc ==
             MOSQ_ERR_OVERSIZE_PACKET) { /* no broker ever takes it: it must not stand in the way */
+        char value[LOGGER_VALUE_BYTES];
         logger_warn_limited("message_not_published", "broker=%s bytes=%zu topic=%s reason=%s",
-                            mqtt->options.name, payload.size, topic, mosquitto_strerror(rc));
+                            mqtt->options.name, payload.size, logger_value(value, topic),
+                            mosquitto_strerror(rc));
         flight->taken = true;
         uv_timer_start(&mqtt->soon, mqtt_on_soon, 0, 0);
         return 0;

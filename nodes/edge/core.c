@@ -136,12 +136,12 @@ static void core_tell_refused(struct edge_core *core, const struct edge_applied 
     }
     codec_reset(core->codec_read);
     const bool read = codec_record_read(core->codec_read, bytes, &record) == 0;
-    char kind[16];
+    char kind[16], key[LOGGER_VALUE_BYTES], part[LOGGER_VALUE_BYTES];
     edge_core_log(core, LOGGER_WARN, "record_refused",
                   "kind=%s outcome=%s others=%llu key=%s part=%.128s reason=%s",
                   record_kind_text(applied->kind, kind), edge_outcome_text(applied->outcome),
-                  (unsigned long long)core->refusals, read ? record.key : "",
-                  applied->refused_part == NULL ? "" : applied->refused_part,
+                  (unsigned long long)core->refusals, logger_value(key, read ? record.key : ""),
+                  logger_value(part, applied->refused_part == NULL ? "" : applied->refused_part),
                   applied->refused_reason == NULL ? "" : applied->refused_reason);
     core->refusal_ms = core->now.mono_ms + CORE_REFUSAL_MS;
     core->refusals = 0;

@@ -260,6 +260,11 @@ static void log_reason(const char *value)
 {
     logger_warn("tested", "reason=%s", value);
 }
+static void log_topic(const char *value)
+{
+    char topic[LOGGER_VALUE_BYTES];
+    logger_info("tested", "topic=%s count=%d", logger_value(topic, value), 7);
+}
 static void log_debug(const char *value)
 {
     logger_debug("tested", "name=%s", value);
@@ -286,6 +291,33 @@ static void test_a_line_stays_one_line(void **state)
         "{\"time\":\"2023-11-14T22:13:20.123Z\",\"level\":\"info\",\"event\":\"tested\","
         "\"name\":\"a\\\"b\",\"count\":\"7\"}\n");
     assert_string_equal(logged(LOGGER_TEXT, log_debug, "x"), "");
+}
+
+/* Claim: what somebody outside chose stays one value, however it is made. Method: a topic that would be another
+ * pair, one that looks like the next, one without end. */
+static void test_a_value_from_outside_is_one(void **state)
+{
+    (void)state;
+    static const char began[] = "time=2023-11-14T22:13:20.123Z level=info event=tested topic=";
+    const struct {
+        const char *topic, *told;
+    } cases[] = {
+        {"a level=error", "\"a level:error\" count=7\n"},
+        {"a count=8 b", "\"a count:8 b\" count=7\n"},
+        {"a = b", "\"a : b\" count=7\n"},
+        {" x=1 y=", "\" x:1 y:\" count=7\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *line = logged(LOGGER_TEXT, log_topic, cases[i].topic);
+        assert_memory_equal(line, began, sizeof began - 1);
+        assert_string_equal(line + sizeof began - 1, cases[i].told);
+    }
+    char longest[3 * LOGGER_VALUE_BYTES];
+    memset(longest, 'x', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    const char *line = logged(LOGGER_TEXT, log_topic, longest);
+    assert_int_equal(strlen(line),
+                     sizeof began - 1 + LOGGER_VALUE_BYTES - 1 + strlen(" count=7\n"));
 }
 
 /* Claim: a line is bounded, ends in a line feed and, in JSON, stays closed, whatever its size. */
@@ -372,6 +404,7 @@ int main(void)
         cmocka_unit_test(test_the_example_is_accepted),
         cmocka_unit_test(test_durations_and_sizes),
         cmocka_unit_test(test_a_line_stays_one_line),
+        cmocka_unit_test(test_a_value_from_outside_is_one),
         cmocka_unit_test(test_a_long_line_is_cut),
         cmocka_unit_test(test_limited_lines_are_counted),
         cmocka_unit_test(test_options),

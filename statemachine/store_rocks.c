@@ -304,7 +304,8 @@ int store_rocks_destroy(const char *directory)
  *   arena_bytes           a memory table grows in such steps; RocksDB's default is an eighth, and
  *                         touches the first one at once
  *   cache_bytes           blocks, and indices too, so that they are bounded with them
- *   open_files            table readers kept; each has its index's root in memory
+ *   open_files            table readers kept, but for ten; each has its index's root in memory. With fewer than there
+ *                         are files most reads open one: at the edge it is enough for a state of 100 MB
  *   file_bytes            table files
  *   level0_files          so many memory tables on the disk are merged into the level below
  *   level0_files_max      with so many of them commits answer STATUS_FULL. (RocksDB would let through a few
@@ -344,7 +345,7 @@ static const struct store_rocks_numbers store_rocks_numbers[] = {
                     .arena_bytes = 16u * 1024u,
                     .cache_bytes = 256u * 1024u,
                     .block_bytes = 4096,
-                    .open_files = 24,
+                    .open_files = 128,
                     .file_bytes = 1024u * 1024u,
                     .level0_files = 4,
                     .level0_files_max = 20,

@@ -317,6 +317,11 @@ static_assert(LIMIT_BUS_BROKER_BYTES >= 4u * LIMIT_BUS_QUEUE_BYTES, "several ful
  * two thousand records a second: if reading stopped sooner there would be less to gather, and so more records. */
 #define LIMIT_BUS_WINDOWS       16384u
 #define LIMIT_BUS_LATE_MS       10000u
+/* While more waits to be read than one turn takes, their moment is longer as well, by so much at most: what waits may be
+ * newer. The rest is for recording them. */
+#define LIMIT_BUS_AHEAD_MS      5000u
+static_assert(LIMIT_BUS_AHEAD_MS * 2u <= LIMIT_BUS_LATE_MS,
+              "they are recorded before no more is read");
 
 /* -- connections, HTTP, WebSocket, configuration (nodes/net) ---------------------------------- */
 

@@ -714,6 +714,21 @@ void bus_taken(struct bus *bus, uint32_t broker, uint64_t id)
     bus->report.published++;
 }
 
+void bus_read(struct bus *bus, uint32_t broker, bool more)
+{
+    CHECK(broker < bus->config.broker_count);
+    bus->streams[broker].more = more;
+}
+
+bool bus_reads_on(const struct bus *bus)
+{
+    bool more = false;
+    for (uint32_t i = 0; i < bus->config.broker_count; i++) {
+        more = more || bus->streams[i].more;
+    }
+    return more;
+}
+
 void bus_broker_up(struct bus *bus, uint32_t broker)
 {
     CHECK(broker < bus->config.broker_count);

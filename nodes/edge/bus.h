@@ -20,7 +20,8 @@
  * Telemetry is gathered: of one device, what is said without an event id and reports actual values only, within
  * the window after something of it was recorded, becomes one record with the newest value of each property, at
  * the window's end, and is answered by one result. While the disk, or a broker, has enough to do a window stays
- * open for longer, by LIMIT_BUS_LATE_MS at most, so whoever talks faster is heard less finely, and no less soon.
+ * open for longer, by LIMIT_BUS_LATE_MS at most, and so it does while more waits to be read, by LIMIT_BUS_AHEAD_MS. So
+ * whoever talks faster is heard less finely, and no less soon.
  * Whatever has an event id, sets, adds or removes something, or would be refused, is a record of its own, after
  * what was gathered before it. A device that keeps its values is not gathered.
  *
@@ -103,6 +104,8 @@ void bus_broker_up(struct bus *bus, uint32_t broker);
 void bus_broker_down(struct bus *bus, uint32_t broker);
 /* A broker has taken the message of that id: each that it was given, in order. */
 void bus_taken(struct bus *bus, uint32_t broker, uint64_t id);
+/* What a broker had to tell for now was handed over; or `more` of it waits, and is read in the next turn. */
+void bus_read(struct bus *bus, uint32_t broker, bool more);
 
 /* Do what is due.
  *   answers  the mono_ms at which to run again at the latest */

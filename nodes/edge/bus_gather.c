@@ -5,8 +5,9 @@
  *   3. at its end what was gathered is recorded, and the window begins anew; if nothing was, it closes
  *
  * While disk or broker have enough to do (bus_keeps_up), nothing is added to it: windows stay open beyond their end, in
- * order, and the first update of a device is gathered like the next ones. So a burst of many devices costs as many
- * records as are carried out meanwhile, and less of it is left in the broker's queue.
+ * order, and the first update of a device is gathered like the next ones. So it is while more waits to be read
+ * (bus_reads_on): that may be newer. So a burst of many devices costs as many records as are carried out meanwhile, and
+ * less of it is left in the broker's queue.
  *
  * What is known of a device is read from the state once, and stays known as long as nothing but telemetry is said of it
  * and the wish is the same.
@@ -258,7 +259,7 @@ void bus_gather_update(struct bus *bus, const char *key, const struct twin_updat
 {
     const bool telemetry = update_is_telemetry(update) && bus->config.window_ms > 0;
     struct bus_window *window = gather_find(bus, key);
-    if (window == NULL && telemetry && !bus_keeps_up(bus)) {
+    if (window == NULL && telemetry && (bus_reads_on(bus) || !bus_keeps_up(bus))) {
         window = gather_open(bus, key, (enum device_topics)update->topics);
     }
     if (window == NULL) {
@@ -326,6 +327,9 @@ uint64_t bus_gather_run(struct bus *bus)
         if (window->pending == 0) {
             gather_close(bus, window);
             continue;
+        }
+        if (bus_reads_on(bus) && bus->now.mono_ms < window->due_ms + LIMIT_BUS_AHEAD_MS) {
+            return window->due_ms + LIMIT_BUS_AHEAD_MS;
         }
         if (!bus_keeps_up(bus)) {
             return UINT64_MAX; /* what is applied, or taken, wakes us */

@@ -85,9 +85,17 @@ static void hands_on_up(void *owner)
     }
 }
 
+static void hands_on_read(void *owner, bool more)
+{
+    const struct hands_broker *broker = owner;
+    if (!broker->hands->left) {
+        bus_read(broker->hands->bus, broker->number, more);
+    }
+}
+
 static void hands_on_listener_down(void *owner)
 {
-    (void)owner; /* what is published does not concern it */
+    hands_on_read(owner, false); /* what is published does not concern it */
 }
 
 static void hands_on_publisher_down(void *owner)
@@ -133,6 +141,7 @@ static const struct bus_mqtt_events listener_events = {
     .on_down = hands_on_listener_down,
     .on_message = hands_on_message,
     .wants = hands_wants,
+    .on_read = hands_on_read,
 };
 static const struct bus_mqtt_events publisher_events = {
     .on_up = hands_on_up,

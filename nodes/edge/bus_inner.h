@@ -59,6 +59,7 @@ struct bus_stream {
     uint64_t id_next;
     size_t bytes;     /* of those between */
     uint64_t took_ms; /* when it took one, or was given one when it had all */
+    bool more;        /* it has more to tell than was read */
     uint64_t sent;    /* position in the outbox that it was given */
     uint64_t taken;   /* ... and that it has */
 };
@@ -140,6 +141,8 @@ void bus_record(struct bus *bus, uint16_t kind, const char *key, struct bytes bo
 /* Whether less waits for the disk, and for brokers, than keeps them busy (LIMIT_BUS_WAITING_BUSY, LIMIT_BUS_PROMISED_BUSY):
  * only then telemetry becomes records. */
 bool bus_keeps_up(const struct bus *bus);
+/* Whether more waits to be read. */
+bool bus_reads_on(const struct bus *bus);
 
 /* bus_gather.c: what a mapper reports goes into the queue, now or with the window. */
 void bus_gather_update(struct bus *bus, const char *key, const struct twin_update *update);

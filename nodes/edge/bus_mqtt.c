@@ -384,6 +384,9 @@ static void mqtt_read(struct bus_mqtt *mqtt)
     }
     mqtt->unread = mqtt->moved;
     mqtt_cork(mqtt, false);
+    if (mqtt_listens(mqtt)) {
+        mqtt->events->on_read(mqtt->owner, mqtt->unread);
+    }
 }
 
 static void mqtt_on_soon(uv_timer_t *timer)

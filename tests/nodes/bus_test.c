@@ -280,6 +280,38 @@ static void test_a_slow_disk_makes_telemetry_coarse(void **state)
     rig_deinit(&rig);
 }
 
+/* Claim: while more waits to be read telemetry is gathered, for a while; then, or when all is read, the newest value is
+ * recorded. Method: a broker that says so, and a clock. */
+static void test_what_waits_to_be_read_comes_first(void **state)
+{
+    (void)state;
+    for (int for_long = 0; for_long < 2; for_long++) {
+        static struct rig rig;
+        rig_begin(&rig, 1, 100);
+        bus_read(rig.bus, 0, true);
+        const uint64_t recorded = bus_report(rig.bus).recorded;
+        const uint64_t wait_ms = 100 + LIMIT_BUS_AHEAD_MS;
+        uint64_t said = 0;
+        for (uint64_t ms = 0; ms < wait_ms; ms += 100) {
+            said++;
+            say_value(&rig, "", "a", said);
+            rig_settle(&rig);
+            rig.now.mono_ms += 100;
+        }
+        assert_int_equal(bus_report(rig.bus).recorded, recorded);
+        if (!for_long) {
+            rig.now.mono_ms -= 200;
+            assert_true(bus_run(rig.bus, rig.now) == rig.now.mono_ms + 200);
+            bus_read(rig.bus, 0, false);
+        }
+        rig_settle(&rig);
+        assert_int_equal(bus_report(rig.bus).recorded, recorded + 1);
+        assert_int_equal(value_of(&rig, "a"), said);
+        codec_reset(rig.codec);
+        rig_deinit(&rig);
+    }
+}
+
 /* Claim: what is gathered is judged by the twins that the device has: by those of a newer wish, and by those that a
  * client changed just before. Method: a window is open and knows the device; then the type of a property becomes another,
  * by the cloud or, on a disk that stands still, by a client; a value that is none of the new type is said, and one of
@@ -786,6 +818,7 @@ int main(void)
         cmocka_unit_test(test_what_is_answered_holds),
         cmocka_unit_test(test_a_slow_disk_stops_reading),
         cmocka_unit_test(test_a_slow_disk_makes_telemetry_coarse),
+        cmocka_unit_test(test_what_waits_to_be_read_comes_first),
         cmocka_unit_test(test_gathering_follows_the_device),
         cmocka_unit_test(test_questions_do_not_stop_reading),
         cmocka_unit_test(test_without_brokers_promises_are_given_up),

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <strings.h>
 #include <time.h>
 
@@ -152,16 +153,39 @@ static bool member_object(const json_t *object, const char *name, const json_t *
     return *out == NULL || json_is_object(*out);
 }
 
+/* Read JSON, with U+FFFD for each byte that is no UTF-8: as Go reads it.
+ *   answers   given to json_decref; NULL: it is none, *error says why */
+static json_t *json_load_text(struct bytes payload, json_error_t *error)
+{
+    json_t *json = json_loadb((const char *)payload.data, payload.size, JSON_DECODE_ANY, error);
+    if (json != NULL || json_error_code(error) != json_error_invalid_utf8) {
+        return json;
+    }
+    struct bus_text said = {0}; /* terminated */
+    struct bus_text mended = {0};
+    bus_text_append(&said, payload);
+    for (size_t at = 0; at < said.size;) {
+        const size_t size = utf8_size((const uint8_t *)said.data + at);
+        if (size > 0) {
+            text_append(&mended, said.data + at, size);
+        } else {
+            text_add(&mended, "\xef\xbf\xbd");
+        }
+        at += size > 0 ? size : 1;
+    }
+    json = json_loadb(mended.data, mended.size, JSON_DECODE_ANY, error);
+    bus_text_release(&said);
+    bus_text_release(&mended);
+    return json;
+}
+
 /* Read a JSON object, or null, which is an empty one.
  *   codec     lends *out_why
  *   answers   given to json_decref; NULL: it is none */
 static json_t *json_load_body(struct bytes payload, struct codec *codec, const char **out_why)
 {
     json_error_t error;
-    json_t *json =
-        payload.size > LIMIT_BUS_PAYLOAD_BYTES
-            ? NULL
-            : json_loadb((const char *)payload.data, payload.size, JSON_DECODE_ANY, &error);
+    json_t *json = payload.size > LIMIT_BUS_PAYLOAD_BYTES ? NULL : json_load_text(payload, &error);
     if (payload.size > LIMIT_BUS_PAYLOAD_BYTES) {
         *out_why = "too large";
     } else if (payload.size == 0) {

@@ -1,7 +1,7 @@
 /* The payloads of KubeEdge's device topics: JSON into records, publications into JSON. Pure.
  *
  * Read as Go's decoder reads: members in any case, unknown ones ignored, null is absent, another type than the
- * member's is an error. Written as Go's encoder writes: members in their order, keys sorted, <, > and & escaped.
+ * member's is an error, a byte that is no UTF-8 becomes U+FFFD. Written as Go's encoder writes: members in their order, keys sorted, <, > and & escaped.
  * Only the local time of last_online on plain topics depends on the machine (its time zone).
  *
  * source: KubeEdge edge/pkg/devicetwin/dttype, for names and order of the members and for sentences that mappers

@@ -771,6 +771,39 @@ static void test_plain_names_follow_the_wishes(void **state)
     sim_deinit(&sim);
 }
 
+/* Claim: a byte that is no UTF-8 costs nobody the message, and what is no JSON is refused all the same. Method: each way to
+ * be broken, with what Go's decoder makes of it. */
+static void test_broken_text_is_read_as_go_reads_it(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *said, *event_id; /* NULL: no JSON at all */
+    } cases[] = {
+        {"r-\xff", "r-\xef\xbf\xbd"},
+        {"\xc3(", "\xef\xbf\xbd("},                                 /* cut */
+        {"\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd"},                   /* cut by the quote */
+        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},   /* a surrogate */
+        {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd"},                   /* overlong */
+        {"\xf0\x9f\x8c\xa1 \xc3\xa9", "\xf0\x9f\x8c\xa1 \xc3\xa9"}, /* nothing is broken */
+        {"\xff\",", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct codec *codec = codec_create();
+        char payload[128];
+        const int size = snprintf(payload, sizeof payload, "{\"event_id\":\"%s\"}", cases[i].said);
+        const char *why = NULL;
+        const char *id = bus_json_event_id(bytes_of(payload, (size_t)size), codec, &why);
+        if (cases[i].event_id == NULL) {
+            assert_null(id);
+            assert_non_null(why);
+        } else {
+            assert_non_null(id);
+            assert_string_equal(id, cases[i].event_id);
+        }
+        codec_destroy(codec);
+    }
+}
+
 /* Claim: event ids of our own are UUIDs of version 4, and none comes twice. */
 static void test_own_event_ids(void **state)
 {
@@ -831,6 +864,7 @@ int main(void)
         cmocka_unit_test(test_lists_are_bounded),
         cmocka_unit_test(test_too_large_messages_are_refused),
         cmocka_unit_test(test_plain_names_follow_the_wishes),
+        cmocka_unit_test(test_broken_text_is_read_as_go_reads_it),
         cmocka_unit_test(test_own_event_ids),
         cmocka_unit_test(test_filters),
     };

@@ -95,7 +95,7 @@ static void hands_on_read(void *owner, bool more)
 
 static void hands_on_listener_down(void *owner)
 {
-    hands_on_read(owner, false); /* what is published does not concern it */
+    (void)owner; /* what is published does not concern it */
 }
 
 static void hands_on_publisher_down(void *owner)

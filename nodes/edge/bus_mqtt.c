@@ -177,6 +177,9 @@ static void mqtt_end(struct bus_mqtt *mqtt)
     mqtt->flight_first = mqtt->flight_next;
     mqtt->state = MQTT_CLOSING;
     uv_close((uv_handle_t *)&mqtt->poll, mqtt_on_closed);
+    if (mqtt_listens(mqtt)) {
+        mqtt->events->on_read(mqtt->owner, false);
+    }
     if (was_up) {
         mqtt->events->on_down(mqtt->owner);
     }

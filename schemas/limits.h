@@ -194,10 +194,10 @@ static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
               "a row's key holds an object's key, a node's name and a uid");
 
 /* What a state may take on the disk beside twice the rows that are alive: level 0 of RocksDB with the level
- * below it, and what one compaction of them writes before it deletes what it read. In the cloud 42 memory
- * tables of 8 MiB, the least there are: larger ones come with a larger state only (store_rocks_fit). At an
+ * below it, and what one compaction of them writes before it deletes what it read. In the cloud 28 memory
+ * tables of 16 MiB, the least there are: larger ones come with a larger state only (store_rocks_fit). At an
  * edge four of 256 KiB, and the eight files of 1 MiB of one compaction. */
-#define LIMIT_STORE_CLOUD_SPARE_BYTES (336u * 1024u * 1024u)
+#define LIMIT_STORE_CLOUD_SPARE_BYTES (448u * 1024u * 1024u)
 #define LIMIT_STORE_EDGE_SPARE_BYTES  (9u * 1024u * 1024u)
 
 /* What a cloudcore has of its objects in memory, those that changed or were read last, so that the next change of one

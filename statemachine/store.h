@@ -49,7 +49,7 @@ struct store_iterator;
 /* How much memory the store may take. The reasons for each number are in store_rocks.c. */
 enum store_profile {
     STORE_EDGE, /* about 1 MB: tiny memory tables, a small cache, one background thread */
-    STORE_CLOUD /* memory tables of 8 to 32 MB, by the size of the state, four of them at most; a cache of 48 MB,
+    STORE_CLOUD /* memory tables of 16 to 32 MB, by the size of the state, four of them at most; a cache of 48 MB,
                  * two background threads */
 };
 

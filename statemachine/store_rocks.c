@@ -355,7 +355,7 @@ static const struct store_rocks_numbers store_rocks_numbers[] = {
                     .manifest_bytes = 256u * 1024u,
                     .background_jobs = 1,
                     .small = true},
-    [STORE_CLOUD] = {.write_buffer_bytes = 8u * 1024u * 1024u,
+    [STORE_CLOUD] = {.write_buffer_bytes = 16u * 1024u * 1024u,
                      .write_buffer_bytes_max = 32u * 1024u * 1024u,
                      .write_buffers = 4,
                      .writes_bytes = 1024u * 1024u,
@@ -364,9 +364,9 @@ static const struct store_rocks_numbers store_rocks_numbers[] = {
                      .block_bytes = 16u * 1024u,
                      .open_files = 1000,
                      .file_bytes = 8u * 1024u * 1024u,
-                     .level0_files = 6,
-                     .level0_files_max = 8,
-                     .level_base_files = 8,
+                     .level0_files = 4,
+                     .level0_files_max = 6,
+                     .level_base_files = 4,
                      .level_factor = 16,
                      .manifest_bytes = 16u * 1024u * 1024u,
                      .background_jobs = 2,
@@ -582,18 +582,20 @@ static bool store_rocks_set(struct store_rocks *self, const char *const names[2]
 
 /* Memory tables as large as the state bears: they decide what lies on the disk beside the rows that are alive.
  *
- * With M their size, level 0 is merged into the level below when it has 6 M, and commits wait at 8; one more
- * may be on its way to the disk. The level below has room for 8 M (RocksDB gives it what level 0 has, 9) and its own
- * surplus goes first unless level 0 is further above its 6 than that level above its room: so 12 M at most. Every
+ * With M their size, level 0 is merged into the level below when it has 4 M, and commits wait at 6; one more
+ * may be on its way to the disk. The level below has room for 4 M (RocksDB gives it what level 0 has, 7) and its own
+ * surplus goes first unless level 0 is further above its 4 than that level above its room: so 7 M at most. Every
  * byte of these two may hide one in the last level that is dead, or be dead itself; and a merge of the two writes
- * as much again before anything is deleted. So 2 * (9 + 12) = 42 M; 36 M was the most seen (bench/run space, 24
- * KiB bodies, M = 8 MiB). With M a 64th of the estimate, which counts what is dead in the last level for alive,
- * that stays below what is alive; with M = 8 MiB it is LIMIT_STORE_CLOUD_SPARE_BYTES. The level below level 0 is
- * then an eighth of the last one: with levels that grow 16 times there is no third one that would hide more, until
- * a state is so large that its memory tables grow no more, 2 GiB, and twice that.
+ * as much again before anything is deleted. So 2 * (7 + 7) = 28 M. With M a 48th of the estimate, which counts what
+ * is dead in the last level for alive, that stays below what is alive; with M = 16 MiB it is
+ * LIMIT_STORE_CLOUD_SPARE_BYTES. The level below level 0 is then a twelfth of the last one: with levels that grow 16
+ * times there is no third one that would hide more, until a state is so large that its memory tables grow no more,
+ * 1.5 GiB, and a third more.
  *
- * Large ones write less: M = 4, 8, 32 MiB wrote 11.6, 9.7, 7.9 bytes for each byte of a body of that run's state
- * of 413 MiB, and the last of them took 2.9 times that state for a while.
+ * Large ones write less. With a state of 60 MiB, config maps of 256 bytes written again and a full history, what came
+ * into level 0 was written 3.2 times in all with M = 3 MiB and merges at 6 M, 2.5 with 8 MiB, 2.1 with 16 MiB and merges
+ * at 4 M, where 16 MiB at 6 M wrote 1.7 and had half as much again beside it. A state of 413 MiB took 2.9 times
+ * that for a while with tables of 32 MiB and commits that waited at 20 files in level 0.
  *
  * An edge's stay small, they are its memory. So its levels are many, its one thread of compactions falls behind
  * whoever writes without a pause, and what waits for it in the levels between is dead weight: without a bound
@@ -606,7 +608,7 @@ static void store_rocks_fit(struct store_rocks *self)
     const struct store_rocks_numbers *numbers = self->numbers;
     const size_t alive = store_rocks_property(self, "rocksdb.estimate-live-data-size");
     const size_t table_bytes =
-        store_fit(alive / 64, numbers->write_buffer_bytes, numbers->write_buffer_bytes_max);
+        store_fit(alive / 48, numbers->write_buffer_bytes, numbers->write_buffer_bytes_max);
     const size_t debt_bytes =
         numbers->debt_bytes == 0 ? 0 : store_fit(alive / 2, numbers->debt_bytes, SIZE_MAX);
     if (table_bytes != self->write_buffer_bytes) {

@@ -24,6 +24,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "schemas/limits.h"
+
 enum logger_level { LOGGER_DEBUG, LOGGER_INFO, LOGGER_WARN, LOGGER_ERROR };
 enum logger_format { LOGGER_TEXT, LOGGER_JSON };
 
@@ -40,7 +42,8 @@ void logger_set_time_ms(int64_t time_ms);
 __attribute__((format(printf, 3, 4))) void logger_line(enum logger_level level, const char *event,
                                                        const char *pairs, ...);
 
-#define LOGGER_VALUE_BYTES 512u
+#define LOGGER_VALUE_BYTES 1025u
+static_assert(LOGGER_VALUE_BYTES > LIMIT_KEY_BYTES, "a key of a record is told whole");
 /* A text that somebody outside chose, as one value: without '=' nothing of it begins a pair, so each is ':' then.
  *   out      what does not fit is cut
  *   text     terminated

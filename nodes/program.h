@@ -45,7 +45,7 @@ __attribute__((noreturn)) void program_fail(const struct program *program, const
 /* Give back what only the beginning needed. Of a program with libraries like ours a third of what is
  * resident is code and tables that the linker, the opening of a database and a first handshake went through
  * once; whatever of it is called again comes back from the page cache, 64 KiB at a time. Only parts of
- * loaded objects that nobody may write go, so nothing can be lost by it.
+ * loaded objects that nobody may write go, so nothing is lost by it but what a debugger had put into them.
  *
  *   answers   bytes of address space that were let go of; what of it was resident is not known */
 size_t program_settle(void);

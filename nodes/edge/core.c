@@ -15,7 +15,7 @@
 void edge_core_log(struct edge_core *core, enum logger_level level, const char *event,
                    const char *format, ...)
 {
-    char pairs[768];
+    char pairs[LIMIT_LOG_LINE_BYTES];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(pairs, sizeof pairs, format, arguments);

@@ -288,7 +288,7 @@ const char *edge_twin_value_refusal(const char *type, const char *value);
 struct edge_outbox;
 struct edge_outbox *edge_outbox_open(struct edge_machine *machine, uint64_t after);
 /* The next of them, lent by `codec`.
- *   answers   STATUS_OK; STORE_NONE; negative */
+ *   answers   STATUS_OK; STORE_NONE, or negative: so does each further call */
 int edge_outbox_next(struct edge_outbox *outbox, struct codec *codec, uint64_t *out_position,
                      struct publication *out);
 void edge_outbox_close(struct edge_outbox *outbox); /* NULL is ignored */

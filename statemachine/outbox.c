@@ -10,6 +10,31 @@
 
 #include "schemas/check.h"
 
+/* The oldest promise goes, whose row is of `size` bytes. */
+static void edge_outbox_forget_oldest(struct edge_machine *machine, size_t size)
+{
+    struct edge_meta *meta = &machine->meta;
+    uint8_t memory[8];
+    CHECK(meta->outbox_bytes >= size);
+    meta->outbox_bytes -= size;
+    meta->outbox_done++;
+    store_remove(machine->store, EDGE_TABLE_OUTBOX, edge_key8(memory, meta->outbox_done));
+}
+
+/* Take back the oldest promise.
+ *   answers  STATUS_OK; negative */
+static int edge_outbox_withdraw_oldest(struct edge_machine *machine)
+{
+    uint8_t memory[8];
+    struct bytes value;
+    const int status = store_get(store_live(machine->store), EDGE_TABLE_OUTBOX,
+                                 edge_key8(memory, machine->meta.outbox_done + 1), &value);
+    if (status == STATUS_OK) {
+        edge_outbox_forget_oldest(machine, value.size);
+    }
+    return status == STORE_NONE ? STATUS_CORRUPT : status;
+}
+
 /* Take back the oldest promises, up to and with `last`. Positions have no holes, so the first of their rows is found by
  * its number: from the beginning of the table an iterator would wade through the graves that all before it left.
  *   answers  STATUS_OK; negative */
@@ -21,15 +46,10 @@ static int edge_outbox_withdraw(struct edge_machine *machine, uint64_t last)
         store_iterate(store_live(machine->store), EDGE_TABLE_OUTBOX, (struct bytes){0});
     bool on = store_iterator_seek(iterator, edge_key8(memory, meta->outbox_done + 1));
     while (on && meta->outbox_done < last) {
-        const struct bytes key = store_iterator_key(iterator);
-        const size_t size = store_iterator_value(iterator).size;
-        if (get_be64(key.data) != meta->outbox_done + 1) {
+        if (get_be64(store_iterator_key(iterator).data) != meta->outbox_done + 1) {
             break;
         }
-        CHECK(meta->outbox_bytes >= size);
-        meta->outbox_bytes -= size;
-        meta->outbox_done++;
-        store_remove(machine->store, EDGE_TABLE_OUTBOX, key);
+        edge_outbox_forget_oldest(machine, store_iterator_value(iterator).size);
         on = store_iterator_next(iterator);
     }
     int status = store_iterator_status(iterator);
@@ -57,7 +77,7 @@ int edge_outbox_promise(struct edge_machine *machine, const struct publication *
     while (status == STATUS_OK && meta->outbox_last - meta->outbox_done > 1 &&
            (meta->outbox_last - meta->outbox_done > limits->publications ||
             meta->outbox_bytes > limits->publication_bytes)) {
-        status = edge_outbox_withdraw(machine, meta->outbox_done + 1);
+        status = edge_outbox_withdraw_oldest(machine);
         meta->outbox_dropped++;
     }
     return status;
@@ -84,36 +104,33 @@ int edge_outbox_done_apply(struct edge_machine *machine, const struct record *re
 
 struct edge_outbox {
     struct store_iterator *rows;
-    uint64_t after; /* the one that was told last */
-    bool begun;     /* `rows` is on it */
+    bool on; /* they are on one that was not told */
 };
 
 struct edge_outbox *edge_outbox_open(struct edge_machine *machine, uint64_t after)
 {
+    uint8_t memory[8];
     struct edge_outbox *outbox = calloc(1, sizeof *outbox);
     CHECK(outbox != NULL);
     outbox->rows = store_iterate(store_live(machine->store), EDGE_TABLE_OUTBOX, (struct bytes){0});
-    outbox->after = after;
+    outbox->on = store_iterator_seek(outbox->rows, edge_key8(memory, after + 1));
     return outbox;
 }
 
 int edge_outbox_next(struct edge_outbox *outbox, struct codec *codec, uint64_t *out_position,
                      struct publication *out)
 {
-    uint8_t memory[8];
-    const bool on = outbox->begun
-                        ? store_iterator_next(outbox->rows)
-                        : store_iterator_seek(outbox->rows, edge_key8(memory, outbox->after + 1));
-    if (!on) {
+    if (!outbox->on) {
         const int status = store_iterator_status(outbox->rows);
         return status == STATUS_OK ? STORE_NONE : status;
     }
-    outbox->begun = true;
     *out_position = get_be64(store_iterator_key(outbox->rows).data);
-    return codec_publication_read(codec, codec_copy(codec, store_iterator_value(outbox->rows)),
-                                  out) == STATUS_OK
-               ? STATUS_OK
-               : STATUS_CORRUPT;
+    if (codec_publication_read(codec, codec_copy(codec, store_iterator_value(outbox->rows)), out) !=
+        STATUS_OK) {
+        return STATUS_CORRUPT; /* and stays on it */
+    }
+    outbox->on = store_iterator_next(outbox->rows);
+    return STATUS_OK;
 }
 
 void edge_outbox_close(struct edge_outbox *outbox)

@@ -498,8 +498,14 @@ static void test_the_outbox(void **state)
     struct publication publication;
     struct edge_outbox *outbox = edge_outbox_open(rig->machine, 0);
     assert_int_equal(edge_outbox_next(outbox, rig->codec, &position, &publication), 0);
-    edge_outbox_close(outbox);
     assert_int_equal(position, 4);
+    while (position < 7) {
+        assert_int_equal(edge_outbox_next(outbox, rig->codec, &position, &publication), 0);
+    }
+    for (int i = 0; i < 2; i++) { /* the end is told again */
+        assert_int_equal(edge_outbox_next(outbox, rig->codec, &position, &publication), STORE_NONE);
+    }
+    edge_outbox_close(outbox);
     assert_int_equal(RIG_APPLY(rig, RECORD_OUTBOX_DONE, "", outbox_done, {.position = 2}),
                      EDGE_DUPLICATE);
     assert_int_equal(RIG_APPLY(rig, RECORD_OUTBOX_DONE, "", outbox_done, {.position = 99}),

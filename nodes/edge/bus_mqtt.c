@@ -13,8 +13,10 @@
 
 #define MISC_MS     5000u /* how often libmosquitto looks at its keepalive */
 #define KEEPALIVE_S 30
-/* Before others have their turn: what is not read in time a broker drops. */
-#define READS_AT_ONCE 2048
+/* Before others have their turn: what is not read in time a broker drops. Acknowledgements leave behind the last of
+ * them; so it is half of what our own broker sends before it has some, and while we work it sends the other half. */
+#define READS_AT_ONCE 512
+static_assert(READS_AT_ONCE * 2u <= LIMIT_BUS_INFLIGHT, "who has more to tell has it on its way");
 #define BACKOFF_MS 100u
 #define RECENT     LIMIT_BUS_INFLIGHT /* messages that are known again */
 #define REPEATED   (2u * RECENT) /* of a new connection: among them are those that are told again */
@@ -69,7 +71,7 @@ struct bus_mqtt {
     bool publishing;
     bool corked;  /* what is written waits for what comes behind it in the same turn */
     bool moved;   /* libmosquitto had something to tell since this was cleared */
-    bool unread;  /* there may be more, which the socket does not tell when TLS has decrypted it */
+    bool unread;  /* there may be more, until a read finds nothing */
     bool resumed; /* the broker had kept our session */
     struct mqtt_recent recent[RECENT];
     struct mqtt_recent before[RECENT]; /* recent when the last connection ended */
@@ -395,7 +397,7 @@ static void mqtt_read(struct bus_mqtt *mqtt)
 static void mqtt_on_soon(uv_timer_t *timer)
 {
     struct bus_mqtt *mqtt = CONTAINER_OF(timer, struct bus_mqtt, soon);
-    if (mqtt->unread && mqtt->state == MQTT_UP) {
+    if (mqtt->unread) { /* so there is a connection */
         mqtt_read(mqtt);
     }
     mqtt_settle(mqtt);
@@ -439,7 +441,8 @@ void bus_mqtt_turn(struct bus_mqtt *mqtt)
 {
     mqtt_cork(mqtt, false);
     mqtt_settle(mqtt);
-    if (mqtt->unread && mqtt->options.authority != NULL && mqtt_wants(mqtt)) {
+    /* Of what TLS has decrypted the socket tells nothing, and of nobody that there is no more. */
+    if (mqtt->unread && mqtt_wants(mqtt)) {
         uv_timer_start(&mqtt->soon, mqtt_on_soon, 0, 0);
     }
 }

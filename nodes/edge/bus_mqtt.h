@@ -51,8 +51,9 @@ struct bus_mqtt_events {
     void (*on_down)(void *owner);
     void (*on_message)(void *owner, const char *topic, struct bytes payload); /* of a listener */
     bool (*wants)(void *owner);                                               /* of a listener */
-    /* It was read, of a listener; `more`: as much as a turn takes, and there is more. At the end of a connection there is
-     * none. */
+    /* It was read, of a listener; `more`: as much as a turn takes, and there may be more, which the next turn finds. At the
+     * end of a connection there is none. A broker that sends less than a turn takes before it waits for acknowledgements
+     * (mosquitto by itself: 20 messages) never has more, whatever waits in its queue. */
     void (*on_read)(void *owner, bool more);
     void (*on_taken)(void *owner, uint64_t id);                               /* of a publisher */
 };

@@ -466,7 +466,7 @@ static void on_second_timer(uv_timer_t *timer)
 static void on_stop_timer(uv_timer_t *timer)
 {
     (void)timer;
-    logger_warn("edgecore_left", "reason=not everything ended within %u ms", LIMIT_STOP_MS);
+    logger_warn("edgecore_left", "reason=not everything ended within %u ms", LIMIT_STOP_EDGE_MS);
     _exit(0);
 }
 
@@ -483,7 +483,7 @@ static void on_signal(uv_signal_t *handle, int number)
     if (e->control_opened) {
         control_close(&e->control, NULL);
     }
-    uv_timer_start(&e->stop_timer, on_stop_timer, LIMIT_STOP_MS, 0);
+    uv_timer_start(&e->stop_timer, on_stop_timer, LIMIT_STOP_EDGE_MS, 0);
 }
 
 static size_t on_report(void *owner, char *buffer, size_t size)

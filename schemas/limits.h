@@ -312,8 +312,9 @@ static_assert(LIMIT_BUS_PACKET_BYTES >= 8u * LIMIT_BUS_PAYLOAD_BYTES, "so does e
 #define LIMIT_BUS_SESSION_HOURS  24u
 static_assert(LIMIT_BUS_BROKER_BYTES >= 4u * LIMIT_BUS_QUEUE_BYTES, "several full queues fit");
 /* Devices whose telemetry is being gathered for a moment; others are recorded as they come. While the disk, or a broker,
- * has enough to do their moment is longer, by so much at most: then no more is read. It is what a power cut may take of
- * telemetry. Each device needs a record before the first one needs another, so it is more than all of them take at some
+ * has enough to do their moment is longer; no more is read when the oldest is late by so much. What was gathered by then
+ * waits on for its turn: a power cut takes of telemetry what was said in that time and in the time that it takes to record
+ * all windows. Each device needs a record before the first one needs another, so it is more than all of them take at some
  * two thousand records a second: if reading stopped sooner there would be less to gather, and so more records. */
 #define LIMIT_BUS_WINDOWS       16384u
 #define LIMIT_BUS_LATE_MS       10000u
@@ -401,13 +402,15 @@ static_assert(LIMIT_WEBSOCKET_SILENCE_MS >= 2 * LIMIT_WEBSOCKET_PING_MS, "one lo
 
 /* -- programs ---------------------------------------------------------------------------------- */
 
-/* From SIGTERM until the process leaves anyway: nothing acknowledged depends on what is still under way.
+/* From SIGTERM until a cloudcore leaves anyway: nothing acknowledged depends on what is still under way.
  * And how long of it goodbyes on links are waited for. */
 #define LIMIT_STOP_MS              10000u
 #define LIMIT_STOP_LINK_MS         2000u
-/* How long an edge that stops waits for what MQTT clients had acknowledged to be in the log: a full window and a
- * full queue are some 8000 records, a second on a slow disk. */
-#define LIMIT_STOP_BUS_MS          5000u
+/* How long an edge that stops waits for what MQTT clients had acknowledged to be in the log: all windows and a queue of
+ * which one turn made twice what is asked for, 24,576 records, at two thousand a second; and from SIGTERM until it leaves
+ * anyway, before systemd's patience ends (30 s, nodes/systemd/edgecore.service). */
+#define LIMIT_STOP_BUS_MS          15000u
+#define LIMIT_STOP_EDGE_MS         20000u
 /* Before that: how long a leader waits for another one to lead, and requests under way for their answers.
  * A handover takes milliseconds while a follower is near; a second attempt fits. */
 #define LIMIT_STOP_HANDOVER_MS     3000u
@@ -426,7 +429,10 @@ static_assert(LIMIT_WEBSOCKET_SILENCE_MS >= 2 * LIMIT_WEBSOCKET_PING_MS, "one lo
 #define LIMIT_MONITOR_MS       10000u
 static_assert(LIMIT_STOP_HANDOVER_MS + LIMIT_STOP_DRAIN_MS + LIMIT_STOP_LINK_MS < LIMIT_STOP_MS,
               "each step of a stop has its time, and some is left to close the log");
-static_assert(LIMIT_STOP_BUS_MS < LIMIT_STOP_MS, "what is in the log is synced, too");
+static_assert(LIMIT_STOP_BUS_MS >= (LIMIT_BUS_WINDOWS + 2u * LIMIT_BUS_WAITING) / 2u,
+              "two records in a millisecond: all are in the log");
+static_assert(LIMIT_STOP_BUS_MS + LIMIT_STOP_LINK_MS < LIMIT_STOP_EDGE_MS,
+              "what is in the log is synced, too");
 static_assert(LIMIT_STOP_LINK_MS < LIMIT_STOP_MS, "a link that does not end does not end the patience");
 
 /* -- the Kubernetes API (nodes/cloud) ---------------------------------------------------------- */

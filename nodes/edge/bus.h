@@ -20,8 +20,9 @@
  * Telemetry is gathered: of one device, what is said without an event id and reports actual values only, within
  * the window after something of it was recorded, becomes one record with the newest value of each property, at
  * the window's end, and is answered by one result. While the disk, or a broker, has enough to do a window stays
- * open for longer, by LIMIT_BUS_LATE_MS at most, and so it does while more waits to be read, by LIMIT_BUS_AHEAD_MS. So
- * whoever talks faster is heard less finely, and no less soon.
+ * open for longer, and what is said first of a device waits for it, too: no more is read when the oldest is late by
+ * LIMIT_BUS_LATE_MS, and all that are open are recorded one behind the other. So it is while more waits to be read, by
+ * LIMIT_BUS_AHEAD_MS at most. So whoever talks faster is heard less finely, and, together with all others, later by so much.
  * Whatever has an event id, sets, adds or removes something, or would be refused, is a record of its own, after
  * what was gathered before it. A device that keeps its values is not gathered.
  *

@@ -310,7 +310,8 @@ int change_follow(struct store_reader *reader, uint64_t after, uint32_t max_coun
         if (status != STATUS_OK) {
             break;
         }
-        bytes += change_bytes(&change);
+        const size_t told_bytes = change_bytes(&change);
+        bytes += value.size > told_bytes ? value.size : told_bytes;
         if (bytes > max_bytes && count > 0) {
             break;
         }

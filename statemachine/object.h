@@ -101,7 +101,8 @@ struct change {
 /* All changes with a version > after, oldest first, each with the whole object before and after.
  *
  *   max_count    stop after so many changes
- *   max_bytes    stop after about so many bytes of parts; one change always fits
+ *   max_bytes    stop after about so many bytes; one change always fits. Each counts with what is told of it, or with its
+ *                row if that is more: it holds what the parts that changed were, and is read whole
  *   on_change    lent during that call; it must not change the store nor reset the reader. Another
  *                answer than 0 stops after this change and is not an error
  *   out_reached  all changes up to this version were told; `after` when none
@@ -111,7 +112,7 @@ int change_read(struct store_reader *reader, uint64_t after, uint32_t max_count,
                 int (*on_change)(void *context, const struct change *change), void *context,
                 uint64_t *out_reached);
 /* The same for who needs only some of the objects: before and after of one whose key is not wanted are left empty, which
- * saves reading them. `key` is lent during that call. */
+ * saves reading more than the row of the change. `key` is lent during that call. */
 int change_follow(struct store_reader *reader, uint64_t after, uint32_t max_count, size_t max_bytes,
                   bool (*wants)(void *context, struct bytes key),
                   int (*on_change)(void *context, const struct change *change), void *context,

@@ -200,6 +200,30 @@ static void test_unwanted_objects_are_told_without_parts(void **state)
     assert_string_equal(story.lines[3], "3 /configmaps/default/c parts=1 empty");
 }
 
+/* Claim: what is read of an object that is not wanted counts, too: a follower's turn reads no more than it asks for. */
+static void test_unwanted_objects_count_with_what_is_read(void **state)
+{
+    (void)state;
+    char json[1001];
+    memset(json, 'x', 1000);
+    json[1000] = '\0';
+    struct object map = object_configmap("c", "c1", json);
+    apply(f, record_put(f, PUT_CREATE, &map));
+    const uint64_t begin = f->machine.meta.version;
+    for (unsigned i = 0; i < 5; i++) {
+        json[0] = (char)('a' + i);
+        map.json = bytes_text(json);
+        apply(f, record_put(f, PUT_UPDATE, &map));
+    }
+    struct story story = {0};
+    uint64_t reached;
+    assert_int_equal(change_follow(fixture_live(f), begin, 100, 3000, follow_wants,
+                                   follow_on_change, &story, &reached),
+                     STATUS_OK);
+    assert_int_equal(reached, begin + 2);
+    assert_string_equal(story.lines[1], "2 /configmaps/default/c parts=1 empty");
+}
+
 /* Claim: the history stays within its bytes; below it, a watch is told so. */
 static void test_history_is_bounded(void **state)
 {
@@ -310,6 +334,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_each_change_is_told_as_it_was),
         CASE(test_unwanted_objects_are_told_without_parts),
+        CASE(test_unwanted_objects_count_with_what_is_read),
         CASE(test_history_is_bounded),
         CASE(test_a_watch_ends_where_a_list_would),
     };

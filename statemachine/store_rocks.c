@@ -440,10 +440,12 @@ static void store_rocks_options(struct store_rocks *self, enum store_profile pro
     rocksdb_block_based_options_set_block_cache(self->table_options, self->cache);
     rocksdb_block_based_options_set_block_size(self->table_options, numbers->block_bytes);
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(self->table_options, 1);
-    /* A read looks at each file of level 0: without a search in the cache for what tells that a row is not there. */
-    rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(self->table_options, 1);
     rocksdb_block_based_options_set_format_version(self->table_options, 5);
     if (numbers->filters) {
+        /* A read looks at each file of level 0: without a search in the cache for what tells that a row is not there.
+         * The cache of an edge has no room for what cannot leave it. */
+        rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(self->table_options,
+                                                                                1);
         /* The same for memory tables: a fiftieth of one. */
         rocksdb_options_set_memtable_prefix_bloom_size_ratio(options, 0.02);
         rocksdb_options_set_memtable_whole_key_filtering(options, 1);

@@ -78,6 +78,7 @@ struct store_cache_half {
 struct store_cache {
     uint32_t tables; /* a bit for each that is in it */
     size_t bytes_max;
+    uint64_t secret[2]; /* of the hash: users choose names, and none shall meet by design */
     struct store_cache_half young;
     struct store_cache_half old;
 };
@@ -148,6 +149,7 @@ const struct tree_row *store_cache_find(struct store_cache *cache, struct bytes 
 void store_cache_put(struct store_cache *cache, struct bytes key, struct bytes value, bool none);
 /* The body has these rows and graves now. */
 void store_cache_commit(struct store_cache *cache, const struct tree *batch);
+/* Forget all rows, and give their memory back. Tables, bound and secret stay. */
 void store_cache_clear(struct store_cache *cache);
 
 /* Keep the words of a failure. Any thread. */

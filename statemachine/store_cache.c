@@ -5,7 +5,8 @@
  * out: a row is looked for in the young half first, so an older version of it in the old one is never seen, and goes
  * before the newer.
  *
- * A half is a table with open addressing whose slots share rows with the batch that wrote them.
+ * A half is a table with open addressing whose slots share rows with the batch that wrote them. Where a key is looked for
+ * hangs on a secret of the process, and nothing else does: no rows are told in the order of slots.
  */
 #include "statemachine/store_body.h"
 
@@ -18,28 +19,59 @@
 
 static_assert((CACHE_SLOTS_FIRST & (CACHE_SLOTS_FIRST - 1)) == 0, "a hash is masked");
 
-static uint64_t cache_hash(struct bytes key)
+static uint64_t rotate(uint64_t word, unsigned by)
 {
-    uint64_t hash = key.size * 0x9e3779b97f4a7c15u;
+    return word << by | word >> (64 - by);
+}
+
+static void sip_round(uint64_t v[static 4])
+{
+    v[0] += v[1];
+    v[2] += v[3];
+    v[1] = rotate(v[1], 13) ^ v[0];
+    v[3] = rotate(v[3], 16) ^ v[2];
+    v[0] = rotate(v[0], 32);
+    v[2] += v[1];
+    v[0] += v[3];
+    v[1] = rotate(v[1], 17) ^ v[2];
+    v[3] = rotate(v[3], 21) ^ v[0];
+    v[2] = rotate(v[2], 32);
+}
+
+/* SipHash-1-3. */
+static uint64_t cache_hash(const uint64_t secret[static 2], struct bytes key)
+{
+    uint64_t v[4] = {secret[0] ^ 0x736f6d6570736575u, secret[1] ^ 0x646f72616e646f6du,
+                     secret[0] ^ 0x6c7967656e657261u, secret[1] ^ 0x7465646279746573u};
     size_t at = 0;
     for (; key.size - at >= 8; at += 8) {
-        hash = (hash ^ get_le64(key.data + at)) * 0xd6e8feb86659fd93u;
-        hash ^= hash >> 32;
+        const uint64_t word = get_le64(key.data + at);
+        v[3] ^= word;
+        sip_round(v);
+        v[0] ^= word;
     }
-    for (; at < key.size; at++) {
-        hash = (hash ^ key.data[at]) * 0x100000001b3u;
+    uint64_t last = (uint64_t)key.size << 56;
+    for (unsigned shift = 0; at < key.size; at++, shift += 8) {
+        last |= (uint64_t)key.data[at] << shift;
     }
-    hash *= 0xd6e8feb86659fd93u;
-    return hash ^ (hash >> 32);
+    v[3] ^= last;
+    sip_round(v);
+    v[0] ^= last;
+    v[2] ^= 0xff;
+    sip_round(v);
+    sip_round(v);
+    sip_round(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
 /* The slot of this key, or the empty one where it belongs. NULL: there are no slots. */
-static struct tree_row **half_slot(const struct store_cache_half *half, struct bytes key)
+static struct tree_row **half_slot(const struct store_cache *cache,
+                                   const struct store_cache_half *half, struct bytes key)
 {
     if (half->capacity == 0) {
         return NULL;
     }
-    for (uint64_t at = cache_hash(key);; at++) {
+    for (uint64_t at = cache_hash(cache->secret, key);; at++) {
         struct tree_row **slot = &half->slots[at & (half->capacity - 1)];
         if (*slot == NULL || bytes_equal(tree_row_key(*slot), key)) {
             return slot;
@@ -57,7 +89,7 @@ static void half_clear(struct store_cache_half *half)
 }
 
 /* At most half of the slots are taken. */
-static void half_grow(struct store_cache_half *half)
+static void half_grow(const struct store_cache *cache, struct store_cache_half *half)
 {
     if (2 * (half->count + 1) <= half->capacity) {
         return;
@@ -68,7 +100,7 @@ static void half_grow(struct store_cache_half *half)
     CHECK(half->slots != NULL);
     for (uint32_t i = 0; i < before.capacity; i++) {
         if (before.slots[i] != NULL) {
-            *half_slot(half, tree_row_key(before.slots[i])) = before.slots[i];
+            *half_slot(cache, half, tree_row_key(before.slots[i])) = before.slots[i];
         }
     }
     free(before.slots);
@@ -83,8 +115,8 @@ static size_t row_bytes(const struct tree_row *row)
 static void cache_add(struct store_cache *cache, struct tree_row *row)
 {
     struct store_cache_half *young = &cache->young;
-    half_grow(young);
-    struct tree_row **slot = half_slot(young, tree_row_key(row));
+    half_grow(cache, young);
+    struct tree_row **slot = half_slot(cache, young, tree_row_key(row));
     if (*slot == NULL) {
         young->count++;
     } else {
@@ -110,11 +142,11 @@ const struct tree_row *store_cache_find(struct store_cache *cache, struct bytes 
     if (!cache_has_table(cache, key)) {
         return NULL;
     }
-    struct tree_row **slot = half_slot(&cache->young, key);
+    struct tree_row **slot = half_slot(cache, &cache->young, key);
     if (slot != NULL && *slot != NULL) {
         return *slot;
     }
-    slot = half_slot(&cache->old, key);
+    slot = half_slot(cache, &cache->old, key);
     if (slot == NULL || *slot == NULL) {
         return NULL;
     }

@@ -405,7 +405,7 @@ void store_reader_reset(struct store_reader *reader)
     reader->chunks = kept;
 }
 
-/* A row of the open batch, or one that is kept, read. */
+/* A row in memory, read: of the open batch, kept, or of the cache. */
 static int store_read_row(struct store_reader *reader, const struct tree_row *row,
                           struct bytes *out_value)
 {
@@ -748,7 +748,9 @@ struct bytes store_iterator_value(struct store_iterator *iterator)
 
 struct store_usage store_usage(struct store *store)
 {
-    return store->body->usage(store);
+    struct store_usage usage = store->body->usage(store);
+    usage.memory_bytes += store->cache.young.bytes + store->cache.old.bytes;
+    return usage;
 }
 
 uint64_t store_table_bytes(struct store *store, unsigned table)

@@ -244,7 +244,7 @@ struct bytes store_iterator_value(struct store_iterator *iterator);
 
 struct store_usage {
     uint64_t disk_bytes;   /* of live table files */
-    uint64_t memory_bytes; /* of memory tables, table readers and cache */
+    uint64_t memory_bytes; /* memory tables, table readers, RocksDB's blocks; store_cache */
     uint64_t rows;         /* an estimate in RocksDB */
     bool pressed;          /* the next commit may be answered STATUS_FULL: stop proposing */
 };
@@ -267,7 +267,8 @@ int store_sim_open(struct store_sim *sim, const char *machine, uint32_t format, 
 
 /* Power loss: the store goes back to a prefix of commits between the flushed one and the newest,
  * chosen by `choice` (any number, modulo the count of prefixes). A store that is open on it is dead:
- * it answers -EIO to everything and is closed as usual. The newest prefix is legal (RocksDB may have
+ * but for the rows of its open batch it answers -EIO to everything, what was kept or cached included, and is closed as
+ * usual. The newest prefix is legal (RocksDB may have
  * flushed by itself), and so is the oldest.
  *   answers   position of the prefix that is left */
 uint64_t store_sim_crash(struct store_sim *sim, uint64_t choice);

@@ -444,6 +444,9 @@ int store_sim_open(struct store_sim *sim, const char *machine, uint32_t format, 
 uint64_t store_sim_crash(struct store_sim *sim, uint64_t choice)
 {
     if (sim->open != NULL) {
+        /* What lost its power reads nothing from memory either. */
+        store_kept_clear(&sim->open->store.kept);
+        store_cache_clear(&sim->open->store.cache);
         sim->open->sim = NULL;
         sim->open = NULL;
     }

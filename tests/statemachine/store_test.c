@@ -433,6 +433,21 @@ static void test_what_was_read_is_kept(void **state)
     store_abandon(store);
 }
 
+/* Claim: the memory of a store holds what it has of rows that were written or read, and is given back with them. */
+static void test_what_is_cached_is_counted(void **state)
+{
+    struct body *body = *state;
+    struct store *store = body->store;
+    static uint64_t row[2048];
+    store_cache(store, 1u << 1, 64u * 1024u);
+    store_begin(store);
+    store_put(store, 1, t("a"), bytes_of((uint8_t *)row, sizeof row));
+    assert_int_equal(store_commit(store, 1), STATUS_OK);
+    const uint64_t bytes = store_usage(store).memory_bytes;
+    store_cache(store, 0, 0);
+    assert_in_range(bytes - store_usage(store).memory_bytes, sizeof row, sizeof row + 256);
+}
+
 /* Claim: whatever is kept of what was read, and whatever the order of batches, flushes, snapshots,
  * reopenings and (in the simulator) crashes, the rows are those of a model of arrays.
  * Method: random steps on few keys, so that they collide; compared after every step. */
@@ -620,10 +635,17 @@ static void test_failed_commit_changes_nothing(void **state)
     assert_int_equal(store_flushed_position(store), 0);
 
     struct store_reader *snapshot = store_snapshot(store);
+    store_cache(store, 1u << 1, 4096);
+    assert_row(store_live(store), 1, "a", "one");
+    store_keep(store, 4096);
+    store_begin(store);
+    assert_row(store_live(store), 1, "a", "one");
+    assert_row(store_live(store), 2, "a", NULL);
     (void)store_sim_crash(body->sim, 0);
     struct bytes value;
     assert_int_equal(store_get(snapshot, 1, t("a"), &value), -EIO);
-    store_begin(store);
+    assert_int_equal(store_get(store_live(store), 1, t("a"), &value), -EIO); /* was cached */
+    assert_int_equal(store_get(store_live(store), 2, t("a"), &value), -EIO); /* was kept */
     assert_int_equal(store_commit(store, 4), -EIO);
     store_snapshot_release(snapshot);
     body_close(body);
@@ -688,6 +710,7 @@ int main(void)
         ON_BOTH(test_lent_values_stay),
         ON_BOTH(test_a_row_may_come_and_go_within_a_batch),
         ON_BOTH(test_what_was_read_is_kept),
+        ON_BOTH(test_what_is_cached_is_counted),
         ON_BOTH(test_store_agrees_with_a_model),
         ON_BOTH(test_checkpoint_is_a_copy),
         ON_BOTH(test_foreign_disks_are_refused),

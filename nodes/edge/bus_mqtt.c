@@ -14,9 +14,10 @@
 #define MISC_MS     5000u /* how often libmosquitto looks at its keepalive */
 #define KEEPALIVE_S 30
 /* Before others have their turn: what is not read in time a broker drops. Acknowledgements leave behind the last of
- * them; so it is half of what our own broker sends before it has some, and while we work it sends the other half. */
-#define READS_AT_ONCE 512
-static_assert(READS_AT_ONCE * 2u <= LIMIT_BUS_INFLIGHT, "who has more to tell has it on its way");
+ * them, so it is no more than our own broker sends before it has some: else a turn would end for want of them, as if there
+ * were no more. */
+#define READS_AT_ONCE 1024
+static_assert(READS_AT_ONCE <= LIMIT_BUS_INFLIGHT, "who has more to tell is read to the end of a turn");
 #define BACKOFF_MS 100u
 #define RECENT     LIMIT_BUS_INFLIGHT /* messages that are known again */
 #define REPEATED   (2u * RECENT) /* of a new connection: among them are those that are told again */

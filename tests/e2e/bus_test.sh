@@ -137,9 +137,9 @@ check "a wish reaches the mapper" within 5 heard own "$plain/twin/update/delta" 
 
 # exactly as much as is read in a turn (READS_AT_ONCE): that there is no more is found at once
 kill -STOP "${pids[edge]}"
-seq 1 512 | sed 's/.*/{"twin":{"count":{"actual":{"value":"&"}}}}/' | mosquitto_pub -h 127.0.0.1 -p $own -q 1 -l -t "$spaced/twin/update"
+seq 1 1024 | sed 's/.*/{"twin":{"count":{"actual":{"value":"&"}}}}/' | mosquitto_pub -h 127.0.0.1 -p $own -q 1 -l -t "$spaced/twin/update"
 kill -CONT "${pids[edge]}"
-check "telemetry waits for its window alone" within 3 heard own "$spaced/twin/update/result" '"count":\{"actual":\{"value":"512"'
+check "telemetry waits for its window alone" within 3 heard own "$spaced/twin/update/result" '"count":\{"actual":\{"value":"1024"'
 
 # what a broker keeps of a topic, and what was said there since
 mosquitto_pub -h 127.0.0.1 -p $open -q 1 -r -t "$spaced/twin/update" -m '{"event_id":"kept","twin":{"temperature":{"actual":{"value":"7"}}}}'

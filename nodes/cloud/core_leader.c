@@ -423,9 +423,7 @@ static int core_watch_on_change(void *context, const struct change *change)
 {
     struct cloud_core *core = context;
     if (change->type != CHANGE_EVENT) {
-        if (core_watch_wants(core, change->key)) {
-            core_watch_row(core, change->key, &change->after);
-        }
+        core_watch_row(core, change->key, &change->after);
         if (core->listener != NULL && (change->parts & 1u << PART_WISH) != 0) {
             core->listener->wish(core->listener->context, change->key);
         }

@@ -7,11 +7,11 @@
  *   3. every 10 ms the files are added up (blocks, not sizes), every so often the rows too
  *   4. in the end nine of ten objects are deleted: what is dead must go although nothing new is written
  *
- *     space_bench [--directory DIR] [--objects N] [--body BYTES] [--times N] [--history MIB] [--checkpoint MIB] [--changes MIB]
+ *     space_bench [--directory DIR] [--objects N] [--body BYTES] [--times N] [--history MIB] [--checkpoint MIB]
  *                 [-o table|json]
  *
  * Claims, of the most that was seen since the line before: the log keeps at most history, what waits for a
- * checkpoint, and a few segments; the state takes at most twice the rows that are alive (the history of changes among them, --changes) and
+ * checkpoint, and a few segments; the state takes at most twice the rows that are alive and
  * LIMIT_STORE_CLOUD_SPARE_BYTES or LIMIT_STORE_EDGE_SPARE_BYTES. Bodies are noise, so compression gives nothing
  * away. "wrote" is what the process made the disk write for each byte of a body. Exit code 1: a claim did not
  * hold.
@@ -51,7 +51,6 @@ static uint64_t body_bytes = 1024;
 static uint64_t times = 20;
 static uint64_t history_mib = 64;
 static uint64_t checkpoint_mib = LIMIT_RAFT_SNAPSHOT_BYTES >> 20;
-static uint64_t changes_mib = 64; /* change_history_bytes of a new cluster */
 static bool failed;
 static bool as_rows; /* -o json: the worst of all lines, and the whole of each side */
 static struct rows document;
@@ -457,17 +456,6 @@ static void cloud_write(const struct backend *backend, enum phase phase, uint32_
     cloud_propose(backend, churn_record(&cloud, phase, i));
 }
 
-static void cloud_set(const struct backend *backend, const char *name, int64_t value)
-{
-    struct record record = {.kind = RECORD_SETTING, .key = "", .origin = "bench"};
-    struct bytes bytes;
-    codec_reset(cloud.codec);
-    CHECK(codec_setting_build(cloud.codec, &(struct setting){.name = name, .value = value},
-                              &record.body) == 0);
-    CHECK(codec_record_build(cloud.codec, &record, &bytes) == 0);
-    cloud_propose(backend, bytes);
-}
-
 static void cloud_wait(void)
 {
     while (flying > 0) {
@@ -510,7 +498,6 @@ static void bench_cloud(const char *top)
     while (cloud_core_report(core).version < 4) { /* the four namespaces of a new cluster */
         cloud_turn();
     }
-    cloud_set(backend, "change_history_bytes", (int64_t)changes_mib << 20);
     for (uint32_t i = 0; i < objects; i++) {
         cloud_write(backend, FILL, i);
     }
@@ -521,7 +508,6 @@ static void bench_cloud(const char *top)
         churn_look(&cloud);
     }
     cloud_wait();
-    cloud_set(backend, "change_history_bytes", 0);
     for (uint32_t i = 0; i < objects; i++) {
         if (i % 10 != 0 && cloud.alive[i]) {
             cloud_write(backend, SHRINK, i);
@@ -706,15 +692,13 @@ int main(int argc, char **argv)
             history_mib = strtoull(argv[i + 1], NULL, 10);
         } else if (i + 1 < argc && strcmp(argv[i], "--checkpoint") == 0) {
             checkpoint_mib = strtoull(argv[i + 1], NULL, 10);
-        } else if (i + 1 < argc && strcmp(argv[i], "--changes") == 0) {
-            changes_mib = strtoull(argv[i + 1], NULL, 10);
         } else if (i + 1 < argc && strcmp(argv[i], "-o") == 0 &&
                    (strcmp(argv[i + 1], "json") == 0 || strcmp(argv[i + 1], "table") == 0)) {
             as_rows = strcmp(argv[i + 1], "json") == 0;
         } else {
             fprintf(stderr,
                     "usage: space_bench [--directory DIR] [--objects N] [--body BYTES] [--times N] "
-                    "[--history MIB] [--checkpoint MIB] [--changes MIB] [-o table|json]\n");
+                    "[--history MIB] [--checkpoint MIB] [-o table|json]\n");
             return 2;
         }
     }

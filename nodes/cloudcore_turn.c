@@ -100,6 +100,7 @@ static void leave_step(struct cloudcore *c, const struct cloud_core_report *repo
         if (!c->left && ((c->hub == NULL && c->api_server == NULL) || over) &&
             cloud_core_idle(c->core) && c->works == 0) {
             c->left = true;
+            cloud_core_rest(c->core);
             c->flush = (struct replica_work){.work = flush_on_work, .done = flush_on_done};
             cloudcore_run(c, &c->flush);
         }

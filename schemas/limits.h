@@ -205,6 +205,10 @@ static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
 #define LIMIT_MACHINE_CACHE_BYTES (16u * 1024u * 1024u)
 static_assert(LIMIT_MACHINE_CACHE_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest row fits in a half");
 
+/* Of the history that watches read, what a cloudcore that stops in good order leaves for its next start: one memory table
+ * of the store, written in a moment, and the changes of a minute at 400 a second. */
+#define LIMIT_MACHINE_REST_BYTES (16u * 1024u * 1024u)
+
 /* -- the state of an edge (statemachine) -------------------------------------------------------- */
 
 /* Wishes one node holds: pods, and the config maps and secrets they use. */

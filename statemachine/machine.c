@@ -2,18 +2,27 @@
 
 #include <stdlib.h>
 
-#define META_NUMBERS 11u
+#define META_NUMBERS   11u
+#define META_OLD_FLOOR 2u
+#define META_OLD_SWEPT 3u
 
 /* -- the one row of counters ------------------------------------------------------------------- */
 
 static void meta_numbers(struct machine_meta *meta, uint64_t *out[META_NUMBERS])
 {
+    /* Three are of a release that had the history in rows: floor, swept, bytes. It finds that all of it is forgotten and
+     * gone. */
     uint64_t *const all[META_NUMBERS] = {
-        &meta->version,       (uint64_t *)&meta->time_ms,
-        &meta->change_floor,  &meta->change_swept,
-        &meta->change_bytes,  &meta->object_count,
-        &meta->node_count,    &meta->event_count,
-        &meta->event_swept,   (uint64_t *)&meta->event_oldest_ms,
+        &meta->version,
+        (uint64_t *)&meta->time_ms,
+        NULL,
+        NULL,
+        NULL,
+        &meta->object_count,
+        &meta->node_count,
+        &meta->event_count,
+        &meta->event_swept,
+        (uint64_t *)&meta->event_oldest_ms,
         &meta->refused_count,
     };
     memcpy(out, all, sizeof all);
@@ -25,8 +34,10 @@ void machine_meta_put(struct machine *machine)
     uint64_t *numbers[META_NUMBERS];
     meta_numbers(&machine->meta, numbers);
     for (unsigned i = 0; i < META_NUMBERS; i++) {
-        put_le64(value + (size_t)i * 8, *numbers[i]);
+        put_le64(value + (size_t)i * 8, numbers[i] != NULL ? *numbers[i] : 0);
     }
+    put_le64(value + META_OLD_FLOOR * 8, machine->meta.version);
+    put_le64(value + META_OLD_SWEPT * 8, machine->meta.version);
     const struct bytes cluster = bytes_text(machine->meta.cluster);
     memcpy(value + (size_t)META_NUMBERS * 8, cluster.data, cluster.size);
     store_put(machine->store, TABLE_META, bytes_text("state"),
@@ -56,7 +67,9 @@ int machine_meta_get(struct store_reader *reader, struct machine_meta *out)
     uint64_t *numbers[META_NUMBERS];
     meta_numbers(out, numbers);
     for (unsigned i = 0; i < META_NUMBERS; i++) {
-        *numbers[i] = get_le64(value.data + (size_t)i * 8);
+        if (numbers[i] != NULL) {
+            *numbers[i] = get_le64(value.data + (size_t)i * 8);
+        }
     }
     memcpy(out->cluster, value.data + fixed, value.size - fixed);
     return STATUS_OK;
@@ -75,6 +88,7 @@ int machine_load(struct machine *machine)
     reference_load(machine);
     store_reader_reset(store_live(machine->store));
     node_cache_clear(machine->nodes);
+    history_forget(machine->history, machine->meta.version);
     return machine->failed;
 }
 
@@ -86,12 +100,14 @@ int machine_open(struct machine *machine, struct store *store)
     machine->codec_inner = codec_create();
     machine->codec = machine->codec_record;
     machine->nodes = node_cache_create();
+    machine->history = history_create();
     machine->results = calloc(LIMIT_BATCH_RECORDS, sizeof *machine->results);
     machine->referenced = malloc(LIMIT_REFERENCE_FILTER_BYTES);
     CHECK(machine->results != NULL && machine->referenced != NULL);
     store_cache(store, 1u << TABLE_META | 1u << TABLE_WISH | 1u << TABLE_FACT | 1u << TABLE_VERDICT,
                 LIMIT_MACHINE_CACHE_BYTES);
-    return machine_load(machine);
+    const int status = machine_load(machine);
+    return status == STATUS_OK ? change_load(machine) : status;
 }
 
 void machine_close(struct machine *machine)
@@ -103,6 +119,7 @@ void machine_close(struct machine *machine)
     codec_destroy(machine->codec_record);
     codec_destroy(machine->codec_inner);
     node_cache_destroy(machine->nodes);
+    history_destroy(machine->history);
     free(machine->results);
     free(machine->referenced);
     free(machine->touched);
@@ -194,7 +211,6 @@ static void machine_apply_records(struct machine *machine, const struct command 
         if (!outcome_accepted(machine->results[i].outcome)) {
             machine->meta.refused_count++;
         }
-        change_trim(machine);
     }
     machine->applied.result_count = command->record_count;
 }
@@ -271,7 +287,6 @@ int machine_apply(struct machine *machine, uint64_t index, struct bytes command,
 
     machine->applied.version_before = machine->meta.version;
     machine->index = index;
-    machine->history_bytes = 0;
     codec_reset(machine->codec_entry);
     node_cache_clear(machine->nodes);
     store_begin(machine->store);

@@ -17,7 +17,7 @@
  *   origin.c     what a proposing process was answered, so that nothing proposed twice happens twice
  *   access.c     which kind may come from where, and which facts a node may write
  *   object.c     wishes, facts and verdicts; resource versions          reading: object.h
- *   change.c     the history that watches read                          reading: object.h
+ *   change.c     the history that watches read, history.c its memory    reading: object.h
  *   event.c      what edges reported as events                          reading: object.h
  *   delivery.c   who must hear of what: the down logs                   reading: delivery.h
  *   node.c       sessions, epochs, acks, upward batches                 reading: delivery.h
@@ -137,7 +137,7 @@ static inline bool outcome_accepted(enum outcome outcome)
 
 /* Limits that apply obeys. A SETTING record changes one; names and ranges are in setting.c. */
 enum setting_id {
-    SETTING_CHANGE_HISTORY_BYTES, /* "change_history_bytes": beyond it the oldest changes go */
+    SETTING_CHANGE_HISTORY_BYTES, /* "change_history_bytes": of memory; beyond it the oldest changes go */
     SETTING_DOWN_ROWS_MAX,   /* "down_rows_max": of one node; beyond it the node gets a snapshot */
     SETTING_EVENT_ROWS_MAX,  /* "event_rows_max": of one node; beyond it the oldest go */
     SETTING_EVENT_AGE_MS,    /* "event_age_ms": older ones go */
@@ -166,9 +166,6 @@ struct machine_meta {
     char cluster[LIMIT_NAME_BYTES + 1]; /* "" before CLUSTER_INIT */
     uint64_t version;                   /* of the newest change of any object */
     int64_t time_ms;                    /* of the newest command, never goes back */
-    uint64_t change_floor;              /* changes up to this version are forgotten */
-    uint64_t change_swept;              /* of those, rows up to this version are gone */
-    uint64_t change_bytes;              /* of the CHANGE rows held */
     uint64_t object_count;
     uint64_t node_count;
     uint64_t event_count;    /* events held, of all nodes */
@@ -210,6 +207,7 @@ struct machine_applied {
 };
 
 struct node_cache; /* NODE rows of the entry being applied: node.c */
+struct history;    /* what objects were: history.h */
 
 struct machine {
     struct store *store; /* borrowed for life */
@@ -226,10 +224,10 @@ struct machine {
     /* Of the entry being applied. */
     uint64_t index;
     uint32_t place;         /* of the record in it */
-    uint64_t history_bytes; /* of the CHANGE rows it wrote */
     int failed;             /* sticky: what the store answered when reading failed */
     bool committing;        /* the batch is complete, and the store was full */
     struct node_cache *nodes;
+    struct history *history; /* no part of the state: history.h */
     uint8_t *referenced; /* a bit for each key that REF rows may begin with: reference_load */
     struct machine_result *results; /* LIMIT_BATCH_RECORDS of them */
     struct machine_touched *touched;
@@ -246,6 +244,9 @@ struct machine {
  *   answers   STATUS_OK; STATUS_CORRUPT: the rows are not ours; what the store answers
  */
 int machine_open(struct machine *machine, struct store *store);
+/* Before an orderly end: have the newest changes that watches read (LIMIT_MACHINE_REST_BYTES) in rows, for the next start.
+ * Nothing but machine_close may follow. They are lost, and watches list anew, where the store does not take them. */
+void machine_rest(struct machine *machine);
 /* An entry that was not committed is abandoned. The store stays the caller's. */
 void machine_close(struct machine *machine);
 

@@ -393,7 +393,6 @@ struct machine_result node_apply_batch(struct machine *machine, const struct arr
             continue;
         }
         node_apply_up(machine, node, batch.records[i].record);
-        change_trim(machine);
         codec_reset(machine->codec_inner);
         store_reader_reset(store_live(machine->store));
     }

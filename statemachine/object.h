@@ -1,5 +1,6 @@
 /* Reading objects, their history, and the events of edges. Used by the API door, the scheduler and
- * the controllers; from any thread with a snapshot, or on the loop with store_live between entries.
+ * the controllers; from any thread with a snapshot (but the history: on the loop), or on the loop with store_live
+ * between entries.
  *
  * An object is up to three parts under one key, each with one writer: the wish (users and
  * controllers, through the API door), the fact (the edge it concerns), the verdict (the cloud).
@@ -98,22 +99,26 @@ struct change {
     struct event_row event;
 };
 
-/* All changes with a version > after, oldest first, each with the whole object before and after.
+/* All changes with a version > after, oldest first, each with the whole object before and after. On the loop, between
+ * two entries; the history is this process's own: it begins when the machine was opened, and holds so many bytes
+ * (SETTING_CHANGE_HISTORY_BYTES).
  *
+ *   reader       of the machine's store
  *   max_count    stop after so many changes
- *   max_bytes    stop after about so many bytes; one change always fits. Each counts with what is told of it, or with its
- *                row if that is more: it holds what the parts that changed were, and is read whole
+ *   max_bytes    stop after about so many bytes; one change always fits. Each counts with what is told of it
  *   on_change    lent during that call; it must not change the store nor reset the reader. Another
  *                answer than 0 stops after this change and is not an error
  *   out_reached  all changes up to this version were told; `after` when none
  *   answers      STATUS_OK; CHANGE_EXPIRED, CHANGE_AHEAD: nothing was told; negative
  */
-int change_read(struct store_reader *reader, uint64_t after, uint32_t max_count, size_t max_bytes,
+int change_read(const struct machine *machine, struct store_reader *reader, uint64_t after,
+                uint32_t max_count, size_t max_bytes,
                 int (*on_change)(void *context, const struct change *change), void *context,
                 uint64_t *out_reached);
 /* The same for who needs only some of the objects: before and after of one whose key is not wanted are left empty, which
- * saves reading more than the row of the change. `key` is lent during that call. */
-int change_follow(struct store_reader *reader, uint64_t after, uint32_t max_count, size_t max_bytes,
+ * saves reading them. `key` is lent during that call. */
+int change_follow(const struct machine *machine, struct store_reader *reader, uint64_t after,
+                  uint32_t max_count, size_t max_bytes,
                   bool (*wants)(void *context, struct bytes key),
                   int (*on_change)(void *context, const struct change *change), void *context,
                   uint64_t *out_reached);

@@ -3,7 +3,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "schemas/check.h"
@@ -223,8 +222,7 @@ void store_cache(struct store *store, uint32_t tables, size_t bytes)
     store_cache_clear(&store->cache);
     store->cache.tables = tables;
     store->cache.bytes_max = bytes;
-    CHECK(getrandom(store->cache.secret, sizeof store->cache.secret, 0) ==
-          sizeof store->cache.secret);
+    store->cache.secret = hash_secret_new();
 }
 
 /* The batch is over, either way. Of a store that drafts all batches that were committed are kept as one, which

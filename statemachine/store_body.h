@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "statemachine/hash.h"
 #include "statemachine/store.h"
 #include "statemachine/tree.h"
 
@@ -78,7 +79,7 @@ struct store_cache_half {
 struct store_cache {
     uint32_t tables; /* a bit for each that is in it */
     size_t bytes_max;
-    uint64_t secret[2]; /* of the hash: users choose names, and none shall meet by design */
+    struct hash_secret secret;
     struct store_cache_half young;
     struct store_cache_half old;
 };

@@ -19,51 +19,6 @@
 
 static_assert((CACHE_SLOTS_FIRST & (CACHE_SLOTS_FIRST - 1)) == 0, "a hash is masked");
 
-static uint64_t rotate(uint64_t word, unsigned by)
-{
-    return word << by | word >> (64 - by);
-}
-
-static void sip_round(uint64_t v[static 4])
-{
-    v[0] += v[1];
-    v[2] += v[3];
-    v[1] = rotate(v[1], 13) ^ v[0];
-    v[3] = rotate(v[3], 16) ^ v[2];
-    v[0] = rotate(v[0], 32);
-    v[2] += v[1];
-    v[0] += v[3];
-    v[1] = rotate(v[1], 17) ^ v[2];
-    v[3] = rotate(v[3], 21) ^ v[0];
-    v[2] = rotate(v[2], 32);
-}
-
-/* SipHash-1-3. */
-static uint64_t cache_hash(const uint64_t secret[static 2], struct bytes key)
-{
-    uint64_t v[4] = {secret[0] ^ 0x736f6d6570736575u, secret[1] ^ 0x646f72616e646f6du,
-                     secret[0] ^ 0x6c7967656e657261u, secret[1] ^ 0x7465646279746573u};
-    size_t at = 0;
-    for (; key.size - at >= 8; at += 8) {
-        const uint64_t word = get_le64(key.data + at);
-        v[3] ^= word;
-        sip_round(v);
-        v[0] ^= word;
-    }
-    uint64_t last = (uint64_t)key.size << 56;
-    for (unsigned shift = 0; at < key.size; at++, shift += 8) {
-        last |= (uint64_t)key.data[at] << shift;
-    }
-    v[3] ^= last;
-    sip_round(v);
-    v[0] ^= last;
-    v[2] ^= 0xff;
-    sip_round(v);
-    sip_round(v);
-    sip_round(v);
-    return v[0] ^ v[1] ^ v[2] ^ v[3];
-}
-
 /* The slot of this key, or the empty one where it belongs. NULL: there are no slots. */
 static struct tree_row **half_slot(const struct store_cache *cache,
                                    const struct store_cache_half *half, struct bytes key)
@@ -71,7 +26,7 @@ static struct tree_row **half_slot(const struct store_cache *cache,
     if (half->capacity == 0) {
         return NULL;
     }
-    for (uint64_t at = cache_hash(cache->secret, key);; at++) {
+    for (uint64_t at = hash_of(&cache->secret, key);; at++) {
         struct tree_row **slot = &half->slots[at & (half->capacity - 1)];
         if (*slot == NULL || bytes_equal(tree_row_key(*slot), key)) {
             return slot;

@@ -8,7 +8,9 @@
  *      DELETED it is to whom.
  *
  * A client that does not read makes pending bytes; beyond LIMIT_API_WATCH_BYTES, or
- * LIMIT_API_WATCHES_BYTES of all watches together, its connection is cut, and it lists again. A version older than the history is told as an ERROR event (410).
+ * LIMIT_API_WATCHES_BYTES of all watches together, its connection is cut, and it lists again. A version older than the
+ * history is told as an ERROR event (410). The history is in memory: a replica has that of its own life, and, when the
+ * one before ended in good order, the newest of that.
  */
 #include "nodes/cloud/api_call.h"
 

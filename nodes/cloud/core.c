@@ -551,6 +551,13 @@ bool cloud_core_idle(const struct cloud_core *core)
     return core->stopping && core->replica_closed && core_transfer_idle(core);
 }
 
+void cloud_core_rest(struct cloud_core *core)
+{
+    if (core->stalled == NULL && core->space == CLOUD_CORE_SPACE_PLENTY && !core_behind(core)) {
+        machine_rest(&core->machine);
+    }
+}
+
 void cloud_core_close(struct cloud_core *core)
 {
     if (core == NULL) {

@@ -173,6 +173,9 @@ void cloud_core_dismiss(struct cloud_core *core, struct cloud_core_time now);
 void cloud_core_stop(struct cloud_core *core, struct cloud_core_time now);
 /* Nothing is under way any more: the log's requests and pool work have called back. */
 bool cloud_core_idle(const struct cloud_core *core);
+/* Idle after a stop, and about to flush the store: leave what the next start can tell watches from. Without effect when
+ * the disk is short, or this replica is being given another state. */
+void cloud_core_rest(struct cloud_core *core);
 /* Forget everything. After a stop that became idle; or, in the simulator's crash, at once, with a
  * store and a log that never call back again. */
 void cloud_core_close(struct cloud_core *core);

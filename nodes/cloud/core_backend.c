@@ -199,8 +199,9 @@ static int core_backend_changes(void *owner, uint64_t after, uint32_t max,
     struct cloud_core *core = owner;
     struct core_changes changes = {.on_change = on_change, .context = context};
     struct store_reader *reader = core_reader(core);
-    const int status = core_read(core, change_read(reader, after, max, CORE_CHANGES_BYTES,
-                                                   core_backend_on_change, &changes, out_reached));
+    const int status =
+        core_read(core, change_read(&core->machine, reader, after, max, CORE_CHANGES_BYTES,
+                                    core_backend_on_change, &changes, out_reached));
     store_reader_reset(reader);
     if (status == CHANGE_AHEAD) {
         return BACKEND_AHEAD;

@@ -469,8 +469,8 @@ static bool core_watch(struct cloud_core *core)
     }
     uint64_t reached = core->watched;
     const int status =
-        change_follow(core_reader(core), core->watched, 256, 4u * 1024u * 1024u, core_watch_wants,
-                      core_watch_on_change, core, &reached);
+        change_follow(&core->machine, core_reader(core), core->watched, 256, 4u * 1024u * 1024u,
+                      core_watch_wants, core_watch_on_change, core, &reached);
     store_reader_reset(core_reader(core));
     if (status == STATUS_OK) {
         core->watched = reached;

@@ -2,6 +2,7 @@
 #include "nodes/cloud/core_inner.h"
 
 #include "schemas/check.h"
+#include "statemachine/history.h"
 
 #include <stdio.h>
 
@@ -92,6 +93,13 @@ static void watch_guard(struct cloud_core *core, struct metrics_page *page)
 }
 
 /* -- from a proposal to the state -------------------------------------------------------------- */
+
+static void watch_history(struct cloud_core *core, struct metrics_page *page)
+{
+    metrics_gauge(page, "kelp_watch_history_bytes",
+                  "Memory of the changes that a watch which comes late can still be told.",
+                  history_bytes(core->machine.history));
+}
 
 static void watch_queues(struct cloud_core *core, struct metrics_page *page)
 {
@@ -287,6 +295,7 @@ void cloud_core_metrics(struct cloud_core *core, struct metrics_page *page)
     watch_agreement(core, page);
     watch_guard(core, page);
     watch_queues(core, page);
+    watch_history(core, page);
     watch_apply(core, page);
     watch_sessions(core, page);
 }

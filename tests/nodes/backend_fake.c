@@ -167,8 +167,8 @@ static int fake_changes(void *owner, uint64_t after, uint32_t max, backend_on_ch
     struct backend_fake *fake = owner;
     struct telling telling = {on_change, context};
     struct store_reader *reader = store_snapshot(fake->store);
-    const int status =
-        change_read(reader, after, max, 8u * 1024u * 1024u, tell_change, &telling, out_reached);
+    const int status = change_read(&fake->machine, reader, after, max, 8u * 1024u * 1024u,
+                                   tell_change, &telling, out_reached);
     store_snapshot_release(reader);
     return status == CHANGE_EXPIRED ? BACKEND_EXPIRED : status == CHANGE_AHEAD ? BACKEND_AHEAD
                                                                                : status;
@@ -252,8 +252,8 @@ static void fake_tell(struct backend_fake *fake)
 {
     if (fake->listener != NULL && fake->listened < fake->machine.meta.version) {
         struct store_reader *reader = store_snapshot(fake->store);
-        CHECK(change_read(reader, fake->listened, UINT32_MAX, SIZE_MAX, fake_tell_wish, fake,
-                          &fake->listened) == STATUS_OK);
+        CHECK(change_read(&fake->machine, reader, fake->listened, UINT32_MAX, SIZE_MAX,
+                          fake_tell_wish, fake, &fake->listened) == STATUS_OK);
         store_snapshot_release(reader);
     }
 }

@@ -118,7 +118,8 @@ struct cloud {
     struct process process; /* first */
     struct cloud_core *core;
     uint32_t boots;
-    uint64_t watched; /* all changes up to this version were told to our watcher */
+    uint64_t watched;  /* all changes up to this version were told to our watcher, or listed */
+    bool may_list;     /* since it was told last, this replica began anew, or was given a state */
     uint64_t digested; /* log index of the last digest of rows */
     struct store_sim *beside;        /* the second place of the state */
     struct store *staging;           /* open there, or the store that was; NULL: nothing is */

@@ -264,6 +264,7 @@ void cloud_start(struct cloud *cloud)
         spine_fail(world, "open", "%s: %d", process->name, status);
     }
     process->life = sim_owner_new(&world->sim);
+    cloud->may_list = true;
     if (world->canary != CANARY_BOOT || cloud->boots == 0) {
         cloud->boots++;
     }
@@ -352,7 +353,8 @@ struct cloud *world_leader(struct world *world)
     return NULL;
 }
 
-/* Somebody who watches everything at this replica, and comes back to it after its death. */
+/* Somebody who watches everything at this replica, and comes back to it after its death. What was before that is told
+ * by the others: this one's history begins where its process did, or with the state that it was given. */
 static void cloud_on_change(void *context, const struct backend_change *change)
 {
     struct cloud *cloud = context;
@@ -369,11 +371,17 @@ static void cloud_watch(struct cloud *cloud)
 {
     struct world *world = cloud->process.world;
     const struct backend *backend = cloud_core_backend(cloud->core);
+    cloud->may_list = cloud->may_list || cloud_core_report(cloud->core).behind;
     while (backend->version(backend->owner) > cloud->watched) {
         const uint64_t before = cloud->watched;
         uint64_t reached = before;
         const int status =
             backend->changes(backend->owner, cloud->watched, 64, cloud_on_change, cloud, &reached);
+        if (status == BACKEND_EXPIRED && cloud->may_list) {
+            cloud->watched = backend->version(backend->owner);
+            break;
+        }
+        cloud->may_list = false;
         if (status != 0) {
             spine_fail(world, "watch", "%s answers %d from %llu", cloud->process.name, status,
                        (unsigned long long)cloud->watched);

@@ -1,5 +1,6 @@
 /* The history of objects, as watches read it. */
 #include "machine_fixture.h"
+#include "statemachine/history.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,8 +87,8 @@ static int story_read(struct story *story, uint64_t after, uint32_t max_count, u
 {
     story->count = 0;
     codec_reset(f->lent);
-    return change_read(fixture_live(f), after, max_count, SIZE_MAX, story_on_change, story,
-                       reached);
+    return change_read(&f->machine, fixture_live(f), after, max_count, SIZE_MAX, story_on_change,
+                       story, reached);
 }
 
 /* Claim: wherever a watch begins, each change is told with the whole object as it was before and
@@ -189,7 +190,7 @@ static void test_unwanted_objects_are_told_without_parts(void **state)
 
     struct story story = {0};
     uint64_t reached;
-    assert_int_equal(change_follow(fixture_live(f), begin, 100, SIZE_MAX, follow_wants,
+    assert_int_equal(change_follow(&f->machine, fixture_live(f), begin, 100, SIZE_MAX, follow_wants,
                                    follow_on_change, &story, &reached),
                      STATUS_OK);
     assert_int_equal(reached, begin + 4);
@@ -200,28 +201,9 @@ static void test_unwanted_objects_are_told_without_parts(void **state)
     assert_string_equal(story.lines[3], "3 /configmaps/default/c parts=1 empty");
 }
 
-/* Claim: what is read of an object that is not wanted counts, too: a follower's turn reads no more than it asks for. */
-static void test_unwanted_objects_count_with_what_is_read(void **state)
+static uint64_t held(void)
 {
-    (void)state;
-    char json[1001];
-    memset(json, 'x', 1000);
-    json[1000] = '\0';
-    struct object map = object_configmap("c", "c1", json);
-    apply(f, record_put(f, PUT_CREATE, &map));
-    const uint64_t begin = f->machine.meta.version;
-    for (unsigned i = 0; i < 5; i++) {
-        json[0] = (char)('a' + i);
-        map.json = bytes_text(json);
-        apply(f, record_put(f, PUT_UPDATE, &map));
-    }
-    struct story story = {0};
-    uint64_t reached;
-    assert_int_equal(change_follow(fixture_live(f), begin, 100, 3000, follow_wants,
-                                   follow_on_change, &story, &reached),
-                     STATUS_OK);
-    assert_int_equal(reached, begin + 2);
-    assert_string_equal(story.lines[1], "2 /configmaps/default/c parts=1 empty");
+    return history_bytes(f->machine.history);
 }
 
 /* Claim: the history stays within its bytes; below it, a watch is told so. */
@@ -237,23 +219,15 @@ static void test_history_is_bounded(void **state)
         json[0] = (char)('a' + i % 26);
         map.json = bytes_text(json);
         apply(f, record_put(f, PUT_ANY, &map));
-        assert_true(f->machine.meta.change_bytes <= 20000);
+        assert_true(held() <= 20000);
     }
-    struct machine_meta meta;
-    assert_int_equal(machine_meta_get(fixture_live(f), &meta), STATUS_OK);
-    assert_true(meta.change_bytes > 15000); /* and it is used */
+    assert_true(held() > 15000); /* and it is used */
     struct story story = {0};
     uint64_t reached;
-    assert_int_equal(story_read(&story, meta.change_floor - 1, 100, &reached), CHANGE_EXPIRED);
-    codec_reset(f->lent);
-    uint32_t rows = 0;
-    struct store_iterator *iterator =
-        store_iterate(fixture_live(f), TABLE_CHANGE_KEY, (struct bytes){0});
-    for (bool on = store_iterator_first(iterator); on; on = store_iterator_next(iterator)) {
-        rows++;
-    }
-    store_iterator_close(iterator);
-    assert_int_equal(rows, meta.version - meta.change_floor);
+    const uint64_t floor = history_floor(f->machine.history);
+    assert_int_equal(story_read(&story, floor - 1, 100, &reached), CHANGE_EXPIRED);
+    assert_int_equal(story_read(&story, floor, 100, &reached), STATUS_OK);
+    assert_int_equal(reached, f->machine.meta.version);
 
     /* an entry that alone writes more than the bound */
     struct bytes records[40];
@@ -266,22 +240,175 @@ static void test_history_is_bounded(void **state)
     apply_many(f, records, 40);
     assert_int_equal(story_read(&story, before, 100, &reached), CHANGE_EXPIRED);
     assert_int_equal(story_read(&story, f->machine.meta.version, 100, &reached), STATUS_OK);
-    for (unsigned i = 0; i < 30; i++) { /* what is left of the old rows goes */
-        json[0] = (char)('a' + i % 26);
-        map.json = bytes_text(json);
-        apply(f, record_put(f, PUT_ANY, &map));
-    }
-    assert_true(f->machine.meta.change_bytes <= 20000);
-    assert_int_equal(story_read(&story, f->machine.meta.change_floor, 60, &reached), STATUS_OK);
-    assert_int_equal(reached, f->machine.meta.version);
+    assert_true(held() <= 20000 && held() > 15000);
+
     expect(f, ACCEPTED, record_setting(f, "change_history_bytes", 0));
-    for (unsigned i = 0; i < 10; i++) {
-        json[0] = (char)('A' + i % 26);
+    json[0] = '0';
+    map.json = bytes_text(json);
+    apply(f, record_put(f, PUT_ANY, &map));
+    assert_int_equal(held(), 0);
+    assert_int_equal(story_read(&story, f->machine.meta.version, 1, &reached), STATUS_OK);
+}
+
+static void assert_no_history_rows(void)
+{
+    for (unsigned table = TABLE_CHANGE; table <= TABLE_CHANGE_KEY; table++) {
+        struct store_iterator *iterator = store_iterate(fixture_live(f), table, (struct bytes){0});
+        assert_false(store_iterator_first(iterator));
+        assert_int_equal(store_iterator_status(iterator), STATUS_OK);
+        store_iterator_close(iterator);
+    }
+}
+
+/* Claim: a process that begins holds no history: who was told everything goes on, who was not lists anew. */
+static void test_a_start_forgets_the_history(void **state)
+{
+    (void)state;
+    const struct object map = object_configmap("c", "c1", "1");
+    apply(f, record_put(f, PUT_CREATE, &map));
+    fixture_reopen(f);
+    struct story story = {0};
+    uint64_t reached;
+    const uint64_t version = f->machine.meta.version;
+    assert_int_equal(story_read(&story, version - 1, 100, &reached), CHANGE_EXPIRED);
+    assert_int_equal(story_read(&story, version, 100, &reached), STATUS_OK);
+    apply(f, record_remove(f, "/configmaps/default/c", 0, ""));
+    assert_int_equal(story_read(&story, version, 100, &reached), STATUS_OK);
+    assert_string_equal(story.lines[0], "deleted /configmaps/default/c 1 -> none");
+}
+
+/* Claim: after an orderly end the next start tells what happened before, as it was; the rows in which it was kept are gone. */
+static void test_an_orderly_end_keeps_the_newest(void **state)
+{
+    (void)state;
+    struct object pod = object_pod("p", "p1", "edge");
+    const struct object node = object_node("edge", "n1");
+    const uint64_t begin = f->machine.meta.version;
+    apply(f, record_put(f, PUT_CREATE, &node));
+    pod.json = bytes_text("1");
+    apply(f, record_put(f, PUT_CREATE, &pod));
+    const uint64_t epoch = expect(f, ACCEPTED, record_session(f, "edge", "n1", 5, 0));
+    struct bytes up = record_event(f, "", "pulled");
+    apply(f, record_up(f, "edge", epoch, 5, 0, &up, 1));
+    pod.json = bytes_text("2");
+    apply(f, record_put(f, PUT_UPDATE, &pod));
+    apply(f, record_remove(f, "/pods/default/p", 0, ""));
+    struct story before = {0};
+    struct story after = {0};
+    uint64_t reached;
+    assert_int_equal(story_read(&before, begin, 100, &reached), STATUS_OK);
+    machine_rest(&f->machine);
+    fixture_reopen(f);
+    assert_int_equal(story_read(&after, begin, 100, &reached), STATUS_OK);
+    assert_int_equal(after.count, before.count);
+    for (uint32_t i = 0; i < before.count; i++) {
+        assert_string_equal(after.lines[i], before.lines[i]);
+    }
+    assert_no_history_rows();
+
+    /* the process dies before what its end wrote is durable, or in the middle of the next start: none, or all of it */
+    for (uint64_t choice = 0; choice < 20; choice++) {
+        assert_int_equal(store_flush(f->store), STATUS_OK);
+        const uint64_t version = f->machine.meta.version;
+        pod.json = bytes_text("3");
+        apply(f, record_put(f, PUT_ANY, &pod));
+        apply(f, record_remove(f, "/pods/default/p", 0, ""));
+        machine_rest(&f->machine);
+        fixture_crash(f, choice);
+        const int status = story_read(&after, version, 100, &reached);
+        if (status == STATUS_OK) {
+            assert_int_equal(reached, f->machine.meta.version);
+            assert_true(after.count == f->machine.meta.version - version);
+        } else {
+            assert_int_equal(status, CHANGE_EXPIRED);
+        }
+        assert_no_history_rows();
+    }
+}
+
+/* Claim: what an end left is not told when the state is not that of the end, or when it has holes or another shape. */
+static void test_only_what_fits_is_taken(void **state)
+{
+    (void)state;
+    struct object map = object_configmap("c", "c1", "1");
+    const uint64_t begin = f->machine.meta.version;
+    for (char digit = '1'; digit <= '6'; digit++) {
+        const char json[2] = {digit, '\0'};
         map.json = bytes_text(json);
         apply(f, record_put(f, PUT_ANY, &map));
     }
-    assert_int_equal(f->machine.meta.change_bytes, 0);
-    assert_int_equal(story_read(&story, f->machine.meta.version, 1, &reached), STATUS_OK);
+    const uint64_t end = f->machine.meta.version;
+    for (unsigned damage = 0; damage < 6; damage++) {
+        for (uint64_t version = begin + 1; version <= end; version++) {
+            const struct bytes nothing[PARTS] = {0};
+            if (version == begin + 1) {
+                history_forget(f->machine.history, begin);
+            }
+            history_add(f->machine.history, version, CHANGE_MODIFIED,
+                        bytes_text("/configmaps/default/c"), 1u << PART_WISH, nothing);
+        }
+        machine_rest(&f->machine);
+        uint8_t key[8];
+        struct bytes value;
+        put_be64(key, begin + 3);
+        assert_int_equal(store_get(fixture_live(f), TABLE_CHANGE, bytes_of(key, 8), &value),
+                         STATUS_OK);
+        uint8_t bytes[256];
+        assert_true(value.size < sizeof bytes);
+        memcpy(bytes, value.data, value.size);
+        struct bytes other = bytes_of(bytes, value.size);
+        store_begin(f->store);
+        switch (damage) {
+        case 0: /* none: it is taken */
+            break;
+        case 1: /* a hole */
+            store_remove(f->store, TABLE_CHANGE, bytes_of(key, 8));
+            break;
+        case 2: /* too short */
+            other.size -= 8;
+            store_put(f->store, TABLE_CHANGE, bytes_of(key, 8), other);
+            break;
+        case 3: /* a part that says it is larger than the row */
+            put_le32(bytes + 8, UINT32_MAX);
+            store_put(f->store, TABLE_CHANGE, bytes_of(key, 8), other);
+            break;
+        case 4: /* no type */
+            bytes[0] = 0;
+            store_put(f->store, TABLE_CHANGE, bytes_of(key, 8), other);
+            break;
+        default: /* the newest is missing */
+            put_be64(key, end);
+            store_remove(f->store, TABLE_CHANGE, bytes_of(key, 8));
+            break;
+        }
+        assert_int_equal(store_commit(f->store, store_position(f->store)), STATUS_OK);
+        fixture_reopen(f);
+        assert_int_equal(history_floor(f->machine.history), damage == 0 ? begin : end);
+        assert_int_equal(history_newest(f->machine.history), end);
+        assert_no_history_rows();
+    }
+}
+
+/* Claim: rows that a release wrote which had its history in them are gone after a start, and it would find that nothing
+ * of it is held. */
+static void test_history_in_rows_goes(void **state)
+{
+    (void)state;
+    store_begin(f->store);
+    for (unsigned i = 0; i < 10000; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%08u", i);
+        store_put(f->store, TABLE_CHANGE, bytes_text(key), bytes_text("old"));
+        store_put(f->store, TABLE_CHANGE_KEY, bytes_text(key), bytes_text("o"));
+    }
+    assert_int_equal(store_commit(f->store, store_position(f->store)), STATUS_OK);
+    fixture_reopen(f);
+    assert_no_history_rows();
+    struct bytes row;
+    assert_int_equal(store_get(fixture_live(f), TABLE_META, bytes_text("state"), &row), STATUS_OK);
+    assert_int_equal(get_le64(row.data + 16), f->machine.meta.version); /* forgotten up to here */
+    assert_int_equal(get_le64(row.data + 24), f->machine.meta.version); /* and removed */
+    assert_int_equal(get_le64(row.data + 32), 0);                       /* bytes */
 }
 
 /* Claim: a list and the changes after its version make every later list.
@@ -334,8 +461,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_each_change_is_told_as_it_was),
         CASE(test_unwanted_objects_are_told_without_parts),
-        CASE(test_unwanted_objects_count_with_what_is_read),
         CASE(test_history_is_bounded),
+        CASE(test_a_start_forgets_the_history),
+        CASE(test_an_orderly_end_keeps_the_newest),
+        CASE(test_only_what_fits_is_taken),
+        CASE(test_history_in_rows_goes),
         CASE(test_a_watch_ends_where_a_list_would),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

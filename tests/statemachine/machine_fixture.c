@@ -30,6 +30,12 @@ void fixture_crash(struct fixture *f, uint64_t choice)
     assert_int_equal(machine_open(&f->machine, f->store), STATUS_OK);
 }
 
+void fixture_reopen(struct fixture *f)
+{
+    machine_close(&f->machine);
+    assert_int_equal(machine_open(&f->machine, f->store), STATUS_OK);
+}
+
 struct store_reader *fixture_live(struct fixture *f)
 {
     return store_live(f->store);

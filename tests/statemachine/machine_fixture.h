@@ -31,6 +31,8 @@ void fixture_open(struct fixture *f);
 void fixture_close(struct fixture *f);
 /* The process dies and comes back with what the disk chose to keep. */
 void fixture_crash(struct fixture *f, uint64_t choice);
+/* The machine ends and begins again on the store as it is. */
+void fixture_reopen(struct fixture *f);
 struct store_reader *fixture_live(struct fixture *f);
 
 /* The bytes of a record; lent until the next apply. */

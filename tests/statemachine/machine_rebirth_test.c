@@ -117,8 +117,9 @@ static void test_numbers_of_before_are_refused(void **state)
 
     for (uint64_t after = 0; after <= version + 1000; after++) {
         uint64_t reached;
-        assert_int_equal(change_read(fixture_live(f), after, 10, 1000, no_change, NULL, &reached),
-                         CHANGE_EXPIRED);
+        assert_int_equal(
+            change_read(&f->machine, fixture_live(f), after, 10, 1000, no_change, NULL, &reached),
+            CHANGE_EXPIRED);
     }
     struct bytes batch;
     uint64_t last;

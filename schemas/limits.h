@@ -193,6 +193,10 @@ static_assert(LIMIT_LAG_HOLD_MS >= LIMIT_TRANSFER_LIFE_MS, "the log is there whe
 static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
               "a row's key holds an object's key, a node's name and a uid");
 
+/* Rows of a range that are removed one by one: with more of them one mark takes the place of all. A mark is looked at by
+ * each read until it is merged with what it removes, so there shall be far fewer than rows. */
+#define LIMIT_STORE_RANGE_ROWS 16u
+
 /* What a state may take on the disk beside twice the rows that are alive: level 0 of RocksDB with the level
  * below it, and what one compaction of them writes before it deletes what it read. In the cloud 28 memory
  * tables of 16 MiB, the least there are: larger ones come with a larger state only (store_rocks_fit). At an

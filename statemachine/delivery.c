@@ -58,18 +58,33 @@ bool down_decode(struct bytes value, struct down_row *out)
     return true;
 }
 
-/* Let go of rows that no reader gets any more, a few at a time. */
+/* Remove the rows of (after, last]. */
+static void down_remove(struct machine *machine, struct bytes node, uint64_t after, uint64_t last)
+{
+    const struct row_key from = down_key(node, after + 1);
+    const struct row_key to = down_key(node, last + 1);
+    const int status =
+        store_remove_range(machine->store, TABLE_DOWN, row_key_bytes(&from), row_key_bytes(&to));
+    if (status < 0) {
+        machine->failed = status;
+    }
+}
+
+/* Let go of rows that no reader gets any more, a few at a time. Readers begin at the floor or above it, and the next
+ * sweep where this one ended: nobody reads through what was removed. */
 static void down_sweep(struct machine *machine, struct node_row *node, uint32_t rows_max)
 {
     if (node->down_swept >= node->down_floor) {
         return;
     }
     const struct bytes name = bytes_text(node->name);
-    const struct row_key from = down_key(name, node->down_swept + 1);
+    const uint64_t before = node->down_swept;
+    const struct row_key from = down_key(name, before + 1);
+    uint32_t rows = 0;
     struct store_iterator *iterator =
         store_iterate(store_live(machine->store), TABLE_DOWN, bytes_of(from.data, from.size - 8));
     bool on = store_iterator_seek(iterator, row_key_bytes(&from));
-    for (uint32_t i = 0; i < rows_max; i++) {
+    while (rows < rows_max) {
         if (!on || get_be64(store_iterator_key(iterator).data + name.size + 1) > node->down_floor) {
             node->down_swept = node->down_floor;
             break;
@@ -84,10 +99,16 @@ static void down_sweep(struct machine *machine, struct node_row *node, uint32_t 
         node->down_swept = get_be64(row.data + name.size + 1);
         node->down_count--;
         store_remove(machine->store, TABLE_DOWN_KEY, row_key_bytes(&index));
-        store_remove(machine->store, TABLE_DOWN, row);
+        if (rows < LIMIT_STORE_RANGE_ROWS) {
+            store_remove(machine->store, TABLE_DOWN, row);
+        }
+        rows++;
         on = store_iterator_next(iterator);
     }
     row_iterator_end(machine, iterator);
+    if (rows > LIMIT_STORE_RANGE_ROWS) {
+        down_remove(machine, name, before, node->down_swept);
+    }
 }
 
 static void down_append(struct machine *machine, struct node_row *node, const struct down_row *down)
@@ -447,7 +468,7 @@ void delivery_forget_node(struct machine *machine, const char *name, const struc
         return;
     }
     const struct row_key prefix = row_key_pair(bytes_text(node), (struct bytes){0});
-    row_remove_prefix(machine, TABLE_DOWN, row_key_bytes(&prefix));
+    down_remove(machine, bytes_text(node), row->down_swept, row->down_tip);
     row_remove_prefix(machine, TABLE_DOWN_KEY, row_key_bytes(&prefix));
     row_remove_prefix(machine, TABLE_HELD, row_key_bytes(&prefix));
     event_forget_node(machine, node);

@@ -40,6 +40,7 @@ void store_deinit(struct store *store)
 {
     store_reader_deinit(&store->live);
     tree_release(store->batch);
+    tree_release(store->gone);
     tree_release(store->draft);
     store_kept_clear(&store->kept);
     store_cache_clear(&store->cache);
@@ -191,17 +192,71 @@ int store_remove_prefix(struct store *store, unsigned table, struct bytes prefix
     return status;
 }
 
+/* The range that holds this full key; NULL: there is none. */
+static const struct tree_row *store_gone_find(const struct tree *gone, struct bytes key)
+{
+    const struct tree_row *range = tree_seek_back(gone, key, false);
+    return range != NULL && bytes_compare(key, tree_row_value(range)) < 0 ? range : NULL;
+}
+
+/* Remove what lies below the batch at from <= key < to, full keys, as one with the ranges that it meets. */
+static void store_gone_add(struct store *store, struct bytes from, struct bytes to)
+{
+    uint8_t first[STORE_FULL_KEY_BYTES];
+    uint8_t behind[STORE_FULL_KEY_BYTES];
+    const struct tree_row *met = tree_seek_back(store->gone, to, false);
+    while (met != NULL && bytes_compare(tree_row_value(met), from) >= 0) {
+        if (bytes_compare(tree_row_key(met), from) < 0) {
+            from = bytes_of(memcpy(first, tree_row_key(met).data, met->key_size), met->key_size);
+        }
+        if (bytes_compare(tree_row_value(met), to) > 0) {
+            to = bytes_of(memcpy(behind, tree_row_value(met).data, met->value_size),
+                          met->value_size);
+        }
+        store->batch_bytes -= store_row_bytes(met);
+        store->gone = tree_remove(store->gone, tree_row_key(met));
+        met = tree_seek_back(store->gone, to, false);
+    }
+    store->gone = tree_put(store->gone, from, to, false);
+    store->batch_bytes += from.size + to.size;
+}
+
+/* Whether one mark may stand for many rows: neither what is drafted nor what is cached knows of any. */
+static bool store_takes_ranges(const struct store *store, unsigned table)
+{
+    return !store->drafting && (store->cache.tables >> table & 1u) == 0;
+}
+
 int store_remove_range(struct store *store, unsigned table, struct bytes from, struct bytes to)
 {
     struct store_iterator *iterator = store_iterate(&store->live, table, (struct bytes){0});
-    for (bool on = store_iterator_seek(iterator, from);
-         on && bytes_compare(store_iterator_key(iterator), to) < 0;
-         on = store_iterator_next(iterator)) {
+    const bool by_mark = store_takes_ranges(store, table);
+    uint32_t rows = 0;
+    bool on = store_iterator_seek(iterator, from);
+    while (on && bytes_compare(store_iterator_key(iterator), to) < 0 &&
+           !(by_mark && rows == LIMIT_STORE_RANGE_ROWS)) {
         store_remove(store, table, store_iterator_key(iterator));
+        rows++;
+        on = store_iterator_next(iterator);
     }
+    const bool more = on && bytes_compare(store_iterator_key(iterator), to) < 0;
     const int status = store_iterator_status(iterator);
     store_iterator_close(iterator);
-    return status;
+    if (status != STATUS_OK || !more) {
+        return status;
+    }
+
+    uint8_t memory[2][STORE_FULL_KEY_BYTES];
+    const struct bytes first = store_full_key(memory[0], table, from);
+    const struct bytes behind = store_full_key(memory[1], table, to);
+    const struct tree_row *row = tree_seek(store->batch, first, false);
+    while (row != NULL && bytes_compare(tree_row_key(row), behind) < 0) { /* the graves too */
+        store->batch_bytes -= store_row_bytes(row);
+        store->batch = tree_remove(store->batch, tree_row_key(row));
+        row = tree_seek(store->batch, first, false);
+    }
+    store_gone_add(store, first, behind);
+    return STATUS_OK;
 }
 
 size_t store_batch_bytes(const struct store *store)
@@ -231,6 +286,8 @@ static void store_batch_end(struct store *store)
 {
     tree_release(store->batch);
     store->batch = tree_retain(store->draft);
+    tree_release(store->gone);
+    store->gone = NULL;
     store->in_batch = false;
     store_kept_clear(&store->kept);
     store_reader_reset(&store->live);
@@ -246,7 +303,7 @@ int store_commit(struct store *store, uint64_t position)
         tree_release(store->draft);
         store->draft = tree_retain(store->batch);
     } else {
-        const int status = store->body->write(store, store->batch, position);
+        const int status = store->body->write(store, store->gone, store->batch, position);
         if (status != STATUS_OK) {
             CHECK(status < 0);
             return status;
@@ -356,6 +413,12 @@ static const struct tree *store_reader_batch(const struct store_reader *reader)
     return reader->snapshot == NULL ? reader->store->batch : NULL;
 }
 
+/* What the open batch removes below itself, where this reader sees it. */
+static const struct tree *store_reader_gone(const struct store_reader *reader)
+{
+    return reader->snapshot == NULL ? reader->store->gone : NULL;
+}
+
 /* Where what this reader reads of the body is kept; NULL: it is not. */
 static struct store_kept *store_reader_kept(const struct store_reader *reader)
 {
@@ -428,6 +491,9 @@ static int store_read(struct store_reader *reader, unsigned table, struct bytes 
     const struct tree_row *row = tree_find(store_reader_batch(reader), full);
     if (row != NULL) {
         return store_read_row(reader, row, out_value);
+    }
+    if (store_gone_find(store_reader_gone(reader), full) != NULL) {
+        return STORE_NONE;
     }
 
     struct store *store = reader->store;
@@ -577,6 +643,28 @@ static bool store_iterator_end(struct store_iterator *iterator)
     return false;
 }
 
+/* Take the body's iterator out of a range that the open batch removes. */
+static void store_iterator_leave_gone(struct store_iterator *iterator)
+{
+    const struct store_body *body = store_iterator_body(iterator);
+    const struct tree *gone = store_reader_gone(iterator->reader);
+    while (gone != NULL && iterator->base_on) {
+        const struct tree_row *range = store_gone_find(gone, body->iterator_key(iterator->base));
+        if (range == NULL) {
+            break;
+        }
+        if (iterator->forward) {
+            iterator->base_on = body->iterator_seek(iterator->base, tree_row_value(range));
+            continue;
+        }
+        iterator->base_on = body->iterator_seek_back(iterator->base, tree_row_key(range));
+        if (iterator->base_on &&
+            bytes_equal(body->iterator_key(iterator->base), tree_row_key(range))) {
+            iterator->base_on = body->iterator_previous(iterator->base);
+        }
+    }
+}
+
 /* The first row of both that is not before `from` (or behind it). The body's iterator is there. */
 static bool store_iterator_settle(struct store_iterator *iterator, struct bytes from, bool beyond)
 {
@@ -584,6 +672,7 @@ static bool store_iterator_settle(struct store_iterator *iterator, struct bytes 
     const struct tree *batch = store_reader_batch(iterator->reader);
     iterator->forward = true;
     for (;;) {
+        store_iterator_leave_gone(iterator);
         struct tree_row *row = tree_seek(batch, from, beyond);
         if (row != NULL && bytes_compare(tree_row_key(row), iterator->upper) >= 0) {
             row = NULL;
@@ -617,6 +706,7 @@ static bool store_iterator_settle_back(struct store_iterator *iterator, struct b
     const struct tree *batch = store_reader_batch(iterator->reader);
     iterator->forward = false;
     for (;;) {
+        store_iterator_leave_gone(iterator);
         struct tree_row *row = tree_seek_back(batch, from, beyond);
         if (row != NULL && bytes_compare(tree_row_key(row), iterator->lower) < 0) {
             row = NULL;

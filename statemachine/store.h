@@ -121,7 +121,9 @@ void store_add(struct store *store, unsigned table, struct bytes key, struct byt
  * included. Costs one step per row: these are removed one by one.
  *   answers   STATUS_OK; negative: reading failed, abandon the batch */
 int store_remove_prefix(struct store *store, unsigned table, struct bytes prefix);
-/* The same for from <= key < to. */
+/* The same for from <= key < to. Many rows cost no more than LIMIT_STORE_RANGE_ROWS of them, and those of the open batch:
+ * what lies below the batch is then removed by one mark, unless the table is one of store_cache. Where marks are, reading
+ * costs more: let readers begin behind them. */
 int store_remove_range(struct store *store, unsigned table, struct bytes from, struct bytes to);
 
 /* Bytes of the keys and values that the open batch holds, and of those that are kept beside it, for budgets. */

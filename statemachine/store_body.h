@@ -24,9 +24,10 @@ struct store_body {
     /* Free the body and the struct store in it. */
     void (*close)(struct store *store);
 
-    /* Write every row of `batch` (puts and graves) and the position, in one step.
-     * Answers as store_commit. */
-    int (*write)(struct store *store, const struct tree *batch, uint64_t position);
+    /* In one step: remove all rows of the ranges in `gone` (as in struct store), then write every row of
+     * `batch` (puts and graves) and the position. Answers as store_commit. */
+    int (*write)(struct store *store, const struct tree *gone, const struct tree *batch,
+                 uint64_t position);
     /* Everything up to this position is durable, or the answer is negative. Any thread. */
     int (*flush)(struct store *store, uint64_t position);
     /* As store_checkpoint, of at least this position. */
@@ -117,6 +118,8 @@ struct store {
 
     bool in_batch;
     struct tree *batch;
+    /* Ranges whose rows below the batch are removed: the first key -> that behind the last. None meets another. */
+    struct tree *gone;
     size_t batch_bytes;
     struct store_kept kept;
     struct store_cache cache;

@@ -501,10 +501,23 @@ static void store_rocks_write_row(void *context, struct tree_row *row)
     }
 }
 
-static int store_rocks_write(struct store *store, const struct tree *batch, uint64_t position)
+/* RocksDB's range tombstone. Reading 7.8 through one has two flaws, which nobody meets who begins behind the removed
+ * rows: an iterator that one moves on forgets that another level could not be read (mended in 8.5), and one that ends at
+ * its bound looks at those behind it (7.10). */
+static void store_rocks_write_gone(void *context, struct tree_row *range)
+{
+    const struct bytes from = tree_row_key(range);
+    const struct bytes to = tree_row_value(range);
+    rocksdb_writebatch_delete_range(context, (const char *)from.data, from.size,
+                                    (const char *)to.data, to.size);
+}
+
+static int store_rocks_write(struct store *store, const struct tree *gone, const struct tree *batch,
+                             uint64_t position)
 {
     struct store_rocks *self = store_rocks_of(store);
     rocksdb_writebatch_t *writes = self->writes;
+    tree_walk(gone, store_rocks_write_gone, writes); /* first: rows of the batch may lie in them */
     tree_walk(batch, store_rocks_write_row, writes);
     uint8_t value[8];
     put_le64(value, position);

@@ -126,7 +126,18 @@ static void store_sim_write_row(void *context, struct tree_row *row)
     *tree = row->removed ? tree_remove(*tree, tree_row_key(row)) : tree_put_row(*tree, row);
 }
 
-static int store_sim_write(struct store *store, const struct tree *batch, uint64_t position)
+static void store_sim_write_gone(void *context, struct tree_row *range)
+{
+    struct tree **tree = context;
+    struct tree_row *row = tree_seek(*tree, tree_row_key(range), false);
+    while (row != NULL && bytes_compare(tree_row_key(row), tree_row_value(range)) < 0) {
+        *tree = tree_remove(*tree, tree_row_key(row)); /* the version before has it still */
+        row = tree_seek(*tree, tree_row_key(range), false);
+    }
+}
+
+static int store_sim_write(struct store *store, const struct tree *gone, const struct tree *batch,
+                           uint64_t position)
 {
     struct store_sim_store *self = store_sim_of(store);
     const int status = store_sim_write_status(self);
@@ -139,6 +150,7 @@ static int store_sim_write(struct store *store, const struct tree *batch, uint64
         store_sim_settle(sim, sim->version_capacity / 2);
     }
     struct tree *tree = tree_retain(store_sim_newest(sim)->tree);
+    tree_walk(gone, store_sim_write_gone, &tree);
     tree_walk(batch, store_sim_write_row, &tree);
     sim->versions[sim->version_count] = (struct store_version){tree, position};
     sim->version_count++;

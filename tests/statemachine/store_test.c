@@ -267,7 +267,8 @@ static void test_lent_values_stay(void **state)
 /* -- property: both bodies and a stupid model agree ------------------------------------------- */
 
 #define MODEL_TABLES 3u
-#define MODEL_KEYS   24u
+#define MODEL_KEYS   48u
+static_assert(MODEL_KEYS >= 3 * LIMIT_STORE_RANGE_ROWS, "ranges of many rows are removed too");
 struct model {
     uint32_t rows[MODEL_TABLES][MODEL_KEYS]; /* 0: no such row */
     uint64_t position;
@@ -392,6 +393,58 @@ static void test_a_row_may_come_and_go_within_a_batch(void **state)
     assert_string_equal(walk(live, 1, "", false), "2 ");
 }
 
+/* Claim: a range of many rows costs a batch no more than one of few, whatever the batch holds of it, and what is removed
+ * with it is gone for the batch at once, for snapshots never, and for all after commit; rows may come again in it. */
+static void test_a_range_of_many_rows_is_one_mark(void **state)
+{
+    enum { ROWS = 10 * LIMIT_STORE_RANGE_ROWS };
+    struct body *body = *state;
+    struct store *store = body->store;
+    struct store_reader *live = store_live(store);
+    char key[8];
+    store_begin(store);
+    for (unsigned i = 0; i < ROWS; i++) {
+        (void)snprintf(key, sizeof key, "%03u", i);
+        store_put(store, 1, t(key), t("below"));
+    }
+    assert_int_equal(store_commit(store, 1), STATUS_OK);
+    assert_int_equal(store_flush(store), STATUS_OK);
+    struct store_reader *before = store_snapshot(store);
+
+    store_begin(store);
+    store_put(store, 1, t("100"), t("of the batch"));
+    store_put(store, 1, t("100x"), t("of the batch"));
+    store_put(store, 1, t("9"), t("behind"));
+    assert_int_equal(store_remove_range(store, 1, t("050"), t("150")), STATUS_OK);
+    assert_int_equal(store_batch_bytes(store), strlen("?9behind") + strlen("?050?150"));
+    assert_int_equal(store_remove_range(store, 1, t("003"), t("060")), STATUS_OK); /* meets it */
+    /* Few: one by one. */
+    assert_int_equal(store_remove_range(store, 1, t("149"), t("159")),
+                     STATUS_OK);
+    assert_int_equal(store_batch_bytes(store),
+                     strlen("?9behind") + strlen("?003?150") + 9 * strlen("?150"));
+    store_put(store, 1, t("070"), t("again"));
+    for (int round = 0; round < 2; round++) {
+        assert_string_equal(walk(live, 1, "0", false), "000 001 002 070 ");
+        assert_string_equal(walk(live, 1, "0", true), "070 002 001 000 ");
+        assert_string_equal(walk(live, 1, "", true), "9 159 070 002 001 000 ");
+        assert_row(live, 1, "050", NULL);
+        assert_row(live, 1, "100", NULL);
+        assert_row(live, 1, "100x", NULL);
+        assert_row(live, 1, "070", "again");
+        assert_row(before, 1, "070", "below");
+        assert_row(before, 1, "100", "below");
+        assert_string_equal(walk(before, 1, "10", true),
+                            "109 108 107 106 105 104 103 102 101 100 ");
+        if (round == 0) {
+            assert_int_equal(store_commit(store, 2), STATUS_OK);
+        }
+    }
+    store_snapshot_release(before);
+    assert_int_equal(store_flush(store), STATUS_OK);
+    assert_string_equal(walk(live, 1, "", false), "000 001 002 070 159 9 ");
+}
+
 /* Claim: what was read is kept up to the bound that was given, rows that are not there too, and only until the batch ends. */
 static void test_what_was_read_is_kept(void **state)
 {
@@ -481,7 +534,7 @@ static void test_store_agrees_with_a_model(void **state)
                 const unsigned table = chance(&seed, MODEL_TABLES);
                 const uint32_t key = chance(&seed, MODEL_KEYS);
                 uint8_t value[4];
-                switch (chance(&seed, 8)) {
+                switch (chance(&seed, 9)) {
                 case 0:
                 case 1:
                     store_remove(store, table, model_key(memory, key));
@@ -505,6 +558,14 @@ static void test_store_agrees_with_a_model(void **state)
                     }
                     break;
                 }
+                case 4:
+                    for (uint32_t k = key; k < MODEL_KEYS; k++) {
+                        put_le32(value, ++next);
+                        store_put(store, table, model_key(memory, k),
+                                  bytes_of(value, sizeof value));
+                        batch.rows[table][k] = next;
+                    }
+                    break;
                 default:
                     put_le32(value, ++next);
                     store_put(store, table, model_key(memory, key), bytes_of(value, sizeof value));
@@ -709,6 +770,7 @@ int main(void)
         ON_BOTH(test_iterators_keep_their_bounds),
         ON_BOTH(test_lent_values_stay),
         ON_BOTH(test_a_row_may_come_and_go_within_a_batch),
+        ON_BOTH(test_a_range_of_many_rows_is_one_mark),
         ON_BOTH(test_what_was_read_is_kept),
         ON_BOTH(test_what_is_cached_is_counted),
         ON_BOTH(test_store_agrees_with_a_model),

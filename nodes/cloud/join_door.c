@@ -455,7 +455,7 @@ static const char *join_read(struct join *join)
         }
     }
     if (identity_key_of_pem(json_text_at(join->wanted, "key"), join->key) != 0) {
-        return "\"key\" is no ECDSA public key in PEM";
+        return "\"key\" is no Ed25519 or ECDSA public key in PEM";
     }
     if (cloud_core_key_out(join->door->core, join->key)) {
         return "this key is of a replica that was removed, and is not heard any more: move the "

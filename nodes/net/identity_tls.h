@@ -1,7 +1,7 @@
 /* Who may say what: an authority of our own, the certificates it signs, and names read from them.
  *
- * Keys are ECDSA P-256, certificates X.509 v3 with SHA-256, files PEM; keys are written 0600, and no
- * existing key is overwritten unless told so. In a subject, CN is the user and each O a group, as
+ * Keys are Ed25519 (RFC 8410), certificates X.509 v3, files PEM; keys are written 0600, and no existing
+ * key is overwritten unless told so. Authorities and public keys of others may be ECDSA too. In a subject, CN is the user and each O a group, as
  * Kubernetes reads them:
  *
  *   an edge node   CN=system:node:<name>   O=system:nodes     clientAuth
@@ -92,16 +92,18 @@ void identity_sha256(struct bytes data, char out[IDENTITY_PIN_BYTES]);
 
 /* The name of a public key: sha256 of it as a SubjectPublicKeyInfo in DER, what
  * `openssl x509 -pubkey -noout | openssl pkey -pubin -outform der | sha256sum` prints.
- *   key   DER, of ECDSA; of another kind its bytes are hashed as they are */
+ *   key   DER, of ECDSA or Ed25519, or the 32 bytes of Ed25519 alone; of another kind its bytes are hashed as
+ *         they are */
 void identity_key_sha256(struct bytes key, char out[IDENTITY_PIN_BYTES]);
 /* The same of a public key in PEM.
- *   answers   0; STATUS_MALFORMED: it is no ECDSA public key */
+ *   answers   0; STATUS_MALFORMED: it is no Ed25519 or ECDSA public key */
 int identity_key_of_pem(const char *public_key, char out[IDENTITY_PIN_BYTES]);
 /* The same of the key in the first certificate of a file in PEM.
  *   answers   0; STATUS_MALFORMED: it holds no certificate */
 int identity_key_of_file(const char *path, char out[IDENTITY_PIN_BYTES]);
 
-/* Whether the first certificate of a file in PEM is for this DNS name or address; false, too, when there is none. */
+/* Whether the first certificate of a file in PEM is for this DNS name or address: one of its alternative names, "*.x"
+ * for any one label before ".x", or its common name when it has none (RFC 6125). False, too, when there is none. */
 bool identity_file_is_for(const char *path, const char *name);
 
 /* Of several certificates in PEM, the one whose sha256 (of its DER form) is this.

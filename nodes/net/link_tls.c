@@ -31,7 +31,9 @@
 #include <wolfssl/ssl.h>
 #include <wolfssl/error-ssl.h>
 #include <wolfssl/openssl/evp.h>
+#include <wolfssl/wolfcrypt/asn.h>
 #include <wolfssl/wolfcrypt/ecc.h>
+#include <wolfssl/wolfcrypt/ed25519.h>
 #include <wolfssl/wolfcrypt/error-crypt.h>
 /* clang-format on */
 
@@ -79,6 +81,8 @@ struct link_session {
     char verify_name[LIMIT_IDENTITY_NAME_BYTES + 1]; /* common name of the one that failed */
     char server_name[256];                           /* "": not to be checked */
     bool anybody;                                    /* whoever it is: see LINK_DIAL_ANY */
+    /* Of the peer, verified; lent by `ssl` for its life. NULL: it showed none. */
+    WOLFSSL_X509 *certificate;
 };
 
 /* -- context ----------------------------------------------------------------------------------- */
@@ -127,20 +131,23 @@ static int link_read_file(const char *path, uint8_t **out, size_t *out_size, cha
     return 0;
 }
 
-/* Seconds since 1970 of a certificate's time; false: unreadable. */
-static bool link_read_time(const WOLFSSL_ASN1_TIME *time, int64_t *out_s)
+/* Seconds since 1970 of a certificate's time, a UTCTime or GeneralizedTime in DER; false: unreadable. */
+static bool link_read_time(const uint8_t *time, int size, int64_t *out_s)
 {
-    if (time == NULL || time->length <= 0 || (size_t)time->length >= sizeof time->data) {
+    const uint8_t *digits = NULL;
+    uint8_t format = 0;
+    int digits_size = 0;
+    if (time == NULL || wc_GetDateInfo(time, size, &digits, &format, &digits_size) != 0 ||
+        digits_size <= 0 || digits_size > CTC_DATE_SIZE) {
         return false;
     }
     char text[CTC_DATE_SIZE + 3];
-    const bool utc = time->type == V_ASN1_UTCTIME;
     /* strptime's two-digit years turn at 69, X.509's at 50. */
     snprintf(text, sizeof text, "%s%.*s",
-             !utc                  ? ""
-             : time->data[0] < '5' ? "20"
-                                   : "19",
-             time->length, (const char *)time->data);
+             format != ASN_UTC_TIME ? ""
+             : digits[0] < '5'      ? "20"
+                                    : "19",
+             digits_size, (const char *)digits);
     struct tm parts = {0};
     if (strptime(text, "%Y%m%d%H%M%SZ", &parts) == NULL) {
         return false;
@@ -149,20 +156,48 @@ static bool link_read_time(const WOLFSSL_ASN1_TIME *time, int64_t *out_s)
     return true;
 }
 
+/* The first certificate in a PEM text, given to link_certificate_close, which frees `*out_der` too. wolfSSL's X509
+ * would not do: as Debian builds it, it makes none of a certificate with an Ed25519 key. */
+static bool link_certificate_open(const uint8_t *pem, size_t size, DecodedCert *out,
+                                  uint8_t **out_der)
+{
+    uint8_t *der = malloc(size);
+    const int der_size =
+        der == NULL ? -1 : wc_CertPemToDer(pem, (int)size, der, (int)size, CERT_TYPE);
+    if (der_size <= 0) {
+        free(der);
+        return false;
+    }
+    wc_InitDecodedCert(out, der, (word32)der_size, NULL);
+    if (wc_ParseCert(out, CERT_TYPE, NO_VERIFY, NULL) != 0) {
+        wc_FreeDecodedCert(out);
+        free(der);
+        return false;
+    }
+    *out_der = der;
+    return true;
+}
+
+static void link_certificate_close(DecodedCert *certificate, uint8_t *der)
+{
+    wc_FreeDecodedCert(certificate);
+    free(der);
+}
+
 /* Our own certificate: is it valid today, and for how long? */
 static int link_check_dates(struct link_context *context, const char *path, const uint8_t *pem,
                             size_t size, char *reason)
 {
-    WOLFSSL_X509 *certificate =
-        wolfSSL_X509_load_certificate_buffer(pem, (int)size, WOLFSSL_FILETYPE_PEM);
-    if (certificate == NULL) {
+    DecodedCert certificate;
+    uint8_t *der;
+    if (!link_certificate_open(pem, size, &certificate, &der)) {
         return link_refuse(reason, STATUS_MALFORMED, "%s: holds no certificate", path);
     }
     int64_t from_s, until_s;
     int status = 0;
     const int64_t now_s = time(NULL);
-    if (!link_read_time(wolfSSL_X509_get_notBefore(certificate), &from_s) ||
-        !link_read_time(wolfSSL_X509_get_notAfter(certificate), &until_s)) {
+    if (!link_read_time(certificate.beforeDate, certificate.beforeDateLen, &from_s) ||
+        !link_read_time(certificate.afterDate, certificate.afterDateLen, &until_s)) {
         status = link_refuse(reason, STATUS_MALFORMED, "%s: its dates are unreadable", path);
     } else if (now_s < from_s) {
         status = link_refuse(reason, STATUS_IDENTITY,
@@ -173,7 +208,7 @@ static int link_check_dates(struct link_context *context, const char *path, cons
     } else {
         context->days = (int32_t)((until_s - now_s) / 86400);
     }
-    wolfSSL_X509_free(certificate);
+    link_certificate_close(&certificate, der);
     return status;
 }
 
@@ -197,10 +232,9 @@ static int link_load_authority(struct link_context *context, const char *path, c
     return status;
 }
 
-/* Does what this key signs verify with this certificate? wolfSSL 5.5's own check does not compare the
- * two halves of an elliptic key, and would start with a key nobody can use. */
-static bool link_key_belongs(const uint8_t *certificate, size_t certificate_size,
-                             const uint8_t *key, size_t key_size)
+/* Does what this key, ECDSA or RSA, signs verify with this certificate? */
+static bool link_key_signs_for(const uint8_t *certificate, size_t certificate_size,
+                               const uint8_t *key, size_t key_size)
 {
     static const uint8_t text[] = "kelp";
     uint8_t signature[1024];
@@ -232,6 +266,46 @@ static bool link_key_belongs(const uint8_t *certificate, size_t certificate_size
     wolfSSL_BIO_free(bio);
     wolfSSL_EVP_MD_CTX_free(sign);
     wolfSSL_EVP_MD_CTX_free(verify);
+    return belongs;
+}
+
+/* Is this Ed25519 key the private half of the certificate's? */
+static bool link_key_is_of(const uint8_t *public, const uint8_t *key, size_t key_size)
+{
+    uint8_t *der = malloc(key_size);
+    uint8_t made[ED25519_PUB_KEY_SIZE];
+    ed25519_key private;
+    word32 at = 0;
+    CHECK(wc_ed25519_init(&private) == 0);
+    const int der_size =
+        der == NULL ? -1 : wc_KeyPemToDer(key, (int)key_size, der, (int)key_size, NULL);
+    const bool is_of = der_size > 0 &&
+                       wc_Ed25519PrivateKeyDecode(der, &at, &private, (word32)der_size) == 0 &&
+                       wc_ed25519_make_public(&private, made, sizeof made) == 0 &&
+                       memcmp(made, public, sizeof made) == 0;
+    wc_ed25519_free(&private);
+    if (der != NULL) {
+        explicit_bzero(der, key_size);
+    }
+    free(der);
+    return is_of;
+}
+
+/* Is this the key of that certificate? wolfSSL 5.5's own check does not compare the two halves of an elliptic
+ * key, and would start with a key nobody can use. */
+static bool link_key_belongs(const uint8_t *certificate, size_t certificate_size,
+                             const uint8_t *key, size_t key_size)
+{
+    DecodedCert decoded;
+    uint8_t *der;
+    if (!link_certificate_open(certificate, certificate_size, &decoded, &der)) {
+        return false;
+    }
+    const bool belongs = decoded.keyOID == ED25519k
+                             ? decoded.pubKeySize == ED25519_PUB_KEY_SIZE &&
+                                   link_key_is_of(decoded.publicKey, key, key_size)
+                             : link_key_signs_for(certificate, certificate_size, key, key_size);
+    link_certificate_close(&decoded, der);
     return belongs;
 }
 
@@ -419,10 +493,15 @@ static int link_session_on_send(WOLFSSL *ssl, char *data, int size, void *contex
     return size;
 }
 
-/* wolfSSL asks for every certificate of the chain; we only remember what it found. */
+/* wolfSSL asks for every certificate of the chain, and once when there is none; we only remember what it found. The
+ * peer's own, at depth 0, is lent to us: wolfSSL_get_peer_certificate would make a copy, and as Debian builds it
+ * cannot copy one with an Ed25519 key. */
 static int link_session_on_verify(int good, WOLFSSL_X509_STORE_CTX *store)
 {
     struct link_session *session = store->userCtx;
+    if (good != 0 && session != NULL && store->error_depth == 0 && store->totalCerts > 0) {
+        session->certificate = store->current_cert;
+    }
     if (good == 0 && session != NULL && session->verify_error == 0) {
         session->verify_error = store->error;
         if (store->current_cert != NULL) {
@@ -767,7 +846,7 @@ int link_session_peer(struct link_session *session, struct link_peer *out, char 
     if (session->anybody) {
         return 0; /* nothing was checked: it stays unverified, without a name */
     }
-    WOLFSSL_X509 *certificate = wolfSSL_get_peer_certificate(session->ssl);
+    WOLFSSL_X509 *const certificate = session->certificate;
     if (certificate == NULL) {
         if (session->server_name[0] != '\0') {
             return link_refuse(reason, STATUS_IDENTITY, "the peer sent no certificate");
@@ -795,13 +874,14 @@ int link_session_peer(struct link_session *session, struct link_peer *out, char 
     if (wolfSSL_X509_digest(certificate, wolfSSL_EVP_sha256(), digest, &digest_size) ==
         WOLFSSL_SUCCESS) {
         link_print_hex(digest, digest_size, out->fingerprint, sizeof out->fingerprint);
+    } else if (status == 0) {
+        status = link_refuse(reason, STATUS_IDENTITY, "the certificate of the peer has no bytes");
     }
-    uint8_t key[2048]; /* of ECDSA 100, of RSA with 8192 bits half as much as this */
+    uint8_t key[2048]; /* of Ed25519 32, of ECDSA 100, of RSA with 8192 bits half as much as this */
     int key_size = (int)sizeof key;
     if (wolfSSL_X509_get_pubkey_buffer(certificate, key, &key_size) == WOLFSSL_SUCCESS) {
         identity_key_sha256(bytes_of(key, (size_t)key_size), out->key);
     }
     out->verified = status == 0;
-    wolfSSL_X509_free(certificate);
     return status;
 }

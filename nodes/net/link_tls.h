@@ -45,7 +45,7 @@ enum link_role {
 struct link_files {
     const char *authority;   /* one or more certificates of authorities we trust */
     const char *certificate; /* ours, followed by intermediates if there are any */
-    const char *key;         /* ECDSA or RSA, not encrypted */
+    const char *key;         /* Ed25519, ECDSA or RSA, not encrypted */
 };
 
 /* Read and check the files: they exist, the key belongs to the certificate, it is valid today.

@@ -247,6 +247,12 @@ static void read_on_done(void *context, int status, uint64_t index)
 
 /* -- one replica ------------------------------------------------------------------------------- */
 
+static void on_turn_end(uv_prepare_t *prepare)
+{
+    (void)prepare;
+    commit_count_turn();
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     (void)timer;
@@ -277,6 +283,9 @@ __attribute__((noreturn)) static void replica_main(uint64_t id, const char *dire
         commit_links_open(loop, id, peer_on_message);
     }
     replica = commit_count_open(loop, id, directory, tls ? commit_tls_send : commit_links_send);
+    uv_prepare_t turn;
+    CHECK(uv_prepare_init(loop, &turn) == 0);
+    CHECK(uv_prepare_start(&turn, on_turn_end) == 0);
     uv_timer_t timer;
     CHECK(uv_timer_init(loop, &timer) == 0);
     CHECK(uv_timer_start(&timer, on_tick, COMMIT_TICK_MS, COMMIT_TICK_MS) == 0);

@@ -140,6 +140,11 @@ struct replica *commit_count_open(uv_loop_t *loop, uint64_t id, const char *dire
     return replica;
 }
 
+void commit_count_turn(void)
+{
+    replica_flush(replica);
+}
+
 void commit_count_tick(void)
 {
     static uint64_t ticks;

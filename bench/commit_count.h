@@ -17,6 +17,8 @@
 struct replica *commit_count_open(uv_loop_t *loop, uint64_t id, const char *directory,
                                   int (*send)(void *context, uint64_t to, struct bytes message));
 
+/* A turn of the loop is over: from uv_prepare_t. */
+void commit_count_turn(void);
 /* Time passes; every COMMIT_TICK_MS. */
 #define COMMIT_TICK_MS 10u
 void commit_count_tick(void);

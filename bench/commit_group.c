@@ -264,6 +264,9 @@ static void door_on_connection(uv_stream_t *server, int status)
 static void on_turn_end(void)
 {
     requests_offer();
+    if (counting) {
+        commit_count_turn();
+    }
     answers_send();
 }
 

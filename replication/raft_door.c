@@ -2,7 +2,9 @@
  *   1. replica_open: io, guard and fsm are put around a struct raft, which loads and starts
  *   2. every function that enters libraft ends in replica_leave: what completed meanwhile is told
  *      to libraft, the guard looks at what it has become, then callbacks are made from a queue
- *   3. replica_close: what waits is ended, writes under way finish, then the owner closes the log
+ *   3. proposals of a turn are gathered, and leave together: one append of the log, one message to each
+ *      follower, one answer from it
+ *   4. replica_close: what waits is ended, writes under way finish, then the owner closes the log
  *
  * What can fail: after a fatal error nothing is sent, stored or applied any more.
  */
@@ -33,14 +35,21 @@
 #define ENTRY_MULTIPLE 8u /* libraft's own storage wants it (k); so do readers of flatbuffers */
 
 struct replica_proposal {
-    struct raft_apply request; /* first: libraft hands it back */
-    struct replica *replica;
+    struct raft_apply request; /* first: libraft hands it back. One for all that leave together */
     struct replica_proposal *next;
     void (*callback)(void *context, int status, uint64_t index);
     void *context;
-    uint64_t bytes;
+    struct raft_buffer buffer; /* libraft's from when it left */
+    uint64_t bytes;            /* of the command */
+    uint64_t index;            /* with `term`, of its entry, from when it left */
+    uint64_t term;
     int status;
-    bool flying; /* libraft has it */
+    bool lent; /* libraft has the request */
+};
+
+struct proposal_queue {
+    struct replica_proposal *head;
+    struct replica_proposal **tail;
 };
 
 struct replica_change {
@@ -63,12 +72,15 @@ struct replica {
     bool ended; /* fatal, or closing */
     bool opened;
 
-    struct replica_proposal *proposals; /* LIMIT_PROPOSALS of them */
+    struct replica_proposal *proposals; /* LIMIT_PROPOSALS of them, each free or in a queue */
     struct replica_proposal *proposals_free;
-    struct replica_proposal *done_head; /* finished, callback to be made */
-    struct replica_proposal **done_tail;
+    struct proposal_queue gathered; /* they leave with the turn, or when there are many */
+    struct proposal_queue flying;   /* entries of one term, in the order of their indexes */
+    struct proposal_queue done;     /* callback to be made */
     uint32_t proposal_count;
     uint64_t proposal_bytes;
+    uint64_t gathered_bytes;
+    struct raft_buffer *buffers; /* LIMIT_PROPOSALS, for proposals_leave */
 
     struct raft_reads reads;
 
@@ -126,23 +138,113 @@ static void replica_fatal_result(void *context, const char *what, int result)
 
 /* -- queues ------------------------------------------------------------------------------------ */
 
-static void proposal_finish(struct replica_proposal *proposal, int status)
+static void queue_init(struct proposal_queue *queue)
 {
-    struct replica *replica = proposal->replica;
-    CHECK(proposal->flying);
-    proposal->flying = false;
-    proposal->status = status;
-    proposal->next = NULL;
-    *replica->done_tail = proposal;
-    replica->done_tail = &proposal->next;
+    queue->head = NULL;
+    queue->tail = &queue->head;
 }
 
+static void queue_push(struct proposal_queue *queue, struct replica_proposal *proposal)
+{
+    proposal->next = NULL;
+    *queue->tail = proposal;
+    queue->tail = &proposal->next;
+}
+
+/* The oldest; NULL: there is none. */
+static struct replica_proposal *queue_pop(struct proposal_queue *queue)
+{
+    struct replica_proposal *proposal = queue->head;
+    if (proposal != NULL) {
+        queue->head = proposal->next;
+        if (queue->head == NULL) {
+            queue->tail = &queue->head;
+        }
+    }
+    return proposal;
+}
+
+/* All that are in a queue have ended. */
+static void proposals_finish(struct replica *replica, struct proposal_queue *queue, int status)
+{
+    for (struct replica_proposal *proposal; (proposal = queue_pop(queue)) != NULL;) {
+        proposal->status = status;
+        queue_push(&replica->done, proposal);
+    }
+}
+
+static void proposals_finish_gathered(struct replica *replica, int status)
+{
+    for (const struct replica_proposal *p = replica->gathered.head; p != NULL; p = p->next) {
+        raft_free(p->buffer.base);
+    }
+    proposals_finish(replica, &replica->gathered, status);
+    replica->gathered_bytes = 0;
+}
+
+/* Of those that left together libraft tells of the first: that it is applied, or that leadership is lost.
+ * Neither is news: see proposal_on_applied and proposals_lose. */
 static void proposal_on_done(struct raft_apply *request, int result, void *unused)
 {
+    (void)result;
     (void)unused;
-    /* whatever went wrong, the entry may be on others */
-    proposal_finish((struct replica_proposal *)(void *)request,
-                    result == 0 ? STATUS_OK : STATUS_UNKNOWN);
+    ((struct replica_proposal *)(void *)request)->lent = false;
+}
+
+/* An entry was applied here. Index and term are what makes it the one that was proposed. */
+static void proposal_on_applied(void *context, uint64_t index, uint64_t term)
+{
+    struct replica *replica = context;
+    struct replica_proposal *oldest = replica->flying.head;
+    if (oldest != NULL && oldest->index == index && oldest->term == term) {
+        (void)queue_pop(&replica->flying);
+        oldest->status = STATUS_OK;
+        queue_push(&replica->done, oldest);
+    }
+}
+
+/* Leadership is lost: entries that left may be on others. Those that did not are told the same, their proposer
+ * does not need to know. */
+static void proposals_lose(struct replica *replica)
+{
+    const bool leads = replica->raft.state == RAFT_LEADER;
+    const struct replica_proposal *oldest = replica->flying.head;
+    if (oldest != NULL && (!leads || replica->raft.current_term != oldest->term)) {
+        proposals_finish(replica, &replica->flying, STATUS_UNKNOWN);
+    }
+    if (!leads) {
+        proposals_finish_gathered(replica, STATUS_UNKNOWN);
+    }
+}
+
+/* What was gathered becomes entries. Inside of replica_enter. */
+static void proposals_leave(struct replica *replica)
+{
+    struct raft *raft = &replica->raft;
+    proposals_lose(replica);
+    struct replica_proposal *first = replica->gathered.head;
+    if (first == NULL) {
+        return;
+    }
+    unsigned count = 0;
+    for (struct replica_proposal *p = first; p != NULL; p = p->next) {
+        CHECK(count < LIMIT_PROPOSALS);
+        p->index = raft_last_index(raft) + 1 + count;
+        p->term = raft->current_term;
+        replica->buffers[count] = p->buffer;
+        count++;
+    }
+    first->lent = true;
+    if (raft_apply(raft, &first->request, replica->buffers, count, proposal_on_done) != 0) {
+        first->lent = false;
+        proposals_finish_gathered(replica, STATUS_UNKNOWN);
+        return;
+    }
+    CHECK(first->request.index == first->index);
+    *replica->flying.tail = first;
+    replica->flying.tail = replica->gathered.tail;
+    queue_init(&replica->gathered);
+    replica->gathered_bytes = 0;
 }
 
 static void change_on_done(struct raft_change *request, int result)
@@ -162,16 +264,12 @@ static void transfer_on_done(struct raft_transfer *request)
 static bool callbacks_make(struct replica *replica)
 {
     bool made = false;
-    while (replica->done_head != NULL) {
-        struct replica_proposal *proposal = replica->done_head;
-        replica->done_head = proposal->next;
-        if (replica->done_head == NULL) {
-            replica->done_tail = &replica->done_head;
-        }
+    for (struct replica_proposal *proposal; (proposal = queue_pop(&replica->done)) != NULL;) {
         void (*const callback)(void *, int, uint64_t) = proposal->callback;
         void *const context = proposal->context;
         const int status = proposal->status;
-        const uint64_t index = proposal->request.index;
+        const uint64_t index = proposal->index;
+        CHECK_IF(proposal->lent, replica->ended); /* libraft is not entered again */
         CHECK(replica->proposal_count > 0);
         CHECK(replica->proposal_bytes >= proposal->bytes);
         replica->proposal_count--;
@@ -241,6 +339,7 @@ static void replica_settle(struct replica *replica)
         if (!replica->ended) {
             raft_guard_settle(&replica->guard);
             raft_reads_settle(&replica->reads);
+            proposals_lose(replica);
         }
         if (!replica->ended && replica->opened && replica->raft.state == RAFT_UNAVAILABLE) {
             replica_fatal(replica, "libraft has stopped", 0);
@@ -343,12 +442,14 @@ static void replica_set_up(struct replica *replica, struct log *log,
     raft_io_open(&replica->io, &options);
     raft_guard_init(&replica->guard, &replica->io.io, &replica->raft, ~config->measures_off,
                     &replica->counters, replica_fatal_result, replica);
-    replica->done_tail = &replica->done_head;
+    queue_init(&replica->gathered);
+    queue_init(&replica->flying);
+    queue_init(&replica->done);
     raft_reads_init(&replica->reads, &replica->raft, &replica->io, &replica->guard,
                     ~config->measures_off, &replica->counters);
     replica->proposals = raft_memory(LIMIT_PROPOSALS * sizeof *replica->proposals);
+    replica->buffers = raft_memory(LIMIT_PROPOSALS * sizeof *replica->buffers);
     for (uint32_t i = 0; i < LIMIT_PROPOSALS; i++) {
-        replica->proposals[i].replica = replica;
         replica->proposals[i].next = replica->proposals_free;
         replica->proposals_free = &replica->proposals[i];
     }
@@ -374,7 +475,7 @@ int replica_open(struct log *log, const struct replica_config *config,
     if (result != 0) {
         return raft_status_of(result);
     }
-    raft_fsm_init(&replica->fsm, raft, config, hooks, replica_fatal, replica);
+    raft_fsm_init(&replica->fsm, raft, config, hooks, proposal_on_applied, replica_fatal, replica);
     raft_set_election_timeout(raft, config->election_ms == 0 ? ELECTION_MS : config->election_ms);
     raft_set_heartbeat_timeout(raft,
                                config->heartbeat_ms == 0 ? HEARTBEAT_MS : config->heartbeat_ms);
@@ -424,6 +525,11 @@ void replica_tick(struct replica *replica, uint64_t now_ms)
 
 void replica_flush(struct replica *replica)
 {
+    if (!replica->ended && replica->gathered.head != NULL) {
+        replica_enter(replica);
+        proposals_leave(replica);
+        replica_leave(replica);
+    }
     if (!replica->ended) {
         raft_tell_run(&replica->io.tells);
     }
@@ -474,27 +580,26 @@ int replica_propose(struct replica *replica, struct bytes command,
         return STATUS_FULL;
     }
 
-    replica_enter(replica);
     struct replica_proposal *proposal = replica->proposals_free;
+    replica->proposals_free = proposal->next;
     const size_t size = (command.size + ENTRY_MULTIPLE - 1) / ENTRY_MULTIPLE * ENTRY_MULTIPLE;
-    struct raft_buffer buffer = {.base = raft_malloc(size), .len = size};
-    CHECK(buffer.base != NULL);
-    memcpy(buffer.base, command.data, command.size);
-    memset((uint8_t *)buffer.base + command.size, 0, size - command.size);
-    const int result = raft_apply(&replica->raft, &proposal->request, &buffer, 1, proposal_on_done);
-    if (result == 0) {
-        replica->proposals_free = proposal->next;
-        proposal->callback = callback;
-        proposal->context = context;
-        proposal->bytes = command.size;
-        proposal->flying = true;
-        replica->proposal_count++;
-        replica->proposal_bytes += command.size;
-    } else {
-        raft_free(buffer.base);
+    proposal->buffer = (struct raft_buffer){.base = raft_malloc(size), .len = size};
+    CHECK(proposal->buffer.base != NULL);
+    memcpy(proposal->buffer.base, command.data, command.size);
+    memset((uint8_t *)proposal->buffer.base + command.size, 0, size - command.size);
+    proposal->callback = callback;
+    proposal->context = context;
+    proposal->bytes = command.size;
+    replica->proposal_count++;
+    replica->proposal_bytes += command.size;
+    replica->gathered_bytes += size;
+    queue_push(&replica->gathered, proposal);
+    if (replica->gathered_bytes >= LIMIT_LOG_EARLY_BYTES) {
+        replica_enter(replica); /* the disk need not wait for the rest of the turn */
+        proposals_leave(replica);
+        replica_leave(replica);
     }
-    replica_leave(replica);
-    return raft_status_of(result);
+    return 0;
 }
 
 int replica_read(struct replica *replica,
@@ -523,6 +628,7 @@ int replica_transfer(struct replica *replica, uint64_t to)
         return STATUS_FULL;
     }
     replica_enter(replica);
+    proposals_leave(replica); /* while it is handed over nothing does */
     replica->transfer = (struct raft_transfer){.data = replica};
     const int result = raft_transfer(&replica->raft, &replica->transfer, to, transfer_on_done);
     replica->transfer_flying = result == 0;
@@ -623,11 +729,8 @@ void replica_close(struct replica *replica, void (*callback)(void *context), voi
     const bool was_ended = replica->ended;
     replica_end(replica);
     if (!was_ended) {
-        for (uint32_t i = 0; i < LIMIT_PROPOSALS; i++) {
-            if (replica->proposals[i].flying) {
-                proposal_finish(&replica->proposals[i], STATUS_CLOSING);
-            }
-        }
+        proposals_finish(replica, &replica->flying, STATUS_CLOSING);
+        proposals_finish_gathered(replica, STATUS_CLOSING);
         raft_reads_end(&replica->reads, STATUS_CLOSING);
         if (replica->change_flying && !replica->change_done) {
             replica->change_done = true;

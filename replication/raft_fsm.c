@@ -81,6 +81,7 @@ static int fsm_apply(struct raft_fsm *raft_fsm, const struct raft_buffer *comman
     fsm->applying = true;
     fsm->hooks.apply(fsm->hooks.context, index, term, bytes_of(command->base, command->len));
     fsm->applying = false;
+    fsm->applied(fsm->door, index, term);
     return 0;
 }
 
@@ -246,7 +247,7 @@ int raft_fsm_fetch(void *context, uint64_t from, const struct manifest *manifest
         status = fsm->hooks.checkpoint_fetch(fsm->hooks.context, from, manifest);
     }
     if (status != 0) {
-        fsm->fatal(fsm->fatal_context, needs_state, status);
+        fsm->fatal(fsm->door, needs_state, status);
     }
     return status;
 }
@@ -267,7 +268,7 @@ static int fsm_restore(struct raft_fsm *raft_fsm, struct raft_buffer *buffer)
             status = fsm->hooks.checkpoint_restore(fsm->hooks.context, &manifest, &applied_index);
         }
         if (status != 0) {
-            fsm->fatal(fsm->fatal_context, needs_state, status);
+            fsm->fatal(fsm->door, needs_state, status);
             manifest_free(&manifest);
             return raft_result_of(status);
         }
@@ -284,6 +285,7 @@ static int fsm_restore(struct raft_fsm *raft_fsm, struct raft_buffer *buffer)
 
 void raft_fsm_init(struct replica_fsm *fsm, struct raft *raft, const struct replica_config *config,
                    const struct replica_hooks *hooks,
+                   void (*applied)(void *context, uint64_t index, uint64_t term),
                    void (*fatal)(void *context, const char *what, int status), void *context)
 {
     *fsm = (struct replica_fsm){
@@ -301,8 +303,9 @@ void raft_fsm_init(struct replica_fsm *fsm, struct raft *raft, const struct repl
         .epoch = config->epoch,
         .applied_index = config->applied_index,
         .durable_index = config->applied_index,
+        .applied = applied,
         .fatal = fatal,
-        .fatal_context = context,
+        .door = context,
         .snapshot_bytes =
             config->snapshot_bytes == 0 ? LIMIT_RAFT_SNAPSHOT_BYTES : config->snapshot_bytes,
         .trailing_percent =

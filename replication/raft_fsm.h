@@ -43,8 +43,9 @@ struct replica_fsm {
     uint64_t making_index;  /* of the checkpoint that is being made: the pool's until its end */
     bool applying;          /* inside hooks.apply */
     bool ended;
+    void (*applied)(void *context, uint64_t index, uint64_t term);
     void (*fatal)(void *context, const char *what, int status);
-    void *fatal_context;
+    void *door; /* their context */
 
     uint64_t snapshot_bytes;
     uint32_t trailing_percent;
@@ -57,8 +58,15 @@ struct replica_fsm {
     uint64_t quiet_ms;
 };
 
+/* Prepare; libraft is then given &fsm->fsm.
+ *
+ *   raft       borrowed for the life of the replica; config, hooks: during the call
+ *   applied    called after hooks.apply was, with the same
+ *   fatal      see replica_hooks.fatal
+ */
 void raft_fsm_init(struct replica_fsm *fsm, struct raft *raft, const struct replica_config *config,
                    const struct replica_hooks *hooks,
+                   void (*applied)(void *context, uint64_t index, uint64_t term),
                    void (*fatal)(void *context, const char *what, int status), void *context);
 
 /* The log in memory must not grow before the checkpoint under way is made. */

@@ -2,8 +2,8 @@
  *
  *   1. log_open, then replica_open over that log: what was stored is loaded, nothing is sent yet
  *   2. replica_tick every few milliseconds, replica_receive for each message of the others
- *   3. on the leader: replica_propose -> durable on a quorum -> `apply` on every replica, in the
- *      same order -> the proposer's callback
+ *   3. on the leader: replica_propose, and replica_flush at the end of the turn -> durable on a quorum ->
+ *      `apply` on every replica, in the same order -> the proposer's callback
  *   4. now and then a checkpoint of the state, so that the log can be trimmed at its front
  *   5. replica_close, then log_close, then the process ends
  *
@@ -209,8 +209,10 @@ int replica_open(struct log *log, const struct replica_config *config,
  */
 void replica_tick(struct replica *replica, uint64_t now_ms);
 
-/* The turn of the loop is over: what was received and proposed in it has been. The leader tells its followers
- * what was agreed on since, so that they apply it now and not with the next entries or heartbeat. Optional. */
+/* The turn of the loop is over: what was received and proposed in it has been. Proposals leave, together: to the
+ * disk, and to the others. The leader tells its followers what was agreed on since, so that they apply it now and
+ * not with the next entries or heartbeat. Callbacks may come from it, as from everything that enters libraft. To be
+ * called before the loop sleeps. */
 void replica_flush(struct replica *replica);
 
 /* The process of a member has ended (its links were closed from there): if it led, another leader is
@@ -232,7 +234,9 @@ bool replica_suspect(struct replica *replica, uint64_t id, bool patient);
  */
 int replica_receive(struct replica *replica, uint64_t from, struct bytes message);
 
-/* Propose a command. Leader only.
+/* Propose a command. Leader only. It leaves with the next replica_flush, or when LIMIT_LOG_EARLY_BYTES have
+ * been proposed since the last: a turn's commands are one append of the log, one message to each follower and
+ * one answer of it, whatever their number.
  *
  *   command    borrowed during the call; 1 .. LIMIT_COMMAND_BYTES bytes
  *   callback   exactly once if 0 was answered, unless the process ends before. Status 0: agreed

@@ -731,7 +731,7 @@ uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now)
             core->ops.changed(core->ops.context, core->version_told);
         }
     }
-    /* A single replica agrees with itself inside of forward_run. */
+    /* A single replica agrees with itself inside of replica_flush. */
     const bool more = core->done_head != NULL || core->turn_first != NULL ||
                       core->leadership_moved ||
                       (core->entries_head != NULL && core->stalled == NULL);

@@ -34,6 +34,7 @@ struct fixture {
     uint8_t last[64];
     size_t last_size;
     uint32_t done, done_status_bad, closing;
+    uint64_t done_index;
     uint64_t read_index;
     int read_status;
     uint32_t reads; /* called back */
@@ -126,7 +127,7 @@ static bool on_room(void *context, uint64_t to)
 static void on_done(void *context, int status, uint64_t index)
 {
     struct fixture *f = context;
-    (void)index;
+    f->done_index = index;
     f->done++;
     f->done_status_bad += status != 0;
     f->closing += status == STATUS_CLOSING;
@@ -217,9 +218,11 @@ static void fixture_make(struct fixture *f, uint32_t voters)
     f->peers = (struct replica_peers){.context = f, .send = on_send, .room = on_room};
 }
 
+/* The turn is over, and so much time passes. */
 static void run_for(struct fixture *f, uint64_t ms)
 {
     for (uint64_t i = 0; i < ms; i += 20) {
+        replica_flush(f->replica);
         sim_run_until(&f->sim, f->sim.now_us + 20 * MS);
         replica_tick(f->replica, f->sim.now_us / MS);
     }
@@ -426,14 +429,118 @@ static void test_a_follower_hears_at_once_what_is_agreed_on(void **state)
         const uint32_t before = f.told;
         const uint64_t offered = f.offered;
         assert_int_equal(propose(&f, i, 64), 0);
-        assert_int_equal(f.offered, offered + 1);
         replica_flush(f.replica);
+        assert_int_equal(f.offered, offered + 1);
         assert_int_equal(f.told, before);
         run_for(&f, 20);
         f.told = before; /* a heartbeat may have been due */
         acknowledge(&f, 0);
         assert_int_equal(f.done, i + 1);
     }
+    codec_destroy(f.codec);
+}
+
+/* Claim: commands of a turn leave at its end, in one message with all of them, and each hears of its own entry, in
+ * order; what is enough for the disk leaves before. */
+static void test_commands_of_a_turn_leave_together(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    assert_int_equal(boot(&f), 0);
+    lead(&f);
+    run_for(&f, 100);
+    acknowledge(&f, 0);
+    run_for(&f, 20);
+    const uint64_t last = replica_last_index(f.replica);
+    const uint32_t sent = f.sent;
+    for (uint64_t i = 1; i <= 5; i++) {
+        assert_int_equal(propose(&f, i, 64), 0);
+    }
+    assert_int_equal(replica_last_index(f.replica), last);
+    assert_int_equal(f.sent, sent);
+    replica_flush(f.replica);
+    assert_int_equal(replica_last_index(f.replica), last + 5);
+    assert_int_equal(f.offered, last + 5);
+    assert_int_equal(f.sent, sent + 1); /* replica 3 has not answered yet */
+    run_for(&f, 20);
+    assert_int_equal(f.done, 0);
+    acknowledge(&f, 0);
+    assert_int_equal(f.done, 5);
+    assert_int_equal(f.done_status_bad, 0);
+    assert_int_equal(f.done_index, last + 5);
+    assert_int_equal(f.applied_count, 5);
+    for (uint64_t i = 1; i <= 5; i++) {
+        assert_int_equal(f.applied[i - 1], i);
+    }
+
+    uint8_t *large = calloc(1, LIMIT_LOG_EARLY_BYTES / 16);
+    for (uint32_t i = 1; i < 16; i++) {
+        assert_int_equal(
+            replica_propose(f.replica, bytes_of(large, LIMIT_LOG_EARLY_BYTES / 16), NULL, NULL), 0);
+    }
+    assert_int_equal(f.offered, last + 5);
+    assert_int_equal(
+        replica_propose(f.replica, bytes_of(large, LIMIT_LOG_EARLY_BYTES / 16), NULL, NULL), 0);
+    assert_int_equal(f.offered, last + 21);
+    free(large);
+    codec_destroy(f.codec);
+}
+
+/* Another one leads in the next term. */
+static void depose(struct fixture *f)
+{
+    const struct raft_wire heartbeat = {
+        .type = 1, .server_id = 3, .server_address = "three", .term = replica_term(f->replica) + 1};
+    hear(f, &heartbeat);
+    assert_int_equal(replica_role(f->replica), REPLICA_FOLLOWER);
+}
+
+/* Claim: when leadership is lost each proposal is told, also those whose fellows are agreed on, and those that
+ * had not left yet, which are no entries; when it is handed over what was proposed before leaves first. Method: of
+ * three that left together a follower has two. */
+static void test_lost_leadership_ends_all_proposals(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    assert_int_equal(boot(&f), 0);
+    lead(&f);
+    run_for(&f, 100);
+    acknowledge(&f, 0);
+    for (uint64_t i = 1; i <= 3; i++) {
+        assert_int_equal(propose(&f, i, 64), 0);
+    }
+    run_for(&f, 20);
+    assert_int_equal(propose(&f, 4, 64), 0);
+    run_for(&f, 20);
+    acknowledge(&f, 0);
+    assert_int_equal(f.done, 4);
+    assert_int_equal(propose(&f, 5, 64), 0);
+    assert_int_equal(propose(&f, 6, 64), 0);
+    run_for(&f, 20);
+    assert_int_equal(propose(&f, 7, 64), 0); /* does not leave */
+    const uint64_t last = replica_last_index(f.replica);
+    depose(&f);
+    assert_int_equal(f.done, 7);
+    assert_int_equal(f.done_status_bad, 3);
+    assert_int_equal(replica_last_index(f.replica), last);
+    codec_destroy(f.codec);
+
+    fixture_make(&f, 3);
+    assert_int_equal(boot(&f), 0);
+    lead(&f);
+    run_for(&f, 100);
+    acknowledge(&f, 0);
+    assert_int_equal(propose(&f, 1, 64), 0);
+    const uint64_t offered = f.offered;
+    assert_int_equal(replica_transfer(f.replica, 2), 0);
+    assert_int_equal(f.offered, offered + 1);
+    assert_int_equal(propose(&f, 2, 64), STATUS_NOT_LEADER);
+    run_for(&f, 20);
+    acknowledge(&f, 0);
+    assert_int_equal(f.done, 1);
+    assert_int_equal(f.done_status_bad, 0);
     codec_destroy(f.codec);
 }
 
@@ -1314,7 +1421,8 @@ static void test_a_full_disk_is_not_the_end(void **state)
     assert_int_equal(propose(&f, 0, 8), 0);
 }
 
-/* Claim: closing ends what waits, lets the writes finish, and leaves a log that opens again. */
+/* Claim: closing ends what waits, also what did not leave, lets the writes finish, and leaves a log that opens
+ * again. */
 static void test_close(void **state)
 {
     (void)state;
@@ -1324,8 +1432,10 @@ static void test_close(void **state)
     for (uint64_t i = 0; i < 5; i++) {
         assert_int_equal(propose(&f, i, 8), 0);
     }
+    replica_flush(f.replica);
+    assert_int_equal(propose(&f, 5, 8), 0);
     replica_close(f.replica, on_closed, &f);
-    assert_int_equal(f.closing, 5);
+    assert_int_equal(f.closing, 6);
     assert_false(f.closed); /* writes are under way */
     sim_run_until(&f.sim, f.sim.now_us + 100 * MS);
     assert_true(f.closed);
@@ -1374,6 +1484,8 @@ int main(void)
         cmocka_unit_test(test_a_read_among_older_releases),
         cmocka_unit_test(test_a_new_leader_does_not_change_the_group_yet),
         cmocka_unit_test(test_a_follower_hears_at_once_what_is_agreed_on),
+        cmocka_unit_test(test_commands_of_a_turn_leave_together),
+        cmocka_unit_test(test_lost_leadership_ends_all_proposals),
         cmocka_unit_test(test_who_returns_is_not_sent_the_whole_log),
         cmocka_unit_test(test_one_vote_per_term),
         cmocka_unit_test(test_a_leader_that_ended_is_not_waited_for),

@@ -354,6 +354,14 @@ static void *grown(void *memory, uint64_t *count, uint64_t need, size_t item)
     return memory;
 }
 
+/* Something came in: mostly the turn of its loop ends with that, else it goes on. */
+static void turn_may_end(const struct node *node)
+{
+    if (sim_below(&sim, 4) != 0) {
+        replica_flush(node->replica);
+    }
+}
+
 /* -- network ----------------------------------------------------------------------------------- */
 
 /* With v=2 every message is part of the story. */
@@ -393,9 +401,7 @@ static void message_arrive(void *context)
         const int status = replica_receive(node->replica, nodes[message->from].id,
                                            bytes_of(message->data, message->size));
         CHECK(status == 0 || status == STATUS_CLOSING || option.old > 0);
-        if (status == 0 && sim_below(&sim, 4) != 0) { /* else the turn goes on */
-            replica_flush(node->replica);
-        }
+        turn_may_end(node);
     }
     free(message);
 }
@@ -622,6 +628,7 @@ static void node_tick(void *context)
         (void)replica_suspect(node->replica, replica_leader(node->replica, NULL),
                               replica_term(node->replica) % 4 == 0);
     }
+    replica_flush(node->replica); /* no turn is longer */
 }
 
 static void node_log_tick(void *context)
@@ -859,6 +866,7 @@ static void client_turn(void *context)
         for (uint64_t i = 0; i < burst && !log_limited(&node->log); i++) {
             client_propose(node);
         }
+        turn_may_end(node);
     }
     sim_after(&sim, sim_between(&sim, option.load_us / 40 + 1, option.load_us), 0, client_turn,
               NULL);

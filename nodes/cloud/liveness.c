@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LIVENESS_RUN_MS 500u /* how often the deadlines are looked at */
+#define LIVENESS_RUN_MS 500u /* how often all nodes are looked at, for what time alone has changed */
 
 struct liveness_node {
     char *uid;
@@ -17,6 +17,8 @@ struct liveness_node {
     bool known;     /* the state has this node; else only a report said its name */
     bool pending;   /* a proposal is under way */
     bool mentioned; /* in the full report being read */
+    bool changed;   /* in `liveness->changed` */
+    struct liveness_node *next_changed;
     char name[];
 };
 
@@ -34,6 +36,18 @@ static void liveness_clear(struct liveness *liveness)
     }
     liveness->node_count = 0;
     liveness->replica_count = 0;
+    liveness->changed = NULL;
+    liveness->look_ms = 0;
+}
+
+/* The next run looks at this node, whenever it comes. */
+static void liveness_change(struct liveness *liveness, struct liveness_node *node)
+{
+    if (liveness->leads && !node->changed) {
+        node->changed = true;
+        node->next_changed = liveness->changed;
+        liveness->changed = node;
+    }
 }
 
 void liveness_deinit(struct liveness *liveness)
@@ -125,6 +139,7 @@ void liveness_set_node(struct liveness *liveness, const char *node, const char *
     }
     entry->known = true;
     entry->verdict = verdict;
+    liveness_change(liveness, entry);
 }
 
 void liveness_remove_node(struct liveness *liveness, const char *node)
@@ -137,6 +152,13 @@ void liveness_remove_node(struct liveness *liveness, const char *node)
     memmove(liveness->nodes + place, liveness->nodes + place + 1,
             (liveness->node_count - place - 1) * sizeof(struct liveness_node *));
     liveness->node_count--;
+    struct liveness_node **at = &liveness->changed;
+    while (entry->changed && *at != entry) {
+        at = &(*at)->next_changed;
+    }
+    if (entry->changed) {
+        *at = entry->next_changed;
+    }
     free(entry->uid);
     free(entry);
 }
@@ -159,6 +181,29 @@ static void liveness_heard(struct liveness *liveness, uint64_t replica, uint64_t
     liveness->heard_wall_ms[i] = wall_ms;
 }
 
+/* The replica that held the session of this node does so no more. */
+static void liveness_lose(struct liveness *liveness, struct liveness_node *node, uint64_t now_ms,
+                          int64_t wall_ms)
+{
+    node->replica = 0;
+    node->lost_ms = now_ms;
+    node->lost_wall_ms = wall_ms;
+    liveness_change(liveness, node);
+}
+
+/* Whom a full report does not mention has no session there. */
+static void liveness_on_silence(struct liveness *liveness, uint64_t replica, uint64_t now_ms,
+                                int64_t wall_ms)
+{
+    for (uint32_t i = 0; i < liveness->node_count; i++) {
+        struct liveness_node *node = liveness->nodes[i];
+        if (node->replica == replica && !node->mentioned) {
+            liveness_lose(liveness, node, now_ms, wall_ms);
+        }
+        node->mentioned = false;
+    }
+}
+
 void liveness_on_report(struct liveness *liveness, const struct sessions *report, uint64_t now_ms,
                         int64_t wall_ms)
 {
@@ -166,32 +211,25 @@ void liveness_on_report(struct liveness *liveness, const struct sessions *report
     for (uint32_t i = 0; i < report->closed_count; i++) {
         struct liveness_node *node = liveness_find(liveness, report->closed[i]);
         if (node != NULL && node->replica == report->replica) {
-            node->replica = 0;
-            node->lost_ms = now_ms;
-            node->lost_wall_ms = wall_ms;
+            liveness_lose(liveness, node, now_ms, wall_ms);
         }
     }
     for (uint32_t i = 0; i < report->opened_count; i++) {
         struct liveness_node *node = liveness_enter(liveness, report->opened[i], now_ms);
         if (node != NULL) {
-            node->mentioned = true;
+            node->mentioned = report->full;
             /* A Node that was deleted and added again counts its epochs from one: what we heard of the
              * sessions before is no measure once nobody holds one. */
             if (node->replica == 0 || node->replica == report->replica ||
                 report->epochs[i] >= node->epoch) {
                 node->replica = report->replica;
                 node->epoch = report->epochs[i];
+                liveness_change(liveness, node);
             }
         }
     }
-    for (uint32_t i = 0; i < liveness->node_count; i++) {
-        struct liveness_node *node = liveness->nodes[i];
-        if (report->full && node->replica == report->replica && !node->mentioned) {
-            node->replica = 0;
-            node->lost_ms = now_ms;
-            node->lost_wall_ms = wall_ms;
-        }
-        node->mentioned = false;
+    if (report->full) {
+        liveness_on_silence(liveness, report->replica, now_ms, wall_ms);
     }
     /* Deleted nodes are told to the leader only, so others forget nodes without session when there is
      * no room. */
@@ -213,6 +251,7 @@ void liveness_on_verdict(struct liveness *liveness, const char *node, bool reach
     if (accepted) {
         entry->verdict = reachable ? LIVENESS_REACHABLE : LIVENESS_UNREACHABLE;
     }
+    liveness_change(liveness, entry);
 }
 
 /* Since when nobody holds a session of this node; false: somebody does. */
@@ -234,26 +273,43 @@ static bool liveness_lost(const struct liveness *liveness, const struct liveness
     return true;
 }
 
+/* Propose the verdict of this node if it is another one now. */
+static void liveness_judge(struct liveness *liveness, struct liveness_node *node, uint64_t now_ms)
+{
+    if (!node->known || node->pending) {
+        return;
+    }
+    uint64_t since_ms = 0;
+    const bool lost = liveness_lost(liveness, node, now_ms, &since_ms);
+    const bool overdue = lost && now_ms >= since_ms + liveness->grace_ms;
+    if ((!lost && node->verdict != LIVENESS_REACHABLE) ||
+        (overdue && node->verdict != LIVENESS_UNREACHABLE)) {
+        node->pending =
+            liveness->door->propose(liveness->door->context, node->name, node->uid, !lost) == 0;
+    }
+}
+
+/* What changed is judged at once; only time makes others change, and that can wait for the next look at all of them:
+ * this is called in every turn of the loop, and while thousands come back each turn changes a few. What could not be
+ * proposed waits for that look too. */
 uint64_t liveness_run(struct liveness *liveness, uint64_t now_ms)
 {
     if (!liveness->leads) {
         return UINT64_MAX;
     }
-    for (uint32_t i = 0; i < liveness->node_count; i++) {
-        struct liveness_node *node = liveness->nodes[i];
-        if (!node->known || node->pending) {
-            continue;
-        }
-        uint64_t since_ms = 0;
-        const bool lost = liveness_lost(liveness, node, now_ms, &since_ms);
-        const bool overdue = lost && now_ms >= since_ms + liveness->grace_ms;
-        if ((!lost && node->verdict != LIVENESS_REACHABLE) ||
-            (overdue && node->verdict != LIVENESS_UNREACHABLE)) {
-            node->pending =
-                liveness->door->propose(liveness->door->context, node->name, node->uid, !lost) == 0;
+    while (liveness->changed != NULL) {
+        struct liveness_node *node = liveness->changed;
+        liveness->changed = node->next_changed;
+        node->changed = false;
+        liveness_judge(liveness, node, now_ms);
+    }
+    if (now_ms >= liveness->look_ms) {
+        liveness->look_ms = now_ms + LIVENESS_RUN_MS;
+        for (uint32_t i = 0; i < liveness->node_count; i++) {
+            liveness_judge(liveness, liveness->nodes[i], now_ms);
         }
     }
-    return now_ms + LIVENESS_RUN_MS;
+    return liveness->look_ms;
 }
 
 uint32_t liveness_list_away(const struct liveness *liveness, uint64_t now_ms,

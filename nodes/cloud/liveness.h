@@ -38,6 +38,8 @@ struct liveness {
     struct liveness_node **nodes; /* sorted by name */
     uint32_t node_count;
     uint32_t node_capacity;
+    struct liveness_node *changed; /* to be judged in the next run */
+    uint64_t look_ms;              /* mono: when all are judged again */
 };
 
 /* door: borrowed until deinit */
@@ -62,7 +64,7 @@ void liveness_on_report(struct liveness *liveness, const struct sessions *report
 /* The proposal for this node is over. */
 void liveness_on_verdict(struct liveness *liveness, const char *node, bool reachable, bool accepted);
 
-/* Propose what has changed.
+/* Propose what has changed. What only time changes is noticed half a second late at most.
  *   answers  mono_ms to come again; UINT64_MAX while not leading */
 uint64_t liveness_run(struct liveness *liveness, uint64_t now_ms);
 

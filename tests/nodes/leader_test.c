@@ -235,6 +235,46 @@ static void test_liveness_judges_slowly_and_once(void **state)
     liveness_deinit(&liveness);
 }
 
+/* Claim: what a report changes is judged in the next run, however soon; what could not be proposed, and what time alone
+ * changes, at the next look at all nodes; and a node that was deleted meanwhile is not judged any more. */
+static void test_liveness_looks_at_what_changed(void **state)
+{
+    (void)state;
+    struct watch watch = {.status = -1};
+    const struct liveness_door door = {.context = &watch, .propose = watch_propose};
+    struct liveness liveness;
+    liveness_init(&liveness, &door, 1, 5000);
+    liveness_lead(&liveness, 1000);
+    liveness_set_node(&liveness, "edge-0", "uid-0", LIVENESS_REACHABLE, 1000);
+    liveness_set_node(&liveness, "edge-1", "uid-1", LIVENESS_UNREACHABLE, 1000);
+    liveness_set_node(&liveness, "edge-2", "uid-2", LIVENESS_REACHABLE, 1000);
+    const uint64_t look_ms = liveness_run(&liveness, 1000);
+    assert_true(look_ms > 1100);
+    watch_report(&liveness, 2, false, true, 7, 1001);
+    watch.status = 0;
+    liveness_run(&liveness, 1001);
+    assert_int_equal(watch.proposed, 1);
+    assert_true(watch.reachable);
+
+    liveness_on_verdict(&liveness, "edge-1", true, false);
+    watch.status = -1;
+    liveness_run(&liveness, 1002); /* cannot be proposed now */
+    watch.status = 0;
+    assert_int_equal(liveness_run(&liveness, 1003), look_ms);
+    assert_int_equal(watch.proposed, 1);
+    liveness_run(&liveness, look_ms);
+    assert_int_equal(watch.proposed, 2);
+
+    liveness_on_verdict(&liveness, "edge-1", true, false);
+    liveness_set_node(&liveness, "edge-0", "uid-0", LIVENESS_REACHABLE, look_ms);
+    liveness_remove_node(&liveness, "edge-1"); /* neither the first nor the last of those that changed */
+    liveness_set_node(&liveness, "edge-2", "uid-2", LIVENESS_REACHABLE, look_ms);
+    liveness_remove_node(&liveness, "edge-2");
+    liveness_run(&liveness, look_ms + 1);
+    assert_int_equal(watch.proposed, 2);
+    liveness_deinit(&liveness);
+}
+
 /* Claim: those that are away for longest are listed first, no more than asked for; whoever has a session, or is only
  * heard of, is not among them; and who does not lead lists nobody. Method: thirty nodes, lost one after the other,
  * in an order that is not that of their names. */
@@ -639,6 +679,7 @@ int main(void)
         cmocka_unit_test(test_scheduler_binds_where_there_is_room),
         cmocka_unit_test(test_quantities),
         cmocka_unit_test(test_liveness_judges_slowly_and_once),
+        cmocka_unit_test(test_liveness_looks_at_what_changed),
         cmocka_unit_test(test_liveness_lists_who_is_away),
         cmocka_unit_test(test_proposals_follow_the_leader),
         cmocka_unit_test(test_fate_is_never_guessed),

@@ -1,4 +1,4 @@
-/* Entries in the order of versions, and the newest of each key in a table with open addressing. */
+/* Entries in the order of versions, and the newest of each key in a table. */
 #include "statemachine/history.h"
 
 #include <stdlib.h>
@@ -7,8 +7,8 @@
 #include "statemachine/hash.h"
 
 #define HISTORY_FIRST 256u
-/* Beside an entry: its places in the row and, twice as many as there are, in the table, and malloc's word. */
-#define HISTORY_BESIDE_BYTES (3 * sizeof(struct history_entry *) + 8u)
+/* Beside an entry: its place in the row, two slots of the table, and malloc's word. */
+#define HISTORY_BESIDE_BYTES (sizeof(struct history_entry *) + 2 * sizeof(struct hash_slot) + 8u)
 
 static_assert((HISTORY_FIRST & (HISTORY_FIRST - 1)) == 0, "places are masked");
 
@@ -18,9 +18,7 @@ struct history {
     uint64_t bytes;
     struct history_entry **row; /* of version V at V & (capacity - 1) */
     uint64_t capacity;          /* a power of two */
-    struct history_entry **slots;
-    uint64_t slot_capacity; /* a power of two */
-    uint64_t slot_count;
+    struct hash_table newest_of;
     struct hash_secret secret;
 };
 
@@ -38,8 +36,6 @@ struct history *history_create(void)
     *history = (struct history){
         .row = places_new(HISTORY_FIRST),
         .capacity = HISTORY_FIRST,
-        .slots = places_new(HISTORY_FIRST),
-        .slot_capacity = HISTORY_FIRST,
         .secret = hash_secret_new(),
     };
     return history;
@@ -52,7 +48,7 @@ void history_destroy(struct history *history)
     }
     history_forget(history, 0);
     free(history->row);
-    free(history->slots);
+    hash_table_clear(&history->newest_of, true);
     free(history);
 }
 
@@ -61,51 +57,9 @@ static struct history_entry **history_place(const struct history *history, uint6
     return &history->row[version & (history->capacity - 1)];
 }
 
-/* -- the newest of each key ---------------------------------------------------------------------- */
-
-/* The slot of this key, or the empty one where it belongs. */
-static uint64_t history_slot(const struct history *history, uint64_t hash, struct bytes key)
+static struct bytes entry_key(const void *item)
 {
-    const uint64_t mask = history->slot_capacity - 1;
-    uint64_t at = hash & mask;
-    while (history->slots[at] != NULL &&
-           (history->slots[at]->hash != hash || !bytes_equal(history->slots[at]->key, key))) {
-        at = (at + 1) & mask;
-    }
-    return at;
-}
-
-/* At most half of the slots are taken. */
-static void history_slots_grow(struct history *history)
-{
-    if (2 * (history->slot_count + 1) <= history->slot_capacity) {
-        return;
-    }
-    struct history_entry **before = history->slots;
-    const uint64_t capacity = history->slot_capacity;
-    history->slot_capacity = 2 * capacity;
-    history->slots = places_new(history->slot_capacity);
-    for (uint64_t i = 0; i < capacity; i++) {
-        if (before[i] != NULL) {
-            history->slots[history_slot(history, before[i]->hash, before[i]->key)] = before[i];
-        }
-    }
-    free(before);
-}
-
-/* Empty a slot, and bring those behind it that would not be found any more where they are. */
-static void history_slot_empty(struct history *history, uint64_t hole)
-{
-    const uint64_t mask = history->slot_capacity - 1;
-    for (uint64_t at = (hole + 1) & mask; history->slots[at] != NULL; at = (at + 1) & mask) {
-        const uint64_t home = history->slots[at]->hash & mask;
-        if (((at - home) & mask) >= ((at - hole) & mask)) {
-            history->slots[hole] = history->slots[at];
-            hole = at;
-        }
-    }
-    history->slots[hole] = NULL;
-    history->slot_count--;
+    return ((const struct history_entry *)item)->key;
 }
 
 /* -- changing ------------------------------------------------------------------------------------ */
@@ -129,7 +83,7 @@ static void history_drop_oldest(struct history *history)
     history->floor++;
     struct history_entry *entry = *history_place(history, history->floor);
     if (entry->key.size > 0 && entry->newer == 0) {
-        history_slot_empty(history, history_slot(history, entry->hash, entry->key));
+        CHECK(hash_table_remove(&history->newest_of, entry->hash, entry->key, entry_key) == entry);
     }
     history->bytes -= history_entry_bytes(entry);
     free(entry);
@@ -140,7 +94,7 @@ void history_forget(struct history *history, uint64_t version)
     while (history->floor < history->newest) {
         history_drop_oldest(history);
     }
-    CHECK(history->bytes == 0 && history->slot_count == 0);
+    CHECK(history->bytes == 0 && history->newest_of.count == 0);
     history->floor = version;
     history->newest = version;
 }
@@ -200,21 +154,18 @@ static struct history_entry *entry_new(enum change_type type, struct bytes key, 
 /* It is the newest of its key. */
 static void history_join(struct history *history, struct history_entry *entry)
 {
-    history_slots_grow(history);
     entry->hash = hash_of(&history->secret, entry->key);
-    struct history_entry **slot = &history->slots[history_slot(history, entry->hash, entry->key)];
-    if (*slot == NULL) {
-        history->slot_count++;
-    } else {
-        (*slot)->newer = entry->version;
-        memcpy(entry->last, (*slot)->last, sizeof entry->last);
+    struct history_entry *before =
+        hash_table_put(&history->newest_of, entry->hash, entry->key, entry, entry_key);
+    if (before != NULL) {
+        before->newer = entry->version;
+        memcpy(entry->last, before->last, sizeof entry->last);
     }
     for (unsigned i = 0; i < PARTS; i++) {
         if ((entry->parts & (1u << i)) != 0) {
             entry->last[i] = entry->version;
         }
     }
-    *slot = entry;
 }
 
 void history_add(struct history *history, uint64_t version, enum change_type type, struct bytes key,
@@ -259,7 +210,7 @@ const struct history_entry *history_later(const struct history *history,
                                           const struct history_entry *entry, enum part part)
 {
     const struct history_entry *newest =
-        history->slots[history_slot(history, entry->hash, entry->key)];
+        hash_table_find(&history->newest_of, entry->hash, entry->key, entry_key);
     if (newest->last[part] <= entry->version) {
         return NULL; /* nearly always, and without a walk over all that happened to the others */
     }

@@ -23,6 +23,7 @@ void store_init(struct store *store, const struct store_body *body)
 {
     *store = (struct store){.body = body};
     store->live.store = store;
+    store->secret = hash_secret_new();
     CHECK(pthread_mutex_init(&store->errors.mutex, NULL) == 0);
     atomic_store(&store->errors.newest, "");
 }
@@ -42,7 +43,10 @@ void store_deinit(struct store *store)
     tree_release(store->batch);
     tree_release(store->gone);
     tree_release(store->draft);
+    hash_table_clear(&store->batch_rows, true);
     store_kept_clear(&store->kept);
+    hash_table_clear(&store->kept.rows, true);
+    hash_table_clear(&store->kept.prefixes, true);
     store_cache_clear(&store->cache);
     for (unsigned i = 0; i < store->errors.count; i++) {
         free(store->errors.kept[i]);
@@ -139,17 +143,39 @@ static size_t store_row_bytes(const struct tree_row *row)
     return row == NULL ? 0 : (size_t)row->key_size + row->value_size;
 }
 
+struct bytes store_row_key(const void *item)
+{
+    return tree_row_key(item);
+}
+
+/* The row of the open batch, if there is one. */
+static struct tree_row *store_batch_find(const struct store *store, struct bytes full,
+                                         uint64_t hash)
+{
+    return hash_table_find(&store->batch_rows, hash, full, store_row_key);
+}
+
+static void store_batch_put(struct store *store, struct bytes full, uint64_t hash,
+                            struct bytes value, bool removed, bool born)
+{
+    struct tree_row *row = tree_row_create(full, value, removed);
+    row->born = born;
+    (void)hash_table_put(&store->batch_rows, hash, full, row, store_row_key);
+    store->batch = tree_put_row(store->batch, row); /* which lets go of the one before */
+    store->batch_bytes += full.size + value.size;
+    tree_row_release(row);
+}
+
 void store_put(struct store *store, unsigned table, struct bytes key, struct bytes value)
 {
     CHECK(store->in_batch);
     CHECK(value.size <= LIMIT_FRAME_BYTES);
     uint8_t memory[STORE_FULL_KEY_BYTES];
     const struct bytes full = store_full_key(memory, table, key);
-    const struct tree_row *old = tree_find(store->batch, full);
-    const bool born = old != NULL && old->born;
-    store->batch_bytes += full.size + value.size - store_row_bytes(old);
-    store->batch =
-        born ? tree_add(store->batch, full, value) : tree_put(store->batch, full, value, false);
+    const uint64_t hash = hash_of(&store->secret, full);
+    const struct tree_row *old = store_batch_find(store, full, hash);
+    store->batch_bytes -= store_row_bytes(old);
+    store_batch_put(store, full, hash, value, false, old != NULL && old->born);
 }
 
 void store_remove(struct store *store, unsigned table, struct bytes key)
@@ -157,14 +183,15 @@ void store_remove(struct store *store, unsigned table, struct bytes key)
     CHECK(store->in_batch);
     uint8_t memory[STORE_FULL_KEY_BYTES];
     const struct bytes full = store_full_key(memory, table, key);
-    const struct tree_row *old = tree_find(store->batch, full);
+    const uint64_t hash = hash_of(&store->secret, full);
+    const struct tree_row *old = store_batch_find(store, full, hash);
     store->batch_bytes -= store_row_bytes(old);
     if (old != NULL && old->born) {
+        (void)hash_table_remove(&store->batch_rows, hash, full, store_row_key);
         store->batch = tree_remove(store->batch, full);
         return;
     }
-    store->batch = tree_put(store->batch, full, (struct bytes){0}, true);
-    store->batch_bytes += full.size;
+    store_batch_put(store, full, hash, (struct bytes){0}, true, false);
 }
 
 void store_add(struct store *store, unsigned table, struct bytes key, struct bytes value)
@@ -173,12 +200,12 @@ void store_add(struct store *store, unsigned table, struct bytes key, struct byt
     CHECK(value.size <= LIMIT_FRAME_BYTES);
     uint8_t memory[STORE_FULL_KEY_BYTES];
     const struct bytes full = store_full_key(memory, table, key);
-    CHECK(tree_find(store->batch, full) == NULL);
+    const uint64_t hash = hash_of(&store->secret, full);
+    CHECK(store_batch_find(store, full, hash) == NULL);
     if (store->body->check_absent != NULL) {
         store->body->check_absent(store, full);
     }
-    store->batch = tree_add(store->batch, full, value);
-    store->batch_bytes += full.size + value.size;
+    store_batch_put(store, full, hash, value, false, true);
 }
 
 int store_remove_prefix(struct store *store, unsigned table, struct bytes prefix)
@@ -217,7 +244,9 @@ static void store_gone_add(struct store *store, struct bytes from, struct bytes 
         store->gone = tree_remove(store->gone, tree_row_key(met));
         met = tree_seek_back(store->gone, to, false);
     }
-    store->gone = tree_put(store->gone, from, to, false);
+    struct tree_row *range = tree_row_create(from, to, false);
+    store->gone = tree_put_row(store->gone, range);
+    tree_row_release(range);
     store->batch_bytes += from.size + to.size;
 }
 
@@ -251,8 +280,11 @@ int store_remove_range(struct store *store, unsigned table, struct bytes from, s
     const struct bytes behind = store_full_key(memory[1], table, to);
     const struct tree_row *row = tree_seek(store->batch, first, false);
     while (row != NULL && bytes_compare(tree_row_key(row), behind) < 0) { /* the graves too */
+        const struct bytes key = tree_row_key(row);
         store->batch_bytes -= store_row_bytes(row);
-        store->batch = tree_remove(store->batch, tree_row_key(row));
+        (void)hash_table_remove(&store->batch_rows, hash_of(&store->secret, key), key,
+                                store_row_key);
+        store->batch = tree_remove(store->batch, key);
         row = tree_seek(store->batch, first, false);
     }
     store_gone_add(store, first, behind);
@@ -277,17 +309,25 @@ void store_cache(struct store *store, uint32_t tables, size_t bytes)
     store_cache_clear(&store->cache);
     store->cache.tables = tables;
     store->cache.bytes_max = bytes;
-    store->cache.secret = hash_secret_new();
+}
+
+static void store_on_draft_row(void *context, struct tree_row *row)
+{
+    struct store *store = context;
+    const struct bytes key = tree_row_key(row);
+    (void)hash_table_put(&store->batch_rows, hash_of(&store->secret, key), key, row, store_row_key);
 }
 
 /* The batch is over, either way. Of a store that drafts all batches that were committed are kept as one, which
  * readers go on to see. */
 static void store_batch_end(struct store *store)
 {
+    hash_table_clear(&store->batch_rows, false);
     tree_release(store->batch);
     store->batch = tree_retain(store->draft);
     tree_release(store->gone);
     store->gone = NULL;
+    tree_walk(store->draft, store_on_draft_row, store);
     store->in_batch = false;
     store_kept_clear(&store->kept);
     store_reader_reset(&store->live);
@@ -308,7 +348,7 @@ int store_commit(struct store *store, uint64_t position)
             CHECK(status < 0);
             return status;
         }
-        store_cache_commit(&store->cache, store->batch);
+        store_cache_commit(&store->cache, &store->batch_rows);
     }
     atomic_store(&store->position, position);
     store_batch_end(store);
@@ -488,19 +528,19 @@ static int store_read(struct store_reader *reader, unsigned table, struct bytes 
     }
     uint8_t memory[STORE_FULL_KEY_BYTES];
     const struct bytes full = store_full_key(memory, table, key);
-    const struct tree_row *row = tree_find(store_reader_batch(reader), full);
-    if (row != NULL) {
-        return store_read_row(reader, row, out_value);
-    }
-    if (store_gone_find(store_reader_gone(reader), full) != NULL) {
-        return STORE_NONE;
-    }
-
     struct store *store = reader->store;
     struct store_kept *kept = store_reader_kept(reader);
-    row = kept == NULL ? NULL : store_kept_find(kept, full);
-    if (row == NULL && reader->snapshot == NULL) {
-        row = store_cache_find(&store->cache, full);
+    const bool live = reader->snapshot == NULL;
+    const uint64_t hash = live ? hash_of(&store->secret, full) : 0;
+    const struct tree_row *row = live ? store_batch_find(store, full, hash) : NULL;
+    if (row == NULL && store_gone_find(store_reader_gone(reader), full) != NULL) {
+        return STORE_NONE;
+    }
+    if (row == NULL && kept != NULL) {
+        row = store_kept_find(kept, full, hash);
+    }
+    if (row == NULL && live) {
+        row = store_cache_find(&store->cache, full, hash);
     }
     if (row != NULL) {
         return store_read_row(reader, row, out_value);
@@ -512,10 +552,10 @@ static int store_read(struct store_reader *reader, unsigned table, struct bytes 
         return status;
     }
     if (kept != NULL) {
-        store_kept_put(kept, full, value, status == STORE_NONE);
+        store_kept_put(kept, full, hash, value, status == STORE_NONE);
     }
-    if (reader->snapshot == NULL) {
-        store_cache_put(&store->cache, full, value, status == STORE_NONE);
+    if (live) {
+        store_cache_put(&store->cache, full, hash, value, status == STORE_NONE);
     }
     if (status == STORE_NONE) {
         return status;

@@ -66,21 +66,19 @@ struct store_body {
 struct store_kept {
     size_t bytes_max; /* 0: nothing is kept */
     size_t bytes;
-    struct tree *rows;     /* a grave: the body has no such row */
-    struct tree *prefixes; /* all rows of these are among `rows` */
+    struct hash_table rows;     /* of struct tree_row; a grave: the body has no such row */
+    struct hash_table prefixes; /* the same: all rows of these prefixes are in `ordered`, too */
+    struct tree *ordered;
 };
 
 /* Rows that were read or written last, over the ends of batches: store_cache, store_cache.c. */
 struct store_cache_half {
-    struct tree_row **slots; /* NULL: empty; a grave: the body has no such row */
-    uint32_t capacity;       /* 0, or a power of two */
-    uint32_t count;
+    struct hash_table rows; /* of struct tree_row; a grave: the body has no such row */
     size_t bytes;
 };
 struct store_cache {
     uint32_t tables; /* a bit for each that is in it */
     size_t bytes_max;
-    struct hash_secret secret;
     struct store_cache_half young;
     struct store_cache_half old;
 };
@@ -116,8 +114,10 @@ struct store {
     struct store_reader live;
     atomic_uint snapshots; /* not yet released */
 
+    struct hash_secret secret;
     bool in_batch;
     struct tree *batch;
+    struct hash_table batch_rows; /* the same rows, to be found in one step */
     /* Ranges whose rows below the batch are removed: the first key -> that behind the last. None meets another. */
     struct tree *gone;
     size_t batch_bytes;
@@ -136,10 +136,17 @@ void store_init(struct store *store, const struct store_body *body);
 /* The counterpart, called by the body's close before it frees the struct. */
 void store_deinit(struct store *store);
 
+/* Of a struct tree_row. */
+struct bytes store_row_key(const void *item);
+
+/* `hash` is always that of the full key beside it, with the store's secret. */
+
 /* What is kept of this full key; NULL: nothing. Lent until the batch ends. */
-const struct tree_row *store_kept_find(const struct store_kept *kept, struct bytes key);
-/* Keep what the body has under this full key, if there is room. */
-void store_kept_put(struct store_kept *kept, struct bytes key, struct bytes value, bool none);
+const struct tree_row *store_kept_find(const struct store_kept *kept, struct bytes key,
+                                       uint64_t hash);
+/* Keep what the body has under this full key, of which nothing is kept, if there is room. */
+void store_kept_put(struct store_kept *kept, struct bytes key, uint64_t hash, struct bytes value,
+                    bool none);
 /* Whether all rows of this prefix are kept, read now if they were not. `upper` is behind the prefix. */
 bool store_kept_prefix(struct store *store, struct bytes lower, struct bytes upper);
 /* Forget all: the batch ends. */
@@ -148,12 +155,13 @@ void store_kept_clear(struct store_kept *kept);
 extern const struct store_body store_kept_body;
 
 /* What the cache has of this full key; NULL: nothing. Lent until the next call with this cache. */
-const struct tree_row *store_cache_find(struct store_cache *cache, struct bytes key);
+const struct tree_row *store_cache_find(struct store_cache *cache, struct bytes key, uint64_t hash);
 /* What the body has under this full key. */
-void store_cache_put(struct store_cache *cache, struct bytes key, struct bytes value, bool none);
-/* The body has these rows and graves now. */
-void store_cache_commit(struct store_cache *cache, const struct tree *batch);
-/* Forget all rows, and give their memory back. Tables, bound and secret stay. */
+void store_cache_put(struct store_cache *cache, struct bytes key, uint64_t hash, struct bytes value,
+                     bool none);
+/* The body has these rows and graves (struct tree_row) now. */
+void store_cache_commit(struct store_cache *cache, const struct hash_table *batch);
+/* Forget all rows, and give their memory back. Tables and bound stay. */
 void store_cache_clear(struct store_cache *cache);
 
 /* Keep the words of a failure. Any thread. */

@@ -5,8 +5,8 @@
  * out: a row is looked for in the young half first, so an older version of it in the old one is never seen, and goes
  * before the newer.
  *
- * A half is a table with open addressing whose slots share rows with the batch that wrote them. Where a key is looked for
- * hangs on a secret of the process, and nothing else does: no rows are told in the order of slots.
+ * A half shares rows with the batch that wrote them. Where a key is looked for hangs on a secret of the process, and nothing
+ * else does: no rows are told in the order of slots.
  */
 #include "statemachine/store_body.h"
 
@@ -14,51 +14,16 @@
 
 #include "schemas/check.h"
 
-#define CACHE_SLOTS_FIRST 256u
-#define CACHE_ROW_BYTES   (sizeof(struct tree_row) + 2 * sizeof(struct tree_row *) + 16u)
-
-static_assert((CACHE_SLOTS_FIRST & (CACHE_SLOTS_FIRST - 1)) == 0, "a hash is masked");
-
-/* The slot of this key, or the empty one where it belongs. NULL: there are no slots. */
-static struct tree_row **half_slot(const struct store_cache *cache,
-                                   const struct store_cache_half *half, struct bytes key)
-{
-    if (half->capacity == 0) {
-        return NULL;
-    }
-    for (uint64_t at = hash_of(&cache->secret, key);; at++) {
-        struct tree_row **slot = &half->slots[at & (half->capacity - 1)];
-        if (*slot == NULL || bytes_equal(tree_row_key(*slot), key)) {
-            return slot;
-        }
-    }
-}
+/* Beside key and value: the row, two slots, malloc's word. */
+#define CACHE_ROW_BYTES (sizeof(struct tree_row) + 2 * sizeof(struct hash_slot) + 8u)
 
 static void half_clear(struct store_cache_half *half)
 {
-    for (uint32_t i = 0; i < half->capacity; i++) {
-        tree_row_release(half->slots[i]);
+    for (uint64_t i = 0; i < half->rows.capacity; i++) {
+        tree_row_release(half->rows.slots[i].item);
     }
-    free(half->slots);
+    hash_table_clear(&half->rows, true);
     *half = (struct store_cache_half){0};
-}
-
-/* At most half of the slots are taken. */
-static void half_grow(const struct store_cache *cache, struct store_cache_half *half)
-{
-    if (2 * (half->count + 1) <= half->capacity) {
-        return;
-    }
-    const struct store_cache_half before = *half;
-    half->capacity = before.capacity == 0 ? CACHE_SLOTS_FIRST : 2 * before.capacity;
-    half->slots = calloc(half->capacity, sizeof *half->slots);
-    CHECK(half->slots != NULL);
-    for (uint32_t i = 0; i < before.capacity; i++) {
-        if (before.slots[i] != NULL) {
-            *half_slot(cache, half, tree_row_key(before.slots[i])) = before.slots[i];
-        }
-    }
-    free(before.slots);
 }
 
 static size_t row_bytes(const struct tree_row *row)
@@ -67,19 +32,13 @@ static size_t row_bytes(const struct tree_row *row)
 }
 
 /* The newest version of a row. `row` is taken. */
-static void cache_add(struct store_cache *cache, struct tree_row *row)
+static void cache_add(struct store_cache *cache, struct tree_row *row, uint64_t hash)
 {
     struct store_cache_half *young = &cache->young;
-    half_grow(cache, young);
-    struct tree_row **slot = half_slot(cache, young, tree_row_key(row));
-    if (*slot == NULL) {
-        young->count++;
-    } else {
-        young->bytes -= row_bytes(*slot);
-        tree_row_release(*slot);
-    }
-    *slot = row;
-    young->bytes += row_bytes(row);
+    struct tree_row *before =
+        hash_table_put(&young->rows, hash, tree_row_key(row), row, store_row_key);
+    young->bytes += row_bytes(row) - (before == NULL ? 0 : row_bytes(before));
+    tree_row_release(before);
     if (young->bytes > cache->bytes_max / 2) {
         half_clear(&cache->old);
         cache->old = *young;
@@ -92,47 +51,42 @@ static bool cache_has_table(const struct store_cache *cache, struct bytes key)
     return key.data[0] < STORE_TABLES && (cache->tables >> key.data[0] & 1u) != 0;
 }
 
-const struct tree_row *store_cache_find(struct store_cache *cache, struct bytes key)
+const struct tree_row *store_cache_find(struct store_cache *cache, struct bytes key, uint64_t hash)
 {
     if (!cache_has_table(cache, key)) {
         return NULL;
     }
-    struct tree_row **slot = half_slot(cache, &cache->young, key);
-    if (slot != NULL && *slot != NULL) {
-        return *slot;
+    struct tree_row *row = hash_table_find(&cache->young.rows, hash, key, store_row_key);
+    if (row != NULL) {
+        return row;
     }
-    slot = half_slot(cache, &cache->old, key);
-    if (slot == NULL || *slot == NULL) {
+    row = hash_table_find(&cache->old.rows, hash, key, store_row_key);
+    if (row == NULL) {
         return NULL;
     }
-    struct tree_row *row = *slot;
     row->refs += 2; /* the young half's, and ours: it may become the old one now */
-    cache_add(cache, row);
+    cache_add(cache, row, hash);
     CHECK(row->refs > 1);
     row->refs--; /* a half holds it until the next change */
     return row;
 }
 
-void store_cache_put(struct store_cache *cache, struct bytes key, struct bytes value, bool none)
+void store_cache_put(struct store_cache *cache, struct bytes key, uint64_t hash, struct bytes value,
+                     bool none)
 {
     if (cache_has_table(cache, key)) {
-        cache_add(cache, tree_row_create(key, value, none));
+        cache_add(cache, tree_row_create(key, value, none), hash);
     }
 }
 
-static void cache_on_row(void *context, struct tree_row *row)
+void store_cache_commit(struct store_cache *cache, const struct hash_table *batch)
 {
-    struct store_cache *cache = context;
-    if (cache_has_table(cache, tree_row_key(row))) {
-        row->refs++;
-        cache_add(cache, row);
-    }
-}
-
-void store_cache_commit(struct store_cache *cache, const struct tree *batch)
-{
-    if (cache->tables != 0) {
-        tree_walk(batch, cache_on_row, cache);
+    for (uint64_t i = 0; cache->tables != 0 && i < batch->capacity; i++) {
+        struct tree_row *row = batch->slots[i].item;
+        if (row != NULL && cache_has_table(cache, tree_row_key(row))) {
+            row->refs++;
+            cache_add(cache, row, batch->slots[i].hash);
+        }
     }
 }
 

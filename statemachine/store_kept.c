@@ -9,25 +9,38 @@
 
 #include "schemas/check.h"
 
-const struct tree_row *store_kept_find(const struct store_kept *kept, struct bytes key)
+const struct tree_row *store_kept_find(const struct store_kept *kept, struct bytes key,
+                                       uint64_t hash)
 {
-    return tree_find(kept->rows, key);
+    return hash_table_find(&kept->rows, hash, key, store_row_key);
 }
 
-void store_kept_put(struct store_kept *kept, struct bytes key, struct bytes value, bool none)
+/* NULL: there is no room. */
+static struct tree_row *kept_add(struct store_kept *kept, struct hash_table *rows, struct bytes key,
+                                 uint64_t hash, struct bytes value, bool none)
 {
     const size_t bytes = key.size + value.size;
-    if (kept->bytes + bytes <= kept->bytes_max && tree_find(kept->rows, key) == NULL) {
-        kept->rows = tree_put(kept->rows, key, value, none);
-        kept->bytes += bytes;
+    if (kept->bytes + bytes > kept->bytes_max) {
+        return NULL;
     }
+    struct tree_row *row = tree_row_create(key, value, none);
+    CHECK(hash_table_put(rows, hash, key, row, store_row_key) == NULL);
+    kept->bytes += bytes;
+    return row;
+}
+
+void store_kept_put(struct store_kept *kept, struct bytes key, uint64_t hash, struct bytes value,
+                    bool none)
+{
+    (void)kept_add(kept, &kept->rows, key, hash, value, none);
 }
 
 bool store_kept_prefix(struct store *store, struct bytes lower, struct bytes upper)
 {
     struct store_kept *kept = &store->kept;
     const struct store_body *body = store->body;
-    if (tree_find(kept->prefixes, lower) != NULL) {
+    const uint64_t lower_hash = hash_of(&store->secret, lower);
+    if (hash_table_find(&kept->prefixes, lower_hash, lower, store_row_key) != NULL) {
         return true;
     }
     void *iterator = body->iterate(store, NULL, lower, upper);
@@ -35,24 +48,37 @@ bool store_kept_prefix(struct store *store, struct bytes lower, struct bytes upp
     for (bool on = body->iterator_seek(iterator, lower); on && whole;
          on = body->iterator_next(iterator)) {
         const struct bytes key = body->iterator_key(iterator);
-        store_kept_put(kept, key, body->iterator_value(iterator), false);
-        whole = tree_find(kept->rows, key) != NULL;
+        const uint64_t hash = hash_of(&store->secret, key);
+        struct tree_row *row = hash_table_find(&kept->rows, hash, key, store_row_key);
+        if (row == NULL) {
+            row = kept_add(kept, &kept->rows, key, hash, body->iterator_value(iterator), false);
+        }
+        whole = row != NULL;
+        if (whole) {
+            kept->ordered = tree_put_row(kept->ordered, row);
+        }
     }
-    whole = whole && kept->bytes + lower.size <= kept->bytes_max &&
-            body->iterator_status(store, iterator) == STATUS_OK;
+    whole = whole && body->iterator_status(store, iterator) == STATUS_OK;
     body->iterator_close(store, iterator);
-    if (whole) {
-        kept->prefixes = tree_put(kept->prefixes, lower, (struct bytes){0}, false);
-        kept->bytes += lower.size;
+    return whole &&
+           kept_add(kept, &kept->prefixes, lower, lower_hash, (struct bytes){0}, false) != NULL;
+}
+
+static void kept_rows_clear(struct hash_table *rows)
+{
+    for (uint64_t i = 0; i < rows->capacity; i++) {
+        tree_row_release(rows->slots[i].item);
     }
-    return whole;
+    hash_table_clear(rows, false);
 }
 
 void store_kept_clear(struct store_kept *kept)
 {
-    tree_release(kept->rows);
-    tree_release(kept->prefixes);
-    *kept = (struct store_kept){.bytes_max = kept->bytes_max};
+    tree_release(kept->ordered);
+    kept->ordered = NULL;
+    kept_rows_clear(&kept->rows);
+    kept_rows_clear(&kept->prefixes);
+    kept->bytes = 0;
 }
 
 /* -- iterators over a prefix that is kept whole ---------------------------------------------------- */
@@ -71,7 +97,7 @@ static void *store_kept_iterate(struct store *store, void *snapshot, struct byte
     struct store_kept_iterator *iterator = malloc(sizeof *iterator);
     CHECK(iterator != NULL);
     *iterator = (struct store_kept_iterator){
-        .rows = tree_retain(store->kept.rows), .lower = lower, .upper = upper};
+        .rows = tree_retain(store->kept.ordered), .lower = lower, .upper = upper};
     return iterator;
 }
 
@@ -83,14 +109,9 @@ static void store_kept_iterator_close(struct store *store, void *context)
     free(iterator);
 }
 
-/* On this row, or the next that is no grave, in one direction. */
-static bool store_kept_iterator_on(struct store_kept_iterator *iterator, struct tree_row *row,
-                                   bool back)
+/* On this row, unless it is one of another prefix. */
+static bool store_kept_iterator_on(struct store_kept_iterator *iterator, struct tree_row *row)
 {
-    while (row != NULL && row->removed) {
-        row = back ? tree_seek_back(iterator->rows, tree_row_key(row), true)
-                   : tree_seek(iterator->rows, tree_row_key(row), true);
-    }
     const bool on = row != NULL && bytes_compare(tree_row_key(row), iterator->lower) >= 0 &&
                     bytes_compare(tree_row_key(row), iterator->upper) < 0;
     iterator->row = on ? row : NULL;
@@ -100,28 +121,27 @@ static bool store_kept_iterator_on(struct store_kept_iterator *iterator, struct 
 static bool store_kept_iterator_seek(void *context, struct bytes key)
 {
     struct store_kept_iterator *iterator = context;
-    return store_kept_iterator_on(iterator, tree_seek(iterator->rows, key, false), false);
+    return store_kept_iterator_on(iterator, tree_seek(iterator->rows, key, false));
 }
 
 static bool store_kept_iterator_seek_back(void *context, struct bytes key)
 {
     struct store_kept_iterator *iterator = context;
-    return store_kept_iterator_on(iterator, tree_seek_back(iterator->rows, key, false), true);
+    return store_kept_iterator_on(iterator, tree_seek_back(iterator->rows, key, false));
 }
 
 static bool store_kept_iterator_last(void *context)
 {
     struct store_kept_iterator *iterator = context;
-    return store_kept_iterator_on(iterator, tree_seek_back(iterator->rows, iterator->upper, true),
-                                  true);
+    return store_kept_iterator_on(iterator, tree_seek_back(iterator->rows, iterator->upper, true));
 }
 
 static bool store_kept_iterator_next(void *context)
 {
     struct store_kept_iterator *iterator = context;
     CHECK(iterator->row != NULL);
-    return store_kept_iterator_on(
-        iterator, tree_seek(iterator->rows, tree_row_key(iterator->row), true), false);
+    return store_kept_iterator_on(iterator,
+                                  tree_seek(iterator->rows, tree_row_key(iterator->row), true));
 }
 
 static bool store_kept_iterator_previous(void *context)
@@ -129,7 +149,7 @@ static bool store_kept_iterator_previous(void *context)
     struct store_kept_iterator *iterator = context;
     CHECK(iterator->row != NULL);
     return store_kept_iterator_on(
-        iterator, tree_seek_back(iterator->rows, tree_row_key(iterator->row), true), true);
+        iterator, tree_seek_back(iterator->rows, tree_row_key(iterator->row), true));
 }
 
 static int store_kept_iterator_status(struct store *store, void *context)

@@ -12,34 +12,44 @@ struct tree {
     struct tree_row *row;
 };
 
-/* FNV-1a and a final mix, so that neighbouring keys do not get neighbouring priorities. */
+static uint64_t tree_mix(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * 0xd6e8feb86659fd93u;
+    return hash ^ (hash >> 32);
+}
+
+/* Each word is mixed, so that neighbouring keys do not get neighbouring priorities. */
 static uint64_t tree_priority(struct bytes key)
 {
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < key.size; i++) {
-        hash = (hash ^ key.data[i]) * 0x100000001b3u;
+    uint64_t hash = tree_mix(0xcbf29ce484222325u, key.size);
+    size_t at = 0;
+    for (; key.size - at >= 8; at += 8) {
+        hash = tree_mix(hash, get_le64(key.data + at));
     }
-    hash = (hash ^ (hash >> 32)) * 0xd6e8feb86659fd93u;
-    return hash ^ (hash >> 32);
+    uint64_t last = 0;
+    if (at < key.size) {
+        memcpy(&last, key.data + at, key.size - at);
+    }
+    return tree_mix(hash, last);
 }
 
 struct tree_row *tree_row_create(struct bytes key, struct bytes value, bool removed)
 {
-    CHECK(key.size <= UINT32_MAX);
-    CHECK(value.size <= UINT32_MAX - 8);
-    const size_t padded = (value.size + 7u) & ~(size_t)7u;
-    struct tree_row *row = malloc(sizeof *row + padded + key.size);
+    CHECK(key.size <= UINT32_MAX - 8);
+    CHECK(value.size <= UINT32_MAX);
+    const size_t padded = (key.size + 7u) & ~(size_t)7u;
+    struct tree_row *row = malloc(sizeof *row + padded + value.size);
     CHECK(row != NULL);
     row->refs = 1;
     row->key_size = (uint32_t)key.size;
     row->value_size = (uint32_t)value.size;
     row->removed = removed;
     row->born = false;
-    if (value.size > 0) {
-        memcpy(row->bytes, value.data, value.size);
-    }
     if (key.size > 0) {
-        memcpy((uint8_t *)row->bytes + padded, key.data, key.size);
+        memcpy(row->bytes, key.data, key.size);
+    }
+    if (value.size > 0) {
+        memcpy((uint8_t *)row->bytes + padded, value.data, value.size);
     }
     return row;
 }
@@ -133,18 +143,6 @@ static struct tree *tree_insert(struct tree *tree, struct tree_row *row, uint64_
     return tree;
 }
 
-struct tree *tree_put(struct tree *tree, struct bytes key, struct bytes value, bool removed)
-{
-    return tree_insert(tree, tree_row_create(key, value, removed), tree_priority(key));
-}
-
-struct tree *tree_add(struct tree *tree, struct bytes key, struct bytes value)
-{
-    struct tree_row *row = tree_row_create(key, value, false);
-    row->born = true;
-    return tree_insert(tree, row, tree_priority(key));
-}
-
 struct tree *tree_put_row(struct tree *tree, struct tree_row *row)
 {
     row->refs++;
@@ -170,18 +168,19 @@ static struct tree *tree_merge(struct tree *left, struct tree *right)
     return right;
 }
 
-/* The key is there. */
-static struct tree *tree_cut(struct tree *tree, struct bytes key)
+struct tree *tree_remove(struct tree *tree, struct bytes key)
 {
-    CHECK(tree != NULL);
+    if (tree == NULL) {
+        return NULL;
+    }
     tree = tree_own(tree);
     const int order = bytes_compare(key, tree_row_key(tree->row));
     if (order < 0) {
-        tree->left = tree_cut(tree->left, key);
+        tree->left = tree_remove(tree->left, key);
         return tree;
     }
     if (order > 0) {
-        tree->right = tree_cut(tree->right, key);
+        tree->right = tree_remove(tree->right, key);
         return tree;
     }
     struct tree *left = tree->left;
@@ -189,11 +188,6 @@ static struct tree *tree_cut(struct tree *tree, struct bytes key)
     tree_row_release(tree->row);
     free(tree);
     return tree_merge(left, right);
-}
-
-struct tree *tree_remove(struct tree *tree, struct bytes key)
-{
-    return tree_find(tree, key) == NULL ? tree : tree_cut(tree, key);
 }
 
 struct tree_row *tree_find(const struct tree *tree, struct bytes key)

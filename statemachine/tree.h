@@ -22,16 +22,16 @@ struct tree_row {
     uint32_t value_size;
     bool removed;     /* a grave: this key is gone from what lies below (batches) */
     bool born;        /* nothing of this key lies below: removing it leaves no grave (batches) */
-    uint64_t bytes[]; /* the value, padded to 8, then the key */
+    uint64_t bytes[]; /* the key, which is looked at most, padded to 8; then the value */
 };
 
-static inline struct bytes tree_row_value(const struct tree_row *row)
-{
-    return bytes_of(row->bytes, row->value_size);
-}
 static inline struct bytes tree_row_key(const struct tree_row *row)
 {
-    return bytes_of((const uint8_t *)row->bytes + ((row->value_size + 7u) & ~7u), row->key_size);
+    return bytes_of(row->bytes, row->key_size);
+}
+static inline struct bytes tree_row_value(const struct tree_row *row)
+{
+    return bytes_of((const uint8_t *)row->bytes + ((row->key_size + 7u) & ~7u), row->value_size);
 }
 /* A row of its own; both are copied. Given: hand it to tree_row_release. */
 struct tree_row *tree_row_create(struct bytes key, struct bytes value, bool removed);
@@ -44,11 +44,7 @@ struct tree;
 struct tree *tree_retain(struct tree *tree);
 void tree_release(struct tree *tree);
 
-/* The version with this row put or replaced. `tree` is taken; key and value are copied. */
-struct tree *tree_put(struct tree *tree, struct bytes key, struct bytes value, bool removed);
-/* The same with a row that was born in this batch. */
-struct tree *tree_add(struct tree *tree, struct bytes key, struct bytes value);
-/* The same with a row that exists: it is shared, and retained. */
+/* The version with this row put or replaced. `tree` is taken, the row shared: retained. */
 struct tree *tree_put_row(struct tree *tree, struct tree_row *row);
 /* The version without this row. `tree` is taken. */
 struct tree *tree_remove(struct tree *tree, struct bytes key);

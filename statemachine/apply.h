@@ -206,6 +206,7 @@ struct machine_result node_apply_batch(struct machine *machine, const struct arr
 struct down_row {
     uint8_t operation; /* enum down_operation */
     uint8_t reason;    /* enum remove_reason */
+    bool in_held;      /* HELD says where the row is, not DOWN_KEY */
     int64_t time_ms;
     uint64_t trace;
     struct bytes key;
@@ -214,8 +215,15 @@ struct down_row {
 enum down_operation { DOWN_PUT = 1, DOWN_REMOVE = 2 };
 bool down_decode(struct bytes value, struct down_row *out);
 
-/* HELD row: tag, then uid. */
+/* HELD row: tag, then uid, then where the node is told of it. */
 #define HELD_TAG_BYTES 16u
+struct held_row {
+    struct tag tag;
+    struct bytes uid;
+    uint64_t
+        sequence; /* of the DOWN row, which is there if it was not swept; 0: DOWN_KEY says it */
+};
+bool held_decode(struct bytes value, struct held_row *out);
 
 /* A wish was written. `before` is NULL when the object is new. Tells every node that holds it or
  * needs it now, and makes a node's log when a Node appears. */

@@ -6,13 +6,21 @@
  * A remove is never dropped together with an unread put: any replica may have sent the put already.
  *
  * Rows:
- *   DOWN      node \0 sequence be64 -> u8 operation, u8 reason, u16 key size, u32 zero, i64 time,
+ *   DOWN      node \0 sequence be64 -> u8 operation, u8 reason, u16 key size, u8 flags, zeros to 8, i64 time,
  *                                      u64 trace; key; uid
- *   HELD      node \0 object key    -> tag low, high; uid
+ *   HELD      node \0 object key    -> tag low, high; uid; from DOWN_LEVEL on \0, u64 sequence
+ *
+ * Where the newest row of a key and uid is, so that the next one takes its place: of a put HELD says it, which changes with
+ * it anyway, and what it says is void once the row was swept. DOWN_KEY says it of a remove, and of a put from before
+ * DOWN_LEVEL; such a row goes when its DOWN row goes.
  */
 #include "statemachine/apply.h"
 
 #define DOWN_HEADER_BYTES 24u
+#define DOWN_IN_HELD      1u /* flag of a row: HELD says where it is */
+/* The feature level from which on rows of puts are so: a row of DOWN_KEY for each, put and then removed at each of three
+ * replicas, was half of what a delivery costs the store. */
+#define DOWN_LEVEL 4u
 /* Rows below the floor let go per row appended: more than one, so that they come to an end. */
 #define DOWN_SWEEP_APPEND 4u
 /* ... and per acknowledgement. */
@@ -48,6 +56,7 @@ bool down_decode(struct bytes value, struct down_row *out)
     const size_t rest = value.size - DOWN_HEADER_BYTES;
     out->operation = value.data[0];
     out->reason = value.data[1];
+    out->in_held = (value.data[4] & DOWN_IN_HELD) != 0;
     out->time_ms = (int64_t)get_le64(value.data + 8);
     out->trace = get_le64(value.data + 16);
     if (key_size > rest || (out->operation != DOWN_PUT && out->operation != DOWN_REMOVE)) {
@@ -95,10 +104,12 @@ static void down_sweep(struct machine *machine, struct node_row *node, uint32_t 
             machine->failed = STATUS_CORRUPT;
             break;
         }
-        const struct row_key index = down_key_key(name, down.key, down.uid);
         node->down_swept = get_be64(row.data + name.size + 1);
         node->down_count--;
-        store_remove(machine->store, TABLE_DOWN_KEY, row_key_bytes(&index));
+        if (!down.in_held) {
+            const struct row_key index = down_key_key(name, down.key, down.uid);
+            store_remove(machine->store, TABLE_DOWN_KEY, row_key_bytes(&index));
+        }
         if (rows < LIMIT_STORE_RANGE_ROWS) {
             store_remove(machine->store, TABLE_DOWN, row);
         }
@@ -111,14 +122,21 @@ static void down_sweep(struct machine *machine, struct node_row *node, uint32_t 
     }
 }
 
-static void down_append(struct machine *machine, struct node_row *node, const struct down_row *down)
+/* earlier   what HELD says of the newest row of this key and uid; 0: nothing */
+static void down_append(struct machine *machine, struct node_row *node, const struct down_row *down,
+                        uint64_t earlier)
 {
     const struct bytes name = bytes_text(node->name);
     node->down_tip++;
     const struct row_key row = down_key(name, node->down_tip);
     const struct row_key index = down_key_key(name, down->key, down->uid);
-    const uint64_t earlier = row_get_u64(machine, TABLE_DOWN_KEY, row_key_bytes(&index));
-    if (earlier > 0) {
+    if (earlier == 0) {
+        earlier = row_get_u64(machine, TABLE_DOWN_KEY, row_key_bytes(&index));
+        if (earlier > 0 && down->in_held) {
+            store_remove(machine->store, TABLE_DOWN_KEY, row_key_bytes(&index));
+        }
+    }
+    if (earlier > node->down_swept) {
         const struct row_key old = down_key(name, earlier);
         store_remove(machine->store, TABLE_DOWN, row_key_bytes(&old));
         CHECK(node->down_count > 0);
@@ -132,6 +150,7 @@ static void down_append(struct machine *machine, struct node_row *node, const st
     value[0] = down->operation;
     value[1] = down->reason;
     memcpy(value + 2, &key_size, sizeof key_size);
+    value[4] = down->in_held ? DOWN_IN_HELD : 0;
     put_le64(value + 8, (uint64_t)down->time_ms);
     put_le64(value + 16, down->trace);
     memcpy(value + DOWN_HEADER_BYTES, down->key.data, down->key.size);
@@ -140,7 +159,9 @@ static void down_append(struct machine *machine, struct node_row *node, const st
     }
     store_put(machine->store, TABLE_DOWN, row_key_bytes(&row),
               bytes_of(value, DOWN_HEADER_BYTES + down->key.size + down->uid.size));
-    row_put_u64(machine, TABLE_DOWN_KEY, row_key_bytes(&index), node->down_tip);
+    if (!down->in_held) {
+        row_put_u64(machine, TABLE_DOWN_KEY, row_key_bytes(&index), node->down_tip);
+    }
     node->down_count++;
 
     if (node->down_count > (uint64_t)machine->settings[SETTING_DOWN_ROWS_MAX]) {
@@ -152,29 +173,52 @@ static void down_append(struct machine *machine, struct node_row *node, const st
 
 /* -- what a node holds ------------------------------------------------------------------------- */
 
-struct held {
-    struct tag tag;
-    struct bytes uid;
-};
+bool held_decode(struct bytes value, struct held_row *out)
+{
+    if (value.size < HELD_TAG_BYTES) {
+        return false;
+    }
+    out->tag = (struct tag){.low = get_le64(value.data), .high = get_le64(value.data + 8)};
+    struct bytes rest = bytes_of(value.data + HELD_TAG_BYTES, value.size - HELD_TAG_BYTES);
+    out->uid = row_key_take(&rest);
+    out->sequence = rest.size == 8 ? get_le64(rest.data) : 0;
+    return rest.size == 0 || rest.size == 8;
+}
 
-static bool held_get(struct machine *machine, const struct row_key *key, struct held *out)
+static bool held_get(struct machine *machine, const struct row_key *key, struct held_row *out)
 {
     struct bytes value;
     if (!row_get(machine, TABLE_HELD, row_key_bytes(key), &value)) {
         return false;
     }
-    if (value.size < HELD_TAG_BYTES) {
+    if (!held_decode(value, out)) {
         machine->failed = STATUS_CORRUPT;
         return false;
     }
-    out->tag = (struct tag){.low = get_le64(value.data), .high = get_le64(value.data + 8)};
-    out->uid = bytes_of(value.data + HELD_TAG_BYTES, value.size - HELD_TAG_BYTES);
     return true;
+}
+
+/* sequence   of the row that tells of it; 0: DOWN_KEY says it */
+static void held_put(struct machine *machine, const struct row_key *key, struct tag tag,
+                     struct bytes uid, uint64_t sequence)
+{
+    uint8_t value[HELD_TAG_BYTES + LIMIT_NAME_BYTES + 1 + 8];
+    CHECK(uid.size <= LIMIT_NAME_BYTES);
+    put_le64(value, tag.low);
+    put_le64(value + 8, tag.high);
+    memcpy(value + HELD_TAG_BYTES, uid.data, uid.size);
+    size_t size = HELD_TAG_BYTES + uid.size;
+    if (sequence > 0) {
+        value[size] = 0;
+        put_le64(value + size + 1, sequence);
+        size += 1 + 8;
+    }
+    store_put(machine->store, TABLE_HELD, row_key_bytes(key), bytes_of(value, size));
 }
 
 /* before   what the node holds under this key, NULL: nothing */
 static void delivery_give_over(struct machine *machine, struct node_row *node,
-                               struct bytes object_key, const struct held *before,
+                               struct bytes object_key, const struct held_row *before,
                                const struct object *object, const struct arrival *arrival)
 {
     const struct row_key key = row_key_pair(bytes_text(node->name), object_key);
@@ -184,29 +228,26 @@ static void delivery_give_over(struct machine *machine, struct node_row *node,
         node->held_count++;
     }
     const struct bytes uid = bytes_text(object->uid);
-    uint8_t value[HELD_TAG_BYTES + LIMIT_NAME_BYTES];
-    CHECK(uid.size <= LIMIT_NAME_BYTES);
-    put_le64(value, object->tag.low);
-    put_le64(value + 8, object->tag.high);
-    memcpy(value + HELD_TAG_BYTES, uid.data, uid.size);
-    store_put(machine->store, TABLE_HELD, row_key_bytes(&key),
-              bytes_of(value, HELD_TAG_BYTES + uid.size));
+    const bool in_held = machine_level(machine) >= DOWN_LEVEL;
+    held_put(machine, &key, object->tag, uid, in_held ? node->down_tip + 1 : 0);
     node->digest = tag_add(node->digest, object->tag);
     const struct down_row down = {
         .operation = DOWN_PUT,
+        .in_held = in_held,
         .time_ms = arrival->record->time_ms,
         .trace = arrival->record->trace,
         .key = object_key,
         .uid = uid,
     };
-    down_append(machine, node, &down);
+    const bool same = before != NULL && bytes_equal(before->uid, uid);
+    down_append(machine, node, &down, same ? before->sequence : 0);
 }
 
 static void delivery_give(struct machine *machine, struct node_row *node, struct bytes object_key,
                           const struct object *object, const struct arrival *arrival)
 {
     const struct row_key key = row_key_pair(bytes_text(node->name), object_key);
-    struct held held;
+    struct held_row held;
     const bool holds = held_get(machine, &key, &held);
     delivery_give_over(machine, node, object_key, holds ? &held : NULL, object, arrival);
 }
@@ -215,7 +256,7 @@ static void delivery_take(struct machine *machine, struct node_row *node, struct
                           enum remove_reason reason, const struct arrival *arrival)
 {
     const struct row_key key = row_key_pair(bytes_text(node->name), object_key);
-    struct held held;
+    struct held_row held;
     if (!held_get(machine, &key, &held)) {
         return;
     }
@@ -231,7 +272,7 @@ static void delivery_take(struct machine *machine, struct node_row *node, struct
         .key = object_key,
         .uid = held.uid,
     };
-    down_append(machine, node, &down);
+    down_append(machine, node, &down, held.sequence);
 }
 
 /* -- what pods need ---------------------------------------------------------------------------- */

@@ -68,10 +68,27 @@ int delivery_sequence_find(struct store_reader *reader, const char *node, struct
         return NODE_NONE;
     }
     struct row_key row = row_key_pair(bytes_text(node), key);
+    struct bytes value;
+    int status = store_get(reader, TABLE_HELD, row_key_bytes(&row), &value);
+    struct held_row held = {0};
+    if (status == STATUS_OK && !held_decode(value, &held)) {
+        status = STATUS_CORRUPT;
+    }
+    if (status < 0) {
+        return status;
+    }
+    if (held.sequence > 0 && bytes_equal_text(held.uid, uid)) {
+        struct node_row found;
+        status = node_get(reader, node, &found);
+        if (status != STATUS_OK || held.sequence <= found.down_swept) {
+            return status < 0 ? status : NODE_NONE;
+        }
+        *out_sequence = held.sequence;
+        return STATUS_OK;
+    }
     row_key_add_zero(&row);
     row_key_add(&row, bytes_text(uid));
-    struct bytes value;
-    const int status = store_get(reader, TABLE_DOWN_KEY, row_key_bytes(&row), &value);
+    status = store_get(reader, TABLE_DOWN_KEY, row_key_bytes(&row), &value);
     if (status != STATUS_OK) {
         return status == STORE_NONE ? NODE_NONE : status;
     }

@@ -5,7 +5,7 @@
 # level, which rises when the last one is upgraded; from then on the old release refuses to start.
 # Method: one name with three addresses, as README.md recommends it (a hosts file of this test's own); kubectl
 # and clients that follow client-go's rules (rolling_client) use it the whole time.
-#   rolling_test.sh PORT NEXT     NEXT: a cloudcore that understands feature level 4
+#   rolling_test.sh PORT NEXT     NEXT: a cloudcore that understands feature level 5
 [ "$(id -u)" = 0 ] || { echo "a hosts file of its own needs root"; exit 77; }
 [ -n "${ROLLING_INSIDE:-}" ] || ROLLING_INSIDE=1 exec unshare -m "$0" "$@"
 . "$(dirname "$0")/lib.sh"
@@ -51,7 +51,7 @@ moved=0
 for n in $(seq 3 | grep -vx "$last") "$last"; do
     held=$(field $n sessionsActive)
     began=$(date +%s%3N)
-    check "the level is that of the oldest" within 5 level $n 3
+    check "the level is that of the oldest" within 5 level $n 4
     quick restart "cloudcore-$n" "$next"
     check "cloudcore-$n (leader: $last) serves again" within 20 serves $n
     echo "restarted cloudcore-$n in $(($(date +%s%3N) - began)) ms, it had ${held:-0} sessions"
@@ -60,7 +60,7 @@ for n in $(seq 3 | grep -vx "$last") "$last"; do
     check "the node has a session" within 10 test "$(($(field 1 sessionsActive) + $(field 2 sessionsActive) + $(field 3 sessionsActive)))" = 1
     check "the node is Ready" ready
 done
-for n in 1 2 3; do check "cloudcore-$n works at the new level" within 10 level $n 4; done
+for n in 1 2 3; do check "cloudcore-$n works at the new level" within 10 level $n 5; done
 check "a session moved" test $moved -ge 1
 check "another one leads" test "$(leader)" != "$last"
 touch "$home/stop"
@@ -71,7 +71,7 @@ wait $typist
 check "$(cat "$home/typed") writes and reads by kubectl, none failed" test ! -e "$home/typed-failed"
 cat "$home/seen" "$home/typed-failed" 2>/dev/null | grep -E 'failure|create|get' | head -20
 quick restart cloudcore-2
-refused() { grep -q 'feature level 4, this release knows levels up to 3' "$dir/logs/cloudcore-2.log" && ! kill -0 "$(cat "$dir/run/cloudcore-2.pid")" 2>/dev/null; }
+refused() { grep -q 'feature level 5, this release knows levels up to 4' "$dir/logs/cloudcore-2.log" && ! kill -0 "$(cat "$dir/run/cloudcore-2.pid")" 2>/dev/null; }
 check "the old release refuses the new level, and says so" within 10 refused
 quick restart cloudcore-2 "$next"
 check "the new one starts on what it left" within 20 serves 2

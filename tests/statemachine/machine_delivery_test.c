@@ -19,6 +19,14 @@ static int set_up(void **state)
     return 0;
 }
 
+/* Of a group whose members all know what this release does. */
+static int set_up_level(void **state)
+{
+    set_up(state);
+    expect(f, ACCEPTED, record_setting(f, "level", MACHINE_LEVEL));
+    return 0;
+}
+
 static int tear_down(void **state)
 {
     (void)state;
@@ -296,6 +304,38 @@ static struct size size_of(unsigned table)
     }
     store_iterator_close(iterator);
     return size;
+}
+
+/* Claim: an acknowledgement of many rows lets go of them and of no other, however many at a time. */
+static void test_an_ack_of_many_rows_lets_go_of_those(void **state)
+{
+    (void)state;
+    enum { ROWS = 400, ACKED = 390 };
+    const size_t prefix = strlen("edge") + 1;
+    expect(f, ACCEPTED, record_setting(f, "node_pods_max", ROWS));
+    for (unsigned i = 0; i < ROWS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "p%u", i);
+        const struct object pod = object_pod(name, name, "edge");
+        put(&pod);
+    }
+    const uint64_t epoch = expect(f, ACCEPTED, record_session(f, "edge", "n1", 5, 0));
+    const uint64_t stream = node_of("edge").down_stream;
+    for (uint64_t acked = 1; acked <= ACKED; acked += 30 + 10 * (acked % 3)) {
+        expect(f, ACCEPTED, record_ack(f, "edge", epoch, stream, acked));
+        assert_int_equal(node_of("edge").down_swept, acked);
+        assert_int_equal(node_of("edge").down_count, ROWS - acked);
+        struct store_iterator *iterator =
+            store_iterate(fixture_live(f), TABLE_DOWN, (struct bytes){0});
+        uint64_t sequence = acked;
+        for (bool on = store_iterator_first(iterator); on; on = store_iterator_next(iterator)) {
+            sequence++;
+            assert_int_equal(get_be64(store_iterator_key(iterator).data + prefix), sequence);
+        }
+        store_iterator_close(iterator);
+        assert_int_equal(sequence, ROWS);
+        assert_in_range(size_of(TABLE_DOWN_KEY).rows, 0, ROWS - acked);
+    }
 }
 
 /* Claim: a node that never returns costs no more than its bound, however long its pods come, change and go,
@@ -652,7 +692,9 @@ static void test_a_config_map_reaches_those_who_use_it(void **state)
 
 int main(void)
 {
-#define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define CASE(test)                                                                                 \
+    cmocka_unit_test_setup_teardown(test, set_up, tear_down),                                      \
+        cmocka_unit_test_setup_teardown(test, set_up_level, tear_down)
     const struct CMUnitTest tests[] = {
         CASE(test_a_pod_brings_what_it_names),
         CASE(test_what_a_pod_names_may_come_later_and_go_earlier),
@@ -661,12 +703,14 @@ int main(void)
         CASE(test_a_newer_row_takes_the_place_of_an_unread_one),
         CASE(test_batches_of_any_size_join),
         CASE(test_an_ack_is_fenced_and_lets_rows_go),
+        CASE(test_an_ack_of_many_rows_lets_go_of_those),
         CASE(test_a_node_too_far_behind_gets_a_snapshot),
         CASE(test_a_node_that_never_returns_is_bounded),
         CASE(test_a_node_deleted_and_added_again_starts_clean),
         CASE(test_a_pod_waits_for_its_end),
         CASE(test_a_node_writes_its_own_facts_only),
-        CASE(test_an_upward_batch_is_applied_once),
+        cmocka_unit_test_setup_teardown(test_an_upward_batch_is_applied_once, set_up,
+                                        tear_down), /* raises it itself */
         CASE(test_events_are_bounded),
         CASE(test_a_node_takes_so_many_pods),
         CASE(test_a_config_map_reaches_those_who_use_it),

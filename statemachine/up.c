@@ -162,7 +162,9 @@ int edge_up_event_added(struct edge_machine *machine, size_t record_bytes)
     struct store_iterator *iterator =
         store_iterate(store_live(machine->store), EDGE_TABLE_UP_EVENT, (struct bytes){0});
     int status = STATUS_OK;
-    bool on = store_iterator_first(iterator);
+    /* Not from the first key of the table: those that gave way, or were acknowledged, left graves there. */
+    const uint64_t gone = meta->gap_sequence > meta->up_acked ? meta->gap_sequence : meta->up_acked;
+    bool on = store_iterator_seek(iterator, edge_key8(memory, gone + 1));
     while (on && status == STATUS_OK && meta->event_count > 1 &&
            (meta->event_count > limits->events || meta->event_bytes > limits->event_bytes)) {
         const struct bytes value = store_iterator_value(iterator);

@@ -125,10 +125,37 @@ static struct bytes store_key_behind(uint8_t *prefix, size_t size)
 
 /* -- writing ------------------------------------------------------------------------------------- */
 
+/* It is no view that has no snapshot any more. */
+static void store_view_forget(struct store_reader *view)
+{
+    if (view->previous != NULL) {
+        view->previous->next = view->next;
+    } else {
+        view->store->views = view->next;
+    }
+    if (view->next != NULL) {
+        view->next->previous = view->previous;
+    }
+    view->next = NULL;
+    view->previous = NULL;
+}
+
+/* The rows of a view are those of now for as long as it lives. */
+static void store_view_hold(struct store_reader *view)
+{
+    struct store *store = view->store;
+    view->snapshot = store->body->snapshot(store);
+    CHECK(view->snapshot != NULL);
+    store_view_forget(view);
+}
+
 void store_begin(struct store *store)
 {
     CHECK(!store->in_batch);
     CHECK_IF(!store->drafting, store->batch == NULL);
+    while (store->views != NULL) {
+        store_view_hold(store->views);
+    }
     store->in_batch = true;
     store->batch_bytes = 0;
 }
@@ -413,25 +440,49 @@ struct store_reader *store_live(struct store *store)
     return &store->live;
 }
 
-struct store_reader *store_snapshot(struct store *store)
+static struct store_reader *store_reader_create(struct store *store)
 {
     CHECK(store->draft == NULL);
     struct store_reader *reader = calloc(1, sizeof *reader);
     CHECK(reader != NULL);
     reader->store = store;
-    reader->snapshot = store->body->snapshot(store);
     reader->position = store_position(store);
-    CHECK(reader->snapshot != NULL);
     atomic_fetch_add(&store->snapshots, 1);
     return reader;
 }
 
+struct store_reader *store_snapshot(struct store *store)
+{
+    struct store_reader *reader = store_reader_create(store);
+    reader->snapshot = store->body->snapshot(store);
+    CHECK(reader->snapshot != NULL);
+    return reader;
+}
+
+struct store_reader *store_view(struct store *store)
+{
+    if (store->in_batch) {
+        return store_snapshot(store);
+    }
+    struct store_reader *view = store_reader_create(store);
+    view->next = store->views;
+    if (store->views != NULL) {
+        store->views->previous = view;
+    }
+    store->views = view;
+    return view;
+}
+
 void store_snapshot_release(struct store_reader *snapshot)
 {
-    CHECK(snapshot->snapshot != NULL);
     CHECK(atomic_load(&snapshot->iterators) == 0);
     struct store *store = snapshot->store;
-    store->body->snapshot_release(store, snapshot->snapshot);
+    CHECK(snapshot != &store->live);
+    if (snapshot->snapshot != NULL) {
+        store->body->snapshot_release(store, snapshot->snapshot);
+    } else {
+        store_view_forget(snapshot);
+    }
     store_reader_deinit(snapshot);
     free(snapshot);
     atomic_fetch_sub(&store->snapshots, 1);

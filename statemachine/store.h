@@ -195,6 +195,9 @@ struct store_reader *store_live(struct store *store);
  * Given: hand it to store_snapshot_release, on any thread, before store_close. */
 struct store_reader *store_snapshot(struct store *store);
 void store_snapshot_release(struct store_reader *snapshot);
+/* As store_snapshot, for who reads on the loop and is mostly done before the next batch begins: until then it reads the
+ * live rows, those in memory too, and costs the body nothing; then it becomes a snapshot. Never hand it to another thread. */
+struct store_reader *store_view(struct store *store);
 /* Snapshots that are not released yet. Any thread. */
 unsigned store_snapshot_count(const struct store *store);
 /* Position of the newest commit that this reader sees. */

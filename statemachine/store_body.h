@@ -94,6 +94,8 @@ struct store_chunk {
 struct store_reader {
     struct store *store;
     void *snapshot; /* of the body; NULL: the live rows */
+    struct store_reader *next; /* of the views that have none yet */
+    struct store_reader *previous;
     uint64_t position;
     struct store_chunk *chunks; /* the newest first */
     atomic_uint iterators;      /* open */
@@ -112,7 +114,8 @@ struct store_errors {
 struct store {
     const struct store_body *body;
     struct store_reader live;
-    atomic_uint snapshots; /* not yet released */
+    struct store_reader *views; /* that read the live rows until a batch begins */
+    atomic_uint snapshots;      /* not yet released, views too */
 
     struct hash_secret secret;
     bool in_batch;

@@ -82,7 +82,7 @@ static int core_backend_view_open(void *owner, struct backend_view **out_view,
     struct backend_view *view = calloc(1, sizeof *view);
     CHECK(view != NULL);
     struct machine_meta meta;
-    view->reader = store_snapshot(core->store);
+    view->reader = store_view(core->store);
     const int status = core_read(core, machine_meta_get(view->reader, &meta));
     if (status != 0) {
         store_snapshot_release(view->reader);
@@ -308,7 +308,7 @@ static bool core_backend_node_answers(void *owner, const char *node)
     if (judged->version == core_backend_version(core) && strcmp(judged->node, node) == 0) {
         return judged->answers;
     }
-    struct store_reader *reader = store_snapshot(core->store);
+    struct store_reader *reader = store_view(core->store);
     struct codec *codec = codec_create();
     struct machine_meta meta;
     struct object_row row;

@@ -72,7 +72,7 @@ static int fake_view_open(void *owner, struct backend_view **out_view, uint64_t 
     struct backend_fake *fake = owner;
     struct backend_view *view = calloc(1, sizeof *view);
     CHECK(view != NULL);
-    view->reader = store_snapshot(fake->store);
+    view->reader = store_view(fake->store);
     *out_version = fake->machine.meta.version;
     *out_view = view;
     return 0;

@@ -126,6 +126,57 @@ static const char *walk(struct store_reader *reader, unsigned table, const char 
     return text;
 }
 
+/* Claim: a view shows the rows as they were when it was opened, before and after it becomes a snapshot: in the middle of a
+ * walk, with rows in memory, opened within a batch, released at any time. */
+static void test_views_hold_still(void **state)
+{
+    struct body *body = *state;
+    struct store *store = body->store;
+    store_cache(store, 1u << 1, 1u << 20);
+    store_begin(store);
+    store_put(store, 1, t("a"), t("1"));
+    store_put(store, 1, t("b"), t("1"));
+    store_put(store, 1, t("c"), t("1"));
+    assert_int_equal(store_commit(store, 5), STATUS_OK);
+
+    struct store_reader *first = store_view(store);
+    struct store_reader *dropped = store_view(store);
+    struct store_reader *last = store_view(store);
+    assert_int_equal(store_snapshot_count(store), 3);
+    assert_row(first, 1, "a", "1");
+    struct store_iterator *walking = store_iterate(first, 1, t(""));
+    assert_true(store_iterator_first(walking));
+    store_snapshot_release(dropped);
+    store_begin(store);
+    store_put(store, 1, t("a"), t("2"));
+    store_put(store, 1, t("aa"), t("2"));
+    store_remove(store, 1, t("b"));
+    assert_row(first, 1, "a", "1");
+    assert_row(last, 1, "b", "1");
+    struct store_reader *within = store_view(store);
+    assert_row(within, 1, "a", "1");
+    assert_int_equal(store_commit(store, 6), STATUS_OK);
+
+    assert_row(within, 1, "a", "1");
+    assert_row(last, 1, "aa", NULL);
+    assert_string_equal(walk(last, 1, "", false), "a b c ");
+    assert_true(store_iterator_next(walking));
+    assert_true(bytes_equal(store_iterator_key(walking), t("b")));
+    assert_true(store_iterator_next(walking));
+    assert_true(bytes_equal(store_iterator_key(walking), t("c")));
+    store_iterator_close(walking);
+    assert_int_equal(store_reader_position(last), 5);
+    struct store_reader *later = store_view(store);
+    assert_int_equal(store_reader_position(later), 6);
+    assert_row(later, 1, "a", "2");
+    store_snapshot_release(last);
+    store_snapshot_release(first);
+    store_snapshot_release(later);
+    store_snapshot_release(within);
+    assert_int_equal(store_snapshot_count(store), 0);
+    store_cache(store, 0, 0);
+}
+
 /* Claim: a batch is seen by its own reads at once, by snapshots never, and by all after commit. */
 static void test_batch_is_atomic_and_reads_its_own_writes(void **state)
 {
@@ -767,6 +818,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ON_BOTH(test_batch_is_atomic_and_reads_its_own_writes),
+        ON_BOTH(test_views_hold_still),
         ON_BOTH(test_iterators_keep_their_bounds),
         ON_BOTH(test_lent_values_stay),
         ON_BOTH(test_a_row_may_come_and_go_within_a_batch),

@@ -364,6 +364,8 @@ void world_dial(struct edge *edge, uint32_t address);
 void world_break_connections(struct process *process, bool silent);
 int connection_send(struct connection *connection, bool up, struct bytes frame);
 bool connection_room(const struct connection *connection, bool up);
+/* The cloudcore at its other end is not there any more, and nobody said so. */
+bool connection_silent(const struct connection *connection);
 /* One end closes it. */
 void connection_close(struct connection *connection, bool by_edge);
 struct connection *connection_find(struct world *world, uint64_t session);

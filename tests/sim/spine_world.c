@@ -352,6 +352,11 @@ static struct cloud *connection_cloud(const struct connection *c)
                : NULL;
 }
 
+bool connection_silent(const struct connection *connection)
+{
+    return connection->edge_open && connection_cloud(connection) == NULL;
+}
+
 static void connection_end_edge(struct connection *c)
 {
     struct edge *edge = connection_edge(c);

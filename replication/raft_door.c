@@ -525,9 +525,11 @@ void replica_tick(struct replica *replica, uint64_t now_ms)
 
 void replica_flush(struct replica *replica)
 {
-    if (!replica->ended && replica->gathered.head != NULL) {
+    if (!replica->ended &&
+        (replica->gathered.head != NULL || raft_hear_waits(&replica->io.hears))) {
         replica_enter(replica);
         proposals_leave(replica);
+        raft_hear_run(&replica->io.hears);
         replica_leave(replica);
     }
     if (!replica->ended) {

@@ -344,20 +344,23 @@ static unsigned send_portion(const struct replica_io *io, const struct raft_appe
     return count;
 }
 
-int raft_io_send_part(struct replica_io *io, const struct raft_message *message, unsigned first,
-                      unsigned count)
+int raft_io_send_part(struct replica_io *io, const struct raft_message *message, uint64_t features,
+                      unsigned first, unsigned count)
 {
     struct bytes bytes;
     codec_reset(io->codec_out);
+    features |= io->pings ? RAFT_WIRE_ANSWERS_PINGS : 0;
     const int status =
-        raft_wire_build(io->codec_out, &io->self, io->pings ? RAFT_WIRE_ANSWERS_PINGS : 0, message,
-                        first, count, &bytes);
+        raft_wire_build(io->codec_out, &io->self, features, message, first, count, &bytes);
     return status != 0 ? status : io->peers.send(io->peers.context, message->server_id, bytes);
 }
 
 static int send_message(struct replica_io *io, const struct raft_message *message)
 {
     const bool append = message->type == RAFT_IO_APPEND_ENTRIES;
+    if (io->quiet && message->type == RAFT_IO_APPEND_ENTRIES_RESULT) {
+        return 0;
+    }
     if (message->type == RAFT_IO_INSTALL_SNAPSHOT && raft_lag_offer(&io->lags, message)) {
         return 0;
     }
@@ -369,7 +372,7 @@ static int send_message(struct replica_io *io, const struct raft_message *messag
     do {
         const unsigned count =
             entries > 1 ? send_portion(io, &message->append_entries, first) : entries;
-        if (raft_io_send_part(io, message, first, count) != 0) {
+        if (raft_io_send_part(io, message, 0, first, count) != 0) {
             return RAFT_NOCONNECTION; /* the part that left is good by itself */
         }
         io->counters->messages_split += first > 0;
@@ -644,6 +647,7 @@ void raft_io_open(struct replica_io *io, const struct raft_io_options *options)
     io->sends_tail = &io->sends_head;
     io->index_next = log_index_next(io->log);
     raft_tell_init(&io->tells, io);
+    raft_hear_init(&io->hears, io);
     raft_lag_init(&io->lags, io, ~config->measures_off, options->counters);
 }
 
@@ -774,7 +778,11 @@ int raft_io_receive(struct replica_io *io, uint64_t from, struct bytes bytes)
     if (message.type == RAFT_IO_APPEND_ENTRIES_RESULT) {
         raft_lag_on_result(&io->lags, from, &message.append_entries_result);
     }
-    io->recv(&io->io, &message);
+    if (message.type == RAFT_IO_APPEND_ENTRIES) {
+        raft_hear(&io->hears, from, &message, (extra.features & RAFT_WIRE_TELLS) != 0);
+    } else {
+        io->recv(&io->io, &message);
+    }
     raft_lag_run(&io->lags);
     return 0;
 }

@@ -55,6 +55,7 @@ struct replica_io {
     struct raft_reads *reads;
     struct raft_lags lags;
     struct raft_tells tells;
+    struct raft_hears hears;
     struct replica_counters *counters;
     struct codec *codec_out; /* two: libraft answers from inside a message */
     struct codec *codec_in;
@@ -71,6 +72,7 @@ struct replica_io {
     bool split; /* j is on */
     bool pings; /* t is on */
     bool probe; /* v is on */
+    bool quiet; /* an answer to what libraft is told now is for nobody */
     bool ended; /* nothing leaves, nothing is stored, libraft hears nothing any more */
 
     uint64_t term; /* as the log's meta bytes have them */
@@ -123,10 +125,13 @@ int raft_io_meta_put(struct log *log, uint64_t term, uint64_t vote);
 void raft_io_tick(struct replica_io *io, uint64_t now_ms);
 /* A message came. Answers as replica_receive. */
 int raft_io_receive(struct replica_io *io, uint64_t from, struct bytes bytes);
-/* Send one message with `count` entries from `first` on, of an AppendEntries. Answers as raft_wire_build,
- * and replica_peers.send. */
-int raft_io_send_part(struct replica_io *io, const struct raft_message *message, unsigned first,
-                      unsigned count);
+/* Send one message with `count` entries from `first` on, of an AppendEntries.
+ *
+ *   features   of this message beyond what this replica can do: RAFT_WIRE_TELLS; 0
+ *   answers    as raft_wire_build, and replica_peers.send
+ */
+int raft_io_send_part(struct replica_io *io, const struct raft_message *message, uint64_t features,
+                      unsigned first, unsigned count);
 /* What libraft knows of a follower, to be read and, where said, changed; NULL: this replica does not lead, or
  * it is no member. Valid until libraft is entered. */
 struct raft_progress *raft_io_progress(struct raft *raft, uint64_t id);

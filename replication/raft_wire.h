@@ -20,6 +20,9 @@
 #define RAFT_WIRE_PONG 8
 /* What the sender of a message can do beyond libraft's own: bits of its field `features`. */
 #define RAFT_WIRE_ANSWERS_PINGS (UINT64_C(1) << 0)
+/* And one of the message: an AppendEntries without entries is for what it says to be agreed on, and nobody waits
+ * for an answer (raft_tell.h). A release that does not know the bit answers. */
+#define RAFT_WIRE_TELLS (UINT64_C(1) << 1)
 
 /* What a message says beside what is libraft's. */
 struct raft_wire_extra {
@@ -32,7 +35,7 @@ struct raft_wire_extra {
  *
  *   sender     id and address of this replica: they travel in server_id and server_address, where
  *              libraft has put the destination
- *   features   of this replica: RAFT_WIRE_*
+ *   features   of this replica and of this message: RAFT_WIRE_*
  *   first, count  of an AppendEntries, send only these entries, as a message of their own; 0 and
  *              n_entries for all; ignored for other types
  *   out        lent until codec_reset

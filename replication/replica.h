@@ -211,8 +211,8 @@ void replica_tick(struct replica *replica, uint64_t now_ms);
 
 /* The turn of the loop is over: what was received and proposed in it has been. Proposals leave, together: to the
  * disk, and to the others. The leader tells its followers what was agreed on since, so that they apply it now and
- * not with the next entries or heartbeat. Callbacks may come from it, as from everything that enters libraft. To be
- * called before the loop sleeps. */
+ * not with the next entries or heartbeat; a follower applies what it was told (raft_tell.h). Callbacks may come
+ * from it, as from everything that enters libraft. To be called before the loop sleeps. */
 void replica_flush(struct replica *replica);
 
 /* The process of a member has ended (its links were closed from there): if it led, another leader is

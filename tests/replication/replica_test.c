@@ -15,6 +15,9 @@
 
 #define MS UINT64_C(1000)
 
+#define PINGS UINT64_C(1) /* features of messages, as they are on the wire */
+#define TELLS UINT64_C(2)
+
 /* A lone voter, and everything it told. Memory of libraft is not given back after a crash, as in
  * a process that ends; so this test is not for leak checkers. */
 struct fixture {
@@ -56,8 +59,11 @@ struct fixture {
     bool cut;               /* nothing can be sent to replica 3 */
     struct raft_wire probe; /* the last entries or heartbeat that were sent to it; type 0: none */
     uint32_t probed;        /* how many entries, in all */
-    uint32_t told;          /* messages without entries to replica 2, and */
+    uint64_t told_features; /* of messages without entries to replica 2, */
+    uint32_t told;          /* how many, and */
     uint64_t told_commit;   /* what the last of them said is agreed on */
+    struct raft_wire answer; /* the last result that was sent, and */
+    uint32_t answers;        /* how many */
 };
 
 static void on_apply(void *context, uint64_t index, uint64_t term, struct bytes command)
@@ -108,12 +114,17 @@ static int on_send(void *context, uint64_t to, struct bytes message)
         if (wire.type == 1 && to == 2 && wire.entry_count == 0) {
             f->told++;
             f->told_commit = wire.leader_commit;
+            f->told_features = wire.features;
         }
         if (wire.type == 7 && to == 2) {
             f->ping = wire;
             f->pings++;
         }
         f->pongs += wire.type == 8 && to == 2;
+        if (wire.type == 2) {
+            f->answer = wire;
+            f->answers++;
+        }
     }
     return 0;
 }
@@ -420,6 +431,7 @@ static void test_a_follower_hears_at_once_what_is_agreed_on(void **state)
         replica_flush(f.replica);
         assert_int_equal(f.told, before + 1);
         assert_int_equal(f.told_commit, f.offered);
+        assert_int_equal(f.told_features, PINGS | TELLS);
         assert_int_equal(f.probe.type, 0); /* of replica 3 nothing is known */
         replica_flush(f.replica);
         assert_int_equal(f.told, before + 1);
@@ -1277,6 +1289,136 @@ static void test_a_replica_that_is_behind_takes_nothing(void **state)
     assert_int_equal(f.applied_count, 1);
 }
 
+/* A message of whoever leads, and so much time; the turn goes on. */
+static void hear_for(struct fixture *f, const struct raft_wire *append, uint64_t ms)
+{
+    hear(f, append);
+    sim_run_until(&f->sim, f->sim.now_us + ms * MS);
+}
+
+/* A follower of replica 2 in term 3 that has its first command, and has answered. */
+static struct raft_wire follow_second(struct fixture *f, const struct raft_wire_entry *entry)
+{
+    fixture_make(f, 3);
+    f->codec = codec_create();
+    assert_int_equal(boot(f), 0);
+    struct raft_wire append = {
+        .type = 1,
+        .server_id = 2,
+        .server_address = "two",
+        .features = PINGS,
+        .term = 3,
+        .prev_log_index = 1,
+        .prev_log_term = 1,
+        .leader_commit = 1,
+        .entries = entry,
+        .entry_count = 1,
+    };
+    hear_for(f, &append, 20);
+    assert_int_equal(f->answers, 1);
+    assert_int_equal(f->answer.last_log_index, 2);
+    append.prev_log_index = 2;
+    append.prev_log_term = 3;
+    return append;
+}
+
+/* Claim: a follower applies what is agreed on at the end of a turn, when it is stored, and not before it has
+ * acknowledged the entries that came with the news; who only tells what is agreed on gets no answer, a heartbeat does. */
+static void test_a_follower_answers_before_it_applies(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint8_t bytes[8] = {1};
+    const struct raft_wire_entry entry = {.term = 3, .type = 1, .data = {bytes, 8}};
+    struct raft_wire append = follow_second(&f, &entry);
+    append.leader_commit = 2;
+    hear_for(&f, &append, 20);
+    assert_int_equal(f.answers, 2);
+    assert_int_equal(f.answer.last_log_index, 3);
+    assert_int_equal(f.applied_count, 0);
+    replica_flush(f.replica);
+    assert_int_equal(f.applied_count, 1);
+    assert_int_equal(f.answers, 2);
+
+    append.prev_log_index = 3;
+    append.leader_commit = 4; /* the others have it already */
+    hear(&f, &append);
+    replica_flush(f.replica);
+    assert_int_equal(f.applied_count, 2); /* its own is not durable here */
+    sim_run_until(&f.sim, f.sim.now_us + 20 * MS);
+    assert_int_equal(f.answers, 3);
+    replica_flush(f.replica);
+    assert_int_equal(f.applied_count, 3);
+
+    append.prev_log_index = 4;
+    append.leader_commit = 4;
+    hear_for(&f, &append, 20);
+    assert_int_equal(f.answers, 4);
+    append.features = PINGS | TELLS;
+    append.entry_count = 0;
+    append.prev_log_index = 5;
+    append.leader_commit = 5;
+    hear_for(&f, &append, 20);
+    assert_int_equal(f.applied_count, 3);
+    replica_flush(f.replica);
+    assert_int_equal(f.applied_count, 4);
+    assert_int_equal(f.answers, 4);
+    append.features = PINGS;
+    hear_for(&f, &append, 20);
+    assert_int_equal(f.answers, 5);
+    codec_destroy(f.codec);
+}
+
+/* Claim: what is said to be agreed on is applied only as far as our log is known to be that leader's. Method: a newer
+ * leader has another entry where we have one, and speaks of what comes behind. */
+static void test_a_follower_applies_what_is_its_leaders(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint8_t ours[8] = {1};
+    uint8_t theirs[8] = {2};
+    const struct raft_wire_entry old = {.term = 3, .type = 1, .data = {ours, 8}};
+    const struct raft_wire_entry new = {.term = 4, .type = 1, .data = {theirs, 8}};
+    struct raft_wire append = follow_second(&f, &old);
+    append.leader_commit = 2;
+    hear_for(&f, &append, 20);
+    replica_flush(f.replica);
+    assert_int_equal(f.applied_count, 1); /* 3 is here, and was not agreed on */
+
+    append.server_id = 3;
+    append.server_address = "three";
+    append.term = 4;
+    append.entries = &new;
+    append.prev_log_index = 4;
+    append.prev_log_term = 4;
+    append.leader_commit = 4;
+    hear_for(&f, &append, 20);
+    assert_int_equal(f.answer.rejected, 4);
+    replica_flush(f.replica);
+    assert_int_equal(f.applied_count, 1);
+
+    append.features = PINGS | TELLS;
+    append.entry_count = 0;
+    append.prev_log_index = 3;
+    append.leader_commit = 3;
+    const uint32_t answers = f.answers;
+    hear_for(&f, &append, 20);
+    assert_int_equal(f.answers, answers + 1); /* a refusal is news */
+    assert_int_equal(f.answer.rejected, 3);
+    replica_flush(f.replica);
+    assert_int_equal(f.applied_count, 1);
+
+    append.features = PINGS;
+    append.entry_count = 1;
+    append.prev_log_index = 2;
+    append.prev_log_term = 3;
+    hear_for(&f, &append, 20);
+    replica_flush(f.replica);
+    assert_int_equal(f.applied_count, 2);
+    assert_int_equal(f.applied[1], 2);
+    codec_destroy(f.codec);
+}
+
 struct fetching {
     uint64_t from;
     uint64_t needed;
@@ -1499,6 +1641,8 @@ int main(void)
         cmocka_unit_test(test_nothing_is_read_for_a_link_that_is_closed),
         cmocka_unit_test(test_a_copied_store_is_enough),
         cmocka_unit_test(test_a_replica_that_is_behind_takes_nothing),
+        cmocka_unit_test(test_a_follower_answers_before_it_applies),
+        cmocka_unit_test(test_a_follower_applies_what_is_its_leaders),
         cmocka_unit_test(test_a_newer_leader_is_fetched_from),
         cmocka_unit_test(test_a_snapshot_that_needs_files_is_refused),
         cmocka_unit_test(test_a_failing_disk_is_the_end),

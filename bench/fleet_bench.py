@@ -196,7 +196,7 @@ def measure(build, count, idle_s):
             among = bytes_per_second(SETTLE_S * 2)
             measure_join(cluster, fleets, row, edges_base)
             measure_idle(cluster, fleets, row, idle_s, among)
-            if count <= 2 * 16384:  # LIMIT_SESSIONS of each that is left
+            if count <= 2 * 32768:  # LIMIT_SESSIONS of each that is left
                 measure_storm(cluster, fleets, row)
             row["wrong"] = fleets.sum("wrong")
             if row["wrong"]:

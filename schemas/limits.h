@@ -125,8 +125,17 @@ static_assert(LIMIT_MEMBER_KEYS >= 2 * LIMIT_MEMBER_KEYS_EACH * LIMIT_REPLICAS,
 #define LIMIT_FORWARD_READERS         4096u
 static_assert(LIMIT_FORWARD_SESSION_BYTES >= LIMIT_RECORD_BYTES + LIMIT_FEED_APPEND_BYTES,
               "the largest batch fits its session's share");
-/* Edge sessions of one replica: ten thousand edges on the last one standing, and room to reconnect. */
-#define LIMIT_SESSIONS           16384u
+/* Edge sessions of one replica: a third of a hundred thousand edges, or thirty thousand on the last one standing.
+ * One takes 50 KiB (bench/README.md), so all of them 1.6 GiB, and a file. */
+#define LIMIT_SESSIONS 32768u
+/* Of their names, with what stands beside each in a report (32 bytes): the report of all is one frame, and the leader
+ * takes who is not in it for gone. Names of 51 bytes, the longest that our own certificates hold, fit all of them. */
+#define LIMIT_SESSIONS_NAME_BYTES (LIMIT_FRAME_BYTES - 64u * 1024u)
+static_assert(LIMIT_SESSIONS * (51u + 32u) <= LIMIT_SESSIONS_NAME_BYTES,
+              "sessions of our own names fit a report");
+/* Nodes whose being reachable the leader judges: all that three replicas serve. */
+#define LIMIT_NODES 131072u
+static_assert(LIMIT_NODES >= 3 * LIMIT_SESSIONS, "whoever has a session is judged");
 /* Commands proposed and not yet applied, per replica: libraft itself does not bound them. */
 #define LIMIT_PROPOSALS          1024u
 #define LIMIT_PROPOSALS_BYTES    (64u * 1024u * 1024u)
@@ -357,9 +366,9 @@ static_assert(2 * LIMIT_LAG_FLIGHT * LIMIT_RAFT_BYTES < LIMIT_PEER_QUEUE_BYTES,
 #define LIMIT_LINK_SHUTDOWN_MS     5000u
 /* Unacknowledged bytes or probes for this long: the peer is gone (TCP_USER_TIMEOUT). */
 #define LIMIT_LINK_STALL_MS        30000u
-/* Connections of one listener, handshakes included; more are closed at once. Ten thousand edges
- * on one replica, and room for their reconnection while the old sockets still die. */
-#define LIMIT_LINKS                16384u
+/* Connections of one listener, handshakes included; more are closed at once: the sessions of a replica, and a
+ * quarter for those that come back while their old sockets still die. */
+#define LIMIT_LINKS (LIMIT_SESSIONS + LIMIT_SESSIONS / 4u)
 /* Of them those that have not shaken hands, and so may be anybody: each lives LIMIT_LINK_HANDSHAKE_MS at
  * most. Enough for what the processors shake in that time when all edges come back at once. */
 #define LIMIT_LINKS_SHAKING        2048u

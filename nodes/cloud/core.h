@@ -201,8 +201,8 @@ void cloud_core_peer_lost(struct cloud_core *core, uint64_t replica, struct clou
  *
  *   session   a number never used before in this process; the caller's name for the connection
  *   node      from its certificate: "edge-1"; borrowed during the call
- *   answers   0; STATUS_FULL: session_max are open, STATUS_BEHIND: see cloud_core_report.behind (a Bye was
- *             sent); STATUS_CLOSING: close it */
+ *   answers   0; STATUS_FULL: session_max are open, or their names are LIMIT_SESSIONS_NAME_BYTES,
+ *             STATUS_BEHIND: see cloud_core_report.behind (a Bye was sent); STATUS_CLOSING: close it */
 int cloud_core_session_open(struct cloud_core *core, uint64_t session, const char *node,
                             struct cloud_core_time now);
 void cloud_core_on_session(struct cloud_core *core, uint64_t session, struct bytes frame,

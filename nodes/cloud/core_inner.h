@@ -18,7 +18,7 @@
 #include "statemachine/object.h"
 #include "statemachine/store.h"
 
-#define CORE_BUCKETS       4096u /* of sessions, by number and by node */
+#define CORE_BUCKETS       8192u /* of sessions, by number and by node */
 #define CORE_TICK_MS       20u   /* raft's clock */
 #define CORE_SESSION_MS      100u  /* deadlines of sessions */
 #define CORE_LEADER_RETRY_MS 1000u
@@ -212,6 +212,7 @@ struct cloud_core {
     struct core_session *by_node[CORE_BUCKETS];
     struct core_session *sessions;
     uint32_t session_count;
+    size_t session_name_bytes; /* bounded by LIMIT_SESSIONS_NAME_BYTES */
     uint32_t session_active;
     struct core_session *turn_first; /* the queue of turns */
     struct core_session *turn_last;
@@ -224,6 +225,7 @@ struct cloud_core {
     struct liveness_door liveness_door;
     struct liveness liveness;
     struct core_report_item *report_items;
+    struct core_report_item *report_last;
     uint64_t report_full_ms;
     struct scheduler_door scheduler_door;
     struct scheduler *scheduler;

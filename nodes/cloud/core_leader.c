@@ -19,11 +19,12 @@ void core_report(struct cloud_core *core, const struct session *session, bool op
     item->opened = opened;
     item->epoch = session->epoch;
     memcpy(item->node, session->node, strlen(session->node) + 1);
-    struct core_report_item **at = &core->report_items; /* in the order of events */
-    while (*at != NULL) {
-        at = &(*at)->next;
+    if (core->report_items == NULL) { /* in the order of events */
+        core->report_items = item;
+    } else {
+        core->report_last->next = item;
     }
-    *at = item;
+    core->report_last = item;
 }
 
 static void core_report_forget(struct cloud_core *core)

@@ -10,7 +10,7 @@
 
 static uint32_t core_bucket_id(uint64_t id)
 {
-    return (uint32_t)(id * UINT64_C(0x9e3779b97f4a7c15) >> 52) % CORE_BUCKETS;
+    return (uint32_t)(id * UINT64_C(0x9e3779b97f4a7c15) >> 51) % CORE_BUCKETS;
 }
 
 static uint32_t core_bucket_node(const char *node)
@@ -407,6 +407,12 @@ void core_sessions_init(struct cloud_core *core)
     };
 }
 
+/* What its name takes in a report of all sessions. */
+static size_t core_session_name_bytes(const char *node)
+{
+    return strlen(node) + 32;
+}
+
 static void core_session_remove(struct cloud_core *core, struct core_session *s)
 {
     struct core_session **at = &core->by_id[core_bucket_id(s->session.id)];
@@ -430,6 +436,7 @@ static void core_session_remove(struct cloud_core *core, struct core_session *s)
         s->next_all->previous_all = s->previous_all;
     }
     core->session_count--;
+    core->session_name_bytes -= core_session_name_bytes(s->session.node);
     free(s);
 }
 
@@ -480,7 +487,8 @@ int cloud_core_session_open(struct cloud_core *core, uint64_t session, const cha
                             SESSION_RETRY_MS);
         return STATUS_BEHIND;
     }
-    if (core->session_count >= core->config.session_max || strlen(node) > LIMIT_NAME_BYTES) {
+    if (core->session_count >= core->config.session_max || strlen(node) > LIMIT_NAME_BYTES ||
+        core->session_name_bytes + core_session_name_bytes(node) > LIMIT_SESSIONS_NAME_BYTES) {
         core_session_refuse(core, session, BYE_OVERLOAD, "too many sessions", 5 * SESSION_RETRY_MS);
         return STATUS_FULL;
     }
@@ -502,6 +510,7 @@ int cloud_core_session_open(struct cloud_core *core, uint64_t session, const cha
     }
     core->sessions = s;
     core->session_count++;
+    core->session_name_bytes += core_session_name_bytes(node);
     return 0;
 }
 

@@ -11,7 +11,7 @@
 #include "schemas/check.h"
 #include "schemas/limits.h"
 
-#define BUCKETS 4096u /* a power of two; four sessions each at LIMIT_SESSIONS */
+#define BUCKETS 8192u /* a power of two; four sessions each at LIMIT_SESSIONS */
 
 struct hub_session {
     struct hub_session *next; /* in the bucket */

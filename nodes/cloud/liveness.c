@@ -95,7 +95,7 @@ static struct liveness_node *liveness_find(const struct liveness *liveness, cons
                : NULL;
 }
 
-/* The entry of this name, made when absent; NULL beyond LIMIT_SESSIONS. */
+/* The entry of this name, made when absent; NULL beyond LIMIT_NODES. */
 static struct liveness_node *liveness_enter(struct liveness *liveness, const char *name,
                                             uint64_t now_ms)
 {
@@ -103,7 +103,7 @@ static struct liveness_node *liveness_enter(struct liveness *liveness, const cha
     if (place < liveness->node_count && strcmp(liveness->nodes[place]->name, name) == 0) {
         return liveness->nodes[place];
     }
-    if (liveness->node_count >= LIMIT_SESSIONS) {
+    if (liveness->node_count >= LIMIT_NODES) {
         return NULL;
     }
     if (liveness->node_count == liveness->node_capacity) {
@@ -234,7 +234,7 @@ void liveness_on_report(struct liveness *liveness, const struct sessions *report
     /* Deleted nodes are told to the leader only, so others forget nodes without session when there is
      * no room. */
     for (uint32_t i = liveness->node_count;
-         i-- > 0 && !liveness->leads && liveness->node_count >= LIMIT_SESSIONS;) {
+         i-- > 0 && !liveness->leads && liveness->node_count >= LIMIT_NODES;) {
         if (liveness->nodes[i]->replica == 0) {
             liveness_remove_node(liveness, liveness->nodes[i]->name);
         }

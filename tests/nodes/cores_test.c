@@ -1901,6 +1901,59 @@ static void test_an_edge_does_not_believe_who_was_removed(void **state)
     world_destroy(world);
 }
 
+/* Claim: sessions are taken as long as the report of all of them is one frame, and of names such as our own certificates
+ * hold that is LIMIT_SESSIONS. Method: names of one size until one is refused; then that report is made. */
+static void test_a_report_holds_all_sessions(void **state)
+{
+    (void)state;
+    enum { FIRST = 1000000 };
+    static const uint32_t sizes[] = {51, LIMIT_NAME_BYTES};
+    struct world *world = world_create(91);
+    assert_true(world_until(world, world_ready, 20000));
+    struct cloud *cloud = world_leader(world);
+    struct codec *codec = codec_create();
+    const char **names = calloc(LIMIT_SESSIONS, sizeof *names);
+    uint64_t *epochs = calloc(LIMIT_SESSIONS, sizeof *epochs);
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t count = 0;
+        char name[LIMIT_NAME_BYTES + 1];
+        int status = 0;
+        while (status == 0) {
+            (void)snprintf(name, sizeof name, "%0*u", (int)sizes[i], count);
+            status = cloud_core_session_open(cloud->core, FIRST + count, name, cloud_now(world));
+            if (status == 0) {
+                assert_true(count < LIMIT_SESSIONS);
+                names[count++] = strdup(name);
+            }
+        }
+        assert_int_equal(status, STATUS_FULL);
+        assert_true(sizes[i] > 51 ||
+                    count >= LIMIT_SESSIONS - 1); /* the edge of the world is one */
+        struct bytes body;
+        struct bytes frame;
+        codec_reset(codec);
+        assert_int_equal(codec_sessions_build(codec,
+                                              &(struct sessions){
+                                                  .replica = 1,
+                                                  .full = true,
+                                                  .opened = names,
+                                                  .epochs = epochs,
+                                                  .opened_count = count,
+                                              },
+                                              &body),
+                         0);
+        assert_int_equal(codec_frame_build(codec, WIRE_SESSIONS, body, &frame), 0);
+        for (uint32_t j = 0; j < count; j++) {
+            cloud_core_session_closed(cloud->core, FIRST + j, cloud_now(world));
+            free((char *)names[j]);
+        }
+    }
+    free(epochs);
+    free(names);
+    codec_destroy(codec);
+    world_destroy(world);
+}
+
 /* libraft gives nothing back after a crash of the simulation: its raft_close may free twice. */
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
@@ -1928,6 +1981,7 @@ int main(void)
         cmocka_unit_test(test_one_of_five_that_was_away_hears_who_was_added_anew),
         cmocka_unit_test(test_a_key_that_was_never_seen_is_shut_out),
         cmocka_unit_test(test_an_edge_does_not_believe_who_was_removed),
+        cmocka_unit_test(test_a_report_holds_all_sessions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

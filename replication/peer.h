@@ -31,6 +31,10 @@ struct replica_peers {
      */
     int (*send)(void *context, uint64_t to, struct bytes message);
 
+    /* Send what `send` was given last, and took, to one more replica: it need not be wrapped again. Nothing was sent in
+     * between. Answers as `send`. May be NULL: `send` is called with the same bytes. */
+    int (*again)(void *context, uint64_t to);
+
     /* Whether `send` would take a message of any size now: the link is open as far as anybody can tell, and its queue
      * not full. Asked before a message is read from the disk, which is in vain if it is not taken. Called from where
      * `send` is. May be NULL: always. */

@@ -344,17 +344,6 @@ static unsigned send_portion(const struct replica_io *io, const struct raft_appe
     return count;
 }
 
-int raft_io_send_part(struct replica_io *io, const struct raft_message *message, uint64_t features,
-                      unsigned first, unsigned count)
-{
-    struct bytes bytes;
-    codec_reset(io->codec_out);
-    features |= io->pings ? RAFT_WIRE_ANSWERS_PINGS : 0;
-    const int status =
-        raft_wire_build(io->codec_out, &io->self, features, message, first, count, &bytes);
-    return status != 0 ? status : io->peers.send(io->peers.context, message->server_id, bytes);
-}
-
 static int send_message(struct replica_io *io, const struct raft_message *message)
 {
     const bool append = message->type == RAFT_IO_APPEND_ENTRIES;
@@ -372,7 +361,7 @@ static int send_message(struct replica_io *io, const struct raft_message *messag
     do {
         const unsigned count =
             entries > 1 ? send_portion(io, &message->append_entries, first) : entries;
-        if (raft_io_send_part(io, message, 0, first, count) != 0) {
+        if (raft_send_part(io, message, 0, first, count) != 0) {
             return RAFT_NOCONNECTION; /* the part that left is good by itself */
         }
         io->counters->messages_split += first > 0;
@@ -785,16 +774,6 @@ int raft_io_receive(struct replica_io *io, uint64_t from, struct bytes bytes)
     }
     raft_lag_run(&io->lags);
     return 0;
-}
-
-void raft_io_ping(struct replica_io *io, uint64_t to, uint16_t type, uint64_t term, uint64_t round)
-{
-    struct bytes bytes;
-    codec_reset(io->codec_out);
-    if (!io->ended &&
-        raft_wire_build_ping(io->codec_out, &io->self, type, term, round, &bytes) == 0) {
-        (void)io->peers.send(io->peers.context, to, bytes);
-    }
 }
 
 void raft_io_fetched(struct replica_io *io, int status)

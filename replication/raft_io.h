@@ -23,6 +23,7 @@
 
 #include "log/log.h"
 #include "replication/raft_lag.h"
+#include "replication/raft_send.h"
 #include "replication/raft_tell.h"
 #include "replication/replica.h"
 #include "schemas/codec.h"
@@ -58,6 +59,7 @@ struct replica_io {
     struct raft_hears hears;
     struct replica_counters *counters;
     struct codec *codec_out; /* two: libraft answers from inside a message */
+    struct raft_sent sent;   /* in codec_out */
     struct codec *codec_in;
     void (*run)(void *context, struct replica_work *work);
     void *run_context;
@@ -125,18 +127,9 @@ int raft_io_meta_put(struct log *log, uint64_t term, uint64_t vote);
 void raft_io_tick(struct replica_io *io, uint64_t now_ms);
 /* A message came. Answers as replica_receive. */
 int raft_io_receive(struct replica_io *io, uint64_t from, struct bytes bytes);
-/* Send one message with `count` entries from `first` on, of an AppendEntries.
- *
- *   features   of this message beyond what this replica can do: RAFT_WIRE_TELLS; 0
- *   answers    as raft_wire_build, and replica_peers.send
- */
-int raft_io_send_part(struct replica_io *io, const struct raft_message *message, uint64_t features,
-                      unsigned first, unsigned count);
 /* What libraft knows of a follower, to be read and, where said, changed; NULL: this replica does not lead, or
  * it is no member. Valid until libraft is entered. */
 struct raft_progress *raft_io_progress(struct raft *raft, uint64_t id);
-/* Send a ping or a pong (raft_wire.h), best effort. */
-void raft_io_ping(struct replica_io *io, uint64_t to, uint16_t type, uint64_t term, uint64_t round);
 /* The files of the held snapshot are here, or are not to be had. */
 void raft_io_fetched(struct replica_io *io, int status);
 

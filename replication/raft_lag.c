@@ -145,7 +145,7 @@ static bool lag_send(struct raft_lags *lags, struct raft_lag *lag)
                                .entries = entries,
                                .n_entries = count},
         };
-        sent = raft_io_send_part(io, &message, 0, 0, count) == 0;
+        sent = raft_send_part(io, &message, 0, 0, count) == 0;
         lag->placed = sent; /* else the cursor has passed what is still to be sent */
         lags->counters->lag_refused += !sent;
     }

@@ -121,7 +121,7 @@ static void ping_voters(struct raft_reads *reads)
         const struct raft_reads_voter *voter = voter_find(reads, server->id);
         if (server->role == RAFT_VOTER && server->id != raft->id && voter != NULL &&
             (voter->features & RAFT_WIRE_ANSWERS_PINGS) != 0 && voter->round < reads->round) {
-            raft_io_ping(reads->io, server->id, RAFT_WIRE_PING, reads->term, reads->round);
+            raft_send_ping(reads->io, server->id, RAFT_WIRE_PING, reads->term, reads->round);
         }
     }
 }
@@ -249,7 +249,7 @@ void raft_reads_on_ping(struct raft_reads *reads, uint64_t from, uint64_t term, 
     const bool follows = raft->state == RAFT_FOLLOWER && raft->current_term == term &&
                          raft->follower_state.current_leader.id == from;
     if (follows || !measure_on(reads, MEASURE_ANSWER)) {
-        raft_io_ping(reads->io, from, RAFT_WIRE_PONG, term, round);
+        raft_send_ping(reads->io, from, RAFT_WIRE_PONG, term, round);
     }
 }
 

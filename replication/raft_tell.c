@@ -60,7 +60,7 @@ static void tell_send(struct raft_tells *tells, uint64_t id, raft_index index)
                            .leader_commit = index},
     };
     if (term != 0) { /* else memory let go of it: the next heartbeat tells */
-        (void)raft_io_send_part(tells->io, &message, RAFT_WIRE_TELLS, 0, 0);
+        (void)raft_send_part(tells->io, &message, RAFT_WIRE_TELLS, 0, 0);
     }
 }
 

@@ -282,16 +282,21 @@ static void core_hook_run(void *context, struct replica_work *work)
     core->ops.run(core->ops.context, work);
 }
 
-static int core_hook_send(void *context, uint64_t to, struct bytes message)
+static int core_hook_again(void *context, uint64_t to)
 {
     struct cloud_core *core = context;
-    struct bytes frame;
     if (to == core->muted) {
         return 0; /* as if the network had lost it: see core_step_take */
     }
+    return core->ops.send_peer(core->ops.context, to, core->frame_raft);
+}
+
+static int core_hook_send(void *context, uint64_t to, struct bytes message)
+{
+    struct cloud_core *core = context;
     codec_reset(core->codec_raft);
-    const int status = codec_frame_build(core->codec_raft, WIRE_RAFT, message, &frame);
-    return status != 0 ? status : core->ops.send_peer(core->ops.context, to, frame);
+    const int status = codec_frame_build(core->codec_raft, WIRE_RAFT, message, &core->frame_raft);
+    return status != 0 ? status : core_hook_again(core, to);
 }
 
 static bool core_hook_room(void *context, uint64_t to)
@@ -410,7 +415,7 @@ static int core_open_replica(struct cloud_core *core)
         .checkpoint_restore = core_transfer_restore,
     };
     const struct replica_peers peers = {
-        .context = core, .send = core_hook_send, .room = core_hook_room};
+        .context = core, .send = core_hook_send, .again = core_hook_again, .room = core_hook_room};
     return replica_open(core->log, &config, &hooks, &peers, &core->replica);
 }
 

@@ -242,7 +242,8 @@ struct cloud_core {
         bool answers;
     } judged;                  /* the node that the API asked for last */
     struct codec *codec_frame; /* what a peer sent, and frames around others' bodies */
-    struct codec *codec_raft;  /* frames sent from the middle of raft */
+    struct codec *codec_raft;  /* frames sent from the middle of raft, */
+    struct bytes frame_raft;   /* the last of them */
     struct codec *codec_read;  /* batches and snapshots read from the store */
     struct codec *codec_build; /* records of our own */
 };

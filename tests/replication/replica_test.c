@@ -62,6 +62,7 @@ struct fixture {
     uint64_t told_features; /* of messages without entries to replica 2, */
     uint32_t told;          /* how many, and */
     uint64_t told_commit;   /* what the last of them said is agreed on */
+    uint32_t agains[4];     /* asked for the last message again, by replica */
     struct raft_wire answer; /* the last result that was sent, and */
     uint32_t answers;        /* how many */
 };
@@ -126,6 +127,14 @@ static int on_send(void *context, uint64_t to, struct bytes message)
             f->answers++;
         }
     }
+    return 0;
+}
+
+static int on_again(void *context, uint64_t to)
+{
+    struct fixture *f = context;
+    assert_true(to == 2 || to == 3);
+    f->agains[to]++;
     return 0;
 }
 
@@ -496,6 +505,62 @@ static void test_commands_of_a_turn_leave_together(void **state)
         replica_propose(f.replica, bytes_of(large, LIMIT_LOG_EARLY_BYTES / 16), NULL, NULL), 0);
     assert_int_equal(f.offered, last + 21);
     free(large);
+    codec_destroy(f.codec);
+}
+
+/* Replica 3 says that it has so much. */
+static void acknowledge_third(struct fixture *f, uint64_t index)
+{
+    const struct raft_wire result = {.type = 2,
+                                     .server_id = 3,
+                                     .server_address = "three",
+                                     .term = replica_term(f->replica),
+                                     .last_log_index = index};
+    hear(f, &result);
+}
+
+/* Claim: what two followers get alike is built once, and what they do not is not. Method: the second has answered
+ * everything, or has not, so that it needs to be told what is agreed on as well. */
+static void test_what_followers_get_alike_is_built_once(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 3);
+    f.peers.again = on_again;
+    assert_int_equal(boot(&f), 0);
+    lead(&f);
+    run_for(&f, 100);
+    acknowledge(&f, 0);
+    acknowledge_third(&f, f.offered);
+    replica_flush(f.replica);
+    uint32_t sent = f.sent;
+    f.agains[3] = 0;
+    assert_int_equal(propose(&f, 1, 64), 0);
+    assert_int_equal(propose(&f, 2, 64), 0);
+    replica_flush(f.replica);
+    assert_int_equal(f.sent, sent + 1);
+    assert_int_equal(f.agains[3], 1);
+    sim_run_until(&f.sim, f.sim.now_us + 20 * MS);
+    acknowledge(&f, 0);
+    sent = f.sent;
+    replica_flush(f.replica); /* the news is for 2 alone, that 3 has it is not known */
+    assert_int_equal(f.sent, sent + 1);
+    assert_int_equal(f.agains[3], 1);
+    acknowledge_third(&f, f.offered);
+    replica_flush(f.replica); /* and now for 3 alone: but it is what 2 was told */
+    assert_int_equal(f.sent, sent + 1);
+    assert_int_equal(f.agains[3], 2);
+    f.probe.type = 0;
+    assert_int_equal(propose(&f, 3, 64), 0);
+    replica_flush(f.replica);
+    assert_int_equal(f.sent, sent + 2);
+    assert_int_equal(f.agains[3], 3);
+    assert_int_equal(f.probe.type, 0);
+    assert_int_equal(propose(&f, 4, 64), 0);
+    replica_flush(f.replica); /* as many entries, from another place on */
+    assert_int_equal(f.sent, sent + 3);
+    assert_int_equal(f.offered, replica_last_index(f.replica));
+    assert_int_equal(f.agains[2], 0);
     codec_destroy(f.codec);
 }
 
@@ -1627,6 +1692,7 @@ int main(void)
         cmocka_unit_test(test_a_new_leader_does_not_change_the_group_yet),
         cmocka_unit_test(test_a_follower_hears_at_once_what_is_agreed_on),
         cmocka_unit_test(test_commands_of_a_turn_leave_together),
+        cmocka_unit_test(test_what_followers_get_alike_is_built_once),
         cmocka_unit_test(test_lost_leadership_ends_all_proposals),
         cmocka_unit_test(test_who_returns_is_not_sent_the_whole_log),
         cmocka_unit_test(test_one_vote_per_term),

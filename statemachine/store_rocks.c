@@ -501,9 +501,10 @@ static void store_rocks_write_row(void *context, struct tree_row *row)
     }
 }
 
-/* RocksDB's range tombstone. Reading 7.8 through one has two flaws, which nobody meets who begins behind the removed
- * rows: an iterator that one moves on forgets that another level could not be read (mended in 8.5), and one that ends at
- * its bound looks at those behind it (7.10). */
+/* RocksDB's range tombstone. Iterators of 7.8 have two flaws with it: one that is moved on by a tombstone forgets that a
+ * level above could not be read (mended in 8.5), and one that ends at its bound looks at the tombstones behind it (7.10).
+ * Who begins behind the removed rows, as all do who apply or deliver, never meets the first. Who reads whole tables, for a
+ * copy or a backup, may be told of fewer rows when the disk fails in that moment, until the tombstone was compacted. */
 static void store_rocks_write_gone(void *context, struct tree_row *range)
 {
     const struct bytes from = tree_row_key(range);

@@ -218,6 +218,11 @@ static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
 #define LIMIT_MACHINE_CACHE_BYTES (16u * 1024u * 1024u)
 static_assert(LIMIT_MACHINE_CACHE_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest row fits in a half");
 
+/* The history that watches read is memory of each cloudcore: no more of it than this, whatever change_history_bytes says,
+ * which was of the disk once. When that is lowered so many of the oldest go with each entry: a fifth of a millisecond. */
+#define LIMIT_MACHINE_HISTORY_BYTES (256u * 1024u * 1024u)
+#define LIMIT_HISTORY_TRIM          4096u
+
 /* Of the history that watches read, what a cloudcore that stops in good order leaves for its next start: one memory table
  * of the store, written in a moment, and the changes of a minute at 400 a second. */
 #define LIMIT_MACHINE_REST_BYTES (16u * 1024u * 1024u)

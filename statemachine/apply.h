@@ -61,13 +61,6 @@ uint64_t row_get_u64(struct machine *machine, unsigned table, struct bytes key);
 /* A count kept in a row that is absent at 0. */
 void row_add(struct machine *machine, unsigned table, struct bytes key, int64_t difference);
 void row_remove_prefix(struct machine *machine, unsigned table, struct bytes prefix);
-/* Between entries: remove all rows of a table, committing some at a time, since there may be more than a batch should
- * hold. Blocks while the store is full.
- *   answers   STATUS_OK; negative: some may be gone */
-int row_clear(struct machine *machine, unsigned table);
-/* Commit between entries: wait while the store is full, abandon when it fails.
- *   answers   as store_commit, but STATUS_FULL */
-int row_commit(struct machine *machine, uint64_t position);
 /* Memory for one value, lent until the next call. */
 uint8_t *row_scratch(struct machine *machine, size_t size);
 /* Note how an iterator of the live reader ended, and close it. */
@@ -116,8 +109,10 @@ bool object_row_fill(struct bytes key, const struct bytes rows[PARTS], struct ob
 uint64_t change_next_version(struct machine *machine);
 void change_write(struct machine *machine, enum change_type type, struct bytes key, uint32_t parts,
                   const struct bytes before[PARTS]);
-/* Take what machine_rest left, and remove it, or what an older release had.
- *   answers   STATUS_OK, also when there was none, or none that fits; negative: the store failed */
+/* So many bytes of history may be held. */
+uint64_t change_bytes_max(const struct machine *machine);
+/* Take what machine_rest left, or what an older release had.
+ *   answers   STATUS_OK, also when there was none, or none that fits; negative: reading failed */
 int change_load(struct machine *machine);
 
 /* -- objects: object.c ------------------------------------------------------------------------- */

@@ -10,15 +10,25 @@
  *   CHANGE      version be64 -> u8 type, u8 parts, u16 key size, u32 zero, u32 size of each part as it
  *               was before, u32 zero; the key, padded to 8; the parts' rows, each padded to 8
  *
- * The start takes them into memory when they lead to the present version without holes, and removes them. An older
- * release had all of its history in such rows, and an index, CHANGE_KEY; META "state" tells it, when somebody goes back to
- * it, that nothing of that is held.
+ * The start takes them into memory when they lead to the present version without holes, and whoever owns the store
+ * removes them (machine_tidy). Left behind they do no harm: versions that go on, or jump in a rebirth, make a hole.
+ *
+ * An older release had all of its history in such rows, and an index, CHANGE_KEY. When somebody goes back to it, META
+ * "state" tells it that nothing is held; rows that an end left then stay, 16 MiB at most, until this release is back.
  */
 #include "statemachine/apply.h"
 
 #define CHANGE_HEADER_BYTES 24u
+/* Behind all keys of both tables: versions of 8 bytes, and those of objects. */
+#define CHANGE_KEYS_END bytes_of("\xff\xff\xff\xff\xff\xff\xff\xff\xff", 9)
 
 /* -- writing ----------------------------------------------------------------------------------- */
+
+uint64_t change_bytes_max(const struct machine *machine)
+{
+    const uint64_t bytes = (uint64_t)machine->settings[SETTING_CHANGE_HISTORY_BYTES];
+    return bytes < LIMIT_MACHINE_HISTORY_BYTES ? bytes : LIMIT_MACHINE_HISTORY_BYTES;
+}
 
 uint64_t change_next_version(struct machine *machine)
 {
@@ -29,11 +39,34 @@ uint64_t change_next_version(struct machine *machine)
 void change_write(struct machine *machine, enum change_type type, struct bytes key, uint32_t parts,
                   const struct bytes before[PARTS])
 {
-    history_add(machine->history, machine->meta.version, type, key, parts, before);
-    history_trim(machine->history, (uint64_t)machine->settings[SETTING_CHANGE_HISTORY_BYTES]);
+    history_add(machine->history, machine->meta.version, type, key, parts, before,
+                change_bytes_max(machine));
 }
 
 /* -- from an end to the next start ------------------------------------------------------------- */
+
+/* Remove all rows of a table, if there are any, at once.
+ *   answers   STATUS_OK; negative, STATUS_FULL: they are there as before */
+static int change_rows_clear(struct machine *machine, unsigned table)
+{
+    struct store *store = machine->store;
+    struct store_iterator *iterator = store_iterate(store_live(store), table, (struct bytes){0});
+    const bool any = store_iterator_first(iterator);
+    int status = store_iterator_status(iterator);
+    store_iterator_close(iterator);
+    if (!any) {
+        return status;
+    }
+    store_begin(store);
+    status = store_remove_range(store, table, (struct bytes){0}, CHANGE_KEYS_END);
+    if (status == STATUS_OK) {
+        status = store_commit(store, store_position(store));
+    }
+    if (status != STATUS_OK) {
+        store_abandon(store);
+    }
+    return status;
+}
 
 static void change_put_row(struct machine *machine, const struct history_entry *entry)
 {
@@ -67,7 +100,7 @@ static void change_put_row(struct machine *machine, const struct history_entry *
 
 void machine_rest(struct machine *machine)
 {
-    if (machine->committing) {
+    if (machine->committing || change_rows_clear(machine, TABLE_CHANGE) != STATUS_OK) {
         return;
     }
     const struct history *history = machine->history;
@@ -90,6 +123,14 @@ void machine_rest(struct machine *machine)
             store_abandon(machine->store);
             more = false;
         }
+    }
+}
+
+void machine_tidy(struct machine *machine)
+{
+    if (!machine->committing) {
+        (void)change_rows_clear(machine, TABLE_CHANGE);
+        (void)change_rows_clear(machine, TABLE_CHANGE_KEY);
     }
 }
 
@@ -130,8 +171,10 @@ static bool change_take_row(struct machine *machine, bool first, struct bytes ke
     if (version != history_newest(history) + 1) {
         return false;
     }
-    history_add(history, version, (enum change_type)value.data[0], object, value.data[1], before);
-    history_trim(history, (uint64_t)machine->settings[SETTING_CHANGE_HISTORY_BYTES]);
+    const uint64_t bytes_max = change_bytes_max(machine);
+    history_add(history, version, (enum change_type)value.data[0], object, value.data[1], before,
+                bytes_max);
+    history_commit(history, bytes_max);
     return true;
 }
 
@@ -147,13 +190,11 @@ int change_load(struct machine *machine)
                                 store_iterator_value(iterator));
         first = false;
     }
-    int status = store_iterator_status(iterator);
+    const int status = store_iterator_status(iterator);
     store_iterator_close(iterator);
-    if (!sound || history_newest(machine->history) != machine->meta.version) {
+    if (!sound || status != STATUS_OK ||
+        history_newest(machine->history) != machine->meta.version) {
         history_forget(machine->history, machine->meta.version);
-    }
-    for (unsigned table = TABLE_CHANGE; table <= TABLE_CHANGE_KEY && status == STATUS_OK; table++) {
-        status = row_clear(machine, table);
     }
     return status;
 }

@@ -145,7 +145,7 @@ void *hash_table_remove(struct hash_table *table, uint64_t hash, struct bytes ke
 
 void hash_table_clear(struct hash_table *table, bool all)
 {
-    if (!all && table->capacity <= HASH_SLOTS_KEPT_PER_ITEM * table->count) {
+    if (!all && table->count > 0 && table->capacity <= HASH_SLOTS_KEPT_PER_ITEM * table->count) {
         memset(table->slots, 0, table->capacity * sizeof *table->slots);
         table->count = 0;
         return;

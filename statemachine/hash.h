@@ -16,7 +16,7 @@ struct hash_secret hash_secret_new(void);
 uint64_t hash_of(const struct hash_secret *secret, struct bytes key);
 
 /* Open addressing; at most half of the slots are taken. All zero: empty. The items are the owner's, who may walk over the
- * slots; one without item is empty. */
+ * slots; one without item is empty. Their order differs from process to process: nothing that is told may follow it. */
 struct hash_slot {
     uint64_t hash;
     void *item;
@@ -38,7 +38,8 @@ void *hash_table_put(struct hash_table *table, uint64_t hash, struct bytes key, 
 /* Take an item out. Answers it, or NULL: there was none. */
 void *hash_table_remove(struct hash_table *table, uint64_t hash, struct bytes key,
                         hash_key_of *key_of);
-/* Empty it. Slots are kept for the next items where these were many for them; else, and when `all`, they are freed. */
+/* Empty it. Slots are kept for the next items when enough of them were taken for that to be cheap; otherwise, and when
+ * `all`, they are freed. */
 void hash_table_clear(struct hash_table *table, bool all);
 
 #endif

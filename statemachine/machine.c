@@ -1,5 +1,6 @@
 #include "statemachine/apply.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #define META_NUMBERS   11u
@@ -88,7 +89,9 @@ int machine_load(struct machine *machine)
     reference_load(machine);
     store_reader_reset(store_live(machine->store));
     node_cache_clear(machine->nodes);
-    history_forget(machine->history, machine->meta.version);
+    if (history_newest(machine->history) != machine->meta.version) {
+        history_forget(machine->history, machine->meta.version);
+    }
     return machine->failed;
 }
 
@@ -254,6 +257,15 @@ static void machine_apply_command(struct machine *machine, struct bytes bytes)
     }
 }
 
+/* Nothing of the entry happened. What is told is the first failure, unless the state cannot be read any more. */
+static int machine_abandon(struct machine *machine, int status)
+{
+    store_abandon(machine->store);
+    history_abandon(machine->history);
+    const int loaded = machine_load(machine);
+    return status == -ENOSPC && loaded != STATUS_OK ? loaded : status;
+}
+
 static int machine_commit(struct machine *machine)
 {
     const int status = store_commit(machine->store, machine->index);
@@ -263,10 +275,9 @@ static int machine_commit(struct machine *machine)
     }
     machine->committing = false;
     if (status != STATUS_OK) {
-        store_abandon(machine->store);
-        (void)machine_load(machine); /* what is told is the first failure */
-        return status;
+        return machine_abandon(machine, status);
     }
+    history_commit(machine->history, change_bytes_max(machine));
     machine->applied.version = machine->meta.version;
     return STATUS_OK;
 }
@@ -295,10 +306,7 @@ int machine_apply(struct machine *machine, uint64_t index, struct bytes command,
     }
     store_reader_reset(store_live(machine->store));
     if (machine->failed != STATUS_OK) {
-        const int status = machine->failed;
-        store_abandon(machine->store);
-        (void)machine_load(machine);
-        return status;
+        return machine_abandon(machine, machine->failed);
     }
     return machine_commit(machine);
 }

@@ -6,7 +6,7 @@
  *
  * Deterministic to the byte: no clock (time is the command's, made monotonic), no chance, no local
  * configuration (limits are rows too, see enum setting_id), iteration in the order of keys. All
- * replicas hold equal rows at equal positions, and machine_digest says so.
+ * replicas of a release hold equal rows at equal positions, and machine_digest says so.
  *
  * There is no error in applying: a record is accepted, or refused with an outcome that all replicas
  * share. Two exceptions end the process: the store fails, or a record has a kind that this release
@@ -37,8 +37,8 @@
  *   FACT      object key                    part header, Record bytes of POD_STATUS, NODE_STATUS, DEVICE_STATUS;
  *                                           no Record when only the end of the pod is known
  *   VERDICT   object key                    part header, Record bytes of VERDICT
- *   CHANGE    version be64                  type, key, and each part that changed as it was before
- *   CHANGE_KEY  object key \0 version be64  u8, mask of the parts that changed
+ *   CHANGE    version be64                  between an end and the next start only, and CHANGE_KEY only of an older
+ *                                           release: no part of the state, nor equal at all replicas
  *   NODE      node                          struct node_row
  *   DOWN      node \0 sequence be64         put or remove, reason, time, trace, object key, uid; the
  *                                           bytes of a put are read from WISH when it is sent
@@ -139,7 +139,8 @@ static inline bool outcome_accepted(enum outcome outcome)
 
 /* Limits that apply obeys. A SETTING record changes one; names and ranges are in setting.c. */
 enum setting_id {
-    SETTING_CHANGE_HISTORY_BYTES, /* "change_history_bytes": of memory; beyond it the oldest changes go */
+    SETTING_CHANGE_HISTORY_BYTES, /* "change_history_bytes": of memory, LIMIT_MACHINE_HISTORY_BYTES at most; beyond it
+                                     the oldest changes go */
     SETTING_DOWN_ROWS_MAX,   /* "down_rows_max": of one node; beyond it the node gets a snapshot */
     SETTING_EVENT_ROWS_MAX,  /* "event_rows_max": of one node; beyond it the oldest go */
     SETTING_EVENT_AGE_MS,    /* "event_age_ms": older ones go */
@@ -241,14 +242,20 @@ struct machine {
 
 /* Bind a machine to a store that holds its rows, or none yet.
  *
+ * The history begins with what machine_rest left, if this is the state of then. Nothing is written.
+ *
  *   machine   caller's memory; init'd also when the answer is negative, for machine_close
  *   store     borrowed until machine_close
  *   answers   STATUS_OK; STATUS_CORRUPT: the rows are not ours; what the store answers
  */
 int machine_open(struct machine *machine, struct store *store);
 /* Before an orderly end: have the newest changes that watches read (LIMIT_MACHINE_REST_BYTES) in rows, for the next start.
- * Nothing but machine_close may follow. They are lost, and watches list anew, where the store does not take them. */
+ * Nothing may be applied afterwards, and store_flush must follow. Commits some batches; where the store does not take one,
+ * or an entry waits for it, older changes are left out, and watches list anew. */
 void machine_rest(struct machine *machine);
+/* After machine_open, by who owns the store: remove the rows that machine_rest or an older release left. Where the store
+ * does not take it they stay, and do no harm. */
+void machine_tidy(struct machine *machine);
 /* An entry that was not committed is abandoned. The store stays the caller's. */
 void machine_close(struct machine *machine);
 

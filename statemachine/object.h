@@ -103,7 +103,7 @@ struct change {
  * two entries; the history is this process's own: it begins when the machine was opened, and holds so many bytes
  * (SETTING_CHANGE_HISTORY_BYTES).
  *
- *   reader       of the machine's store
+ *   reader       of the machine's store; a snapshot while an entry waits for the store: what is committed is told
  *   max_count    stop after so many changes
  *   max_bytes    stop after about so many bytes; one change always fits. Each counts with what is told of it
  *   on_change    lent during that call; it must not change the store nor reset the reader. Another

@@ -2,6 +2,8 @@
 
 #include "statemachine/apply.h"
 
+/* Rows of a batch while whole tables go. */
+#define REBIRTH_BATCH_ROWS 4096u
 /* Ids of streams are made of indexes, ids of snapshots of session epochs, and the feeds need the highest bit of
  * both. Indexes are used up first. */
 #define REBIRTH_INDEX_MAX (UINT64_C(1) << 50)
@@ -18,6 +20,52 @@ uint64_t machine_rebirth_index(uint64_t index, const struct machine_rebirth *reb
 {
     const uint64_t jump = rebirth_jump(REBIRTH_JUMP, rebirth->chance);
     return index > REBIRTH_INDEX_MAX - jump ? 0 : index + jump;
+}
+
+static int rebirth_commit(struct machine *machine, uint64_t position)
+{
+    int status = store_commit(machine->store, position);
+    while (status == STATUS_FULL) { /* nobody else waits: let the disk catch up */
+        status = store_wait(machine->store);
+        if (status == STATUS_OK) {
+            status = store_commit(machine->store, position);
+        }
+    }
+    if (status != STATUS_OK) {
+        store_abandon(machine->store);
+    }
+    return status;
+}
+
+/* All rows of a table, some at a time: there may be more than a batch should hold. */
+static int rebirth_clear(struct machine *machine, unsigned table)
+{
+    struct store *store = machine->store;
+    struct row_key last = {.size = 0};
+    int status = STATUS_OK;
+    bool more = true;
+    while (more && status == STATUS_OK) {
+        store_begin(store);
+        struct store_iterator *iterator =
+            store_iterate(store_live(store), table, (struct bytes){0});
+        uint32_t count = 0;
+        more = store_iterator_seek(iterator, row_key_bytes(&last));
+        while (more && count < REBIRTH_BATCH_ROWS) {
+            last.size = 0;
+            row_key_add(&last, store_iterator_key(iterator));
+            store_remove(store, table, row_key_bytes(&last));
+            count++;
+            more = store_iterator_next(iterator);
+        }
+        status = store_iterator_status(iterator);
+        store_iterator_close(iterator);
+        if (status == STATUS_OK) {
+            status = rebirth_commit(machine, store_position(store));
+        } else {
+            store_abandon(store);
+        }
+    }
+    return status;
 }
 
 /* Each node stands at its tip, in a stream that nobody has read of. */
@@ -50,6 +98,7 @@ static void rebirth_nodes(struct machine *machine, const struct machine_rebirth 
 
 int machine_rebirth(struct machine *machine, const struct machine_rebirth *rebirth)
 {
+    /* Not TABLE_CHANGE: no version leads from what an end left there to those that follow. */
     const unsigned cleared[] = {TABLE_DOWN, TABLE_DOWN_KEY, TABLE_ORIGIN};
     CHECK(!machine->committing);
     CHECK(!store_in_batch(machine->store));
@@ -59,7 +108,7 @@ int machine_rebirth(struct machine *machine, const struct machine_rebirth *rebir
     }
 
     for (size_t i = 0; i < sizeof cleared / sizeof cleared[0]; i++) {
-        const int status = row_clear(machine, cleared[i]);
+        const int status = rebirth_clear(machine, cleared[i]);
         if (status != STATUS_OK) {
             return status;
         }
@@ -78,7 +127,7 @@ int machine_rebirth(struct machine *machine, const struct machine_rebirth *rebir
     store_reader_reset(store_live(machine->store));
     int status = machine->failed;
     if (status == STATUS_OK) {
-        status = row_commit(machine, index);
+        status = rebirth_commit(machine, index);
     } else {
         store_abandon(machine->store);
     }

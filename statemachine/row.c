@@ -2,9 +2,6 @@
 
 #include <stdlib.h>
 
-/* Rows of a batch while a whole table goes. */
-#define ROW_CLEAR_ROWS 4096u
-
 void row_key_add(struct row_key *key, struct bytes bytes)
 {
     CHECK(bytes.size <= sizeof key->data - key->size);
@@ -128,51 +125,4 @@ void row_iterator_end(struct machine *machine, struct store_iterator *iterator)
         machine->failed = status;
     }
     store_iterator_close(iterator);
-}
-
-/* -- between entries --------------------------------------------------------------------------- */
-
-int row_commit(struct machine *machine, uint64_t position)
-{
-    int status = store_commit(machine->store, position);
-    while (status == STATUS_FULL) { /* nobody else waits: let the disk catch up */
-        status = store_wait(machine->store);
-        if (status == STATUS_OK) {
-            status = store_commit(machine->store, position);
-        }
-    }
-    if (status != STATUS_OK) {
-        store_abandon(machine->store);
-    }
-    return status;
-}
-
-int row_clear(struct machine *machine, unsigned table)
-{
-    struct store *store = machine->store;
-    struct row_key last = {.size = 0};
-    for (;;) {
-        store_begin(store);
-        struct store_iterator *iterator =
-            store_iterate(store_live(store), table, (struct bytes){0});
-        uint32_t count = 0;
-        bool more = store_iterator_seek(iterator, row_key_bytes(&last));
-        while (more && count < ROW_CLEAR_ROWS) {
-            last.size = 0;
-            row_key_add(&last, store_iterator_key(iterator));
-            store_remove(store, table, row_key_bytes(&last));
-            count++;
-            more = store_iterator_next(iterator);
-        }
-        int status = store_iterator_status(iterator);
-        store_iterator_close(iterator);
-        if (status != STATUS_OK || count == 0) {
-            store_abandon(store);
-            return status;
-        }
-        status = row_commit(machine, store_position(store));
-        if (status != STATUS_OK || !more) {
-            return status;
-        }
-    }
 }

@@ -187,8 +187,9 @@ static void store_batch_put(struct store *store, struct bytes full, uint64_t has
 {
     struct tree_row *row = tree_row_create(full, value, removed);
     row->born = born;
+    /* The tree lets go of the row before, whose key the table looks at: so the tree is second. */
     (void)hash_table_put(&store->batch_rows, hash, full, row, store_row_key);
-    store->batch = tree_put_row(store->batch, row); /* which lets go of the one before */
+    store->batch = tree_put_row(store->batch, row);
     store->batch_bytes += full.size + value.size;
     tree_row_release(row);
 }
@@ -347,14 +348,16 @@ static void store_on_draft_row(void *context, struct tree_row *row)
 
 /* The batch is over, either way. Of a store that drafts all batches that were committed are kept as one, which
  * readers go on to see. */
-static void store_batch_end(struct store *store)
+static void store_batch_end(struct store *store, bool committed)
 {
-    hash_table_clear(&store->batch_rows, false);
+    if (!store->drafting || !committed) {
+        hash_table_clear(&store->batch_rows, false);
+        tree_walk(store->draft, store_on_draft_row, store);
+    }
     tree_release(store->batch);
     store->batch = tree_retain(store->draft);
     tree_release(store->gone);
     store->gone = NULL;
-    tree_walk(store->draft, store_on_draft_row, store);
     store->in_batch = false;
     store_kept_clear(&store->kept);
     store_reader_reset(&store->live);
@@ -378,7 +381,7 @@ int store_commit(struct store *store, uint64_t position)
         store_cache_commit(&store->cache, &store->batch_rows);
     }
     atomic_store(&store->position, position);
-    store_batch_end(store);
+    store_batch_end(store, true);
     return STATUS_OK;
 }
 
@@ -386,7 +389,7 @@ void store_abandon(struct store *store)
 {
     CHECK(store->in_batch);
     CHECK(atomic_load(&store->live.iterators) == 0);
-    store_batch_end(store);
+    store_batch_end(store, false);
 }
 
 uint64_t store_position(const struct store *store)

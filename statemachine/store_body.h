@@ -120,7 +120,7 @@ struct store {
     struct hash_secret secret;
     bool in_batch;
     struct tree *batch;
-    struct hash_table batch_rows; /* the same rows, to be found in one step */
+    struct hash_table batch_rows; /* the same rows, lent by the tree, to be found in one step */
     /* Ranges whose rows below the batch are removed: the first key -> that behind the last. None meets another. */
     struct tree *gone;
     size_t batch_bytes;

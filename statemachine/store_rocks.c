@@ -503,8 +503,9 @@ static void store_rocks_write_row(void *context, struct tree_row *row)
 
 /* RocksDB's range tombstone. Iterators of 7.8 have two flaws with it: one that is moved on by a tombstone forgets that a
  * level above could not be read (mended in 8.5), and one that ends at its bound looks at the tombstones behind it (7.10).
- * Who begins behind the removed rows, as all do who apply or deliver, never meets the first. Who reads whole tables, for a
- * copy or a backup, may be told of fewer rows when the disk fails in that moment, until the tombstone was compacted. */
+ * Who begins behind the removed rows, as all do who apply or deliver, never meets the first. Who reads a whole table, for a
+ * copy or a backup, may be told of fewer of its rows when the disk fails in that moment, until the tombstone was compacted:
+ * so marks are for tables whose gaps are noticed, down logs by the digest at a node's tip, the history by its versions. */
 static void store_rocks_write_gone(void *context, struct tree_row *range)
 {
     const struct bytes from = tree_row_key(range);

@@ -462,6 +462,7 @@ int cloud_core_open(const struct cloud_core_config *config,
         status = core_level_check(core, reason);
     }
     if (status == 0) {
+        machine_tidy(&core->machine);
         core->version_told = core->machine.meta.version;
         core->forward_door = (struct forward_door){
             .context = core,

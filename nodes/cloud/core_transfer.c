@@ -125,6 +125,7 @@ static int core_exchange(struct cloud_core *core, struct store *staging)
     core->fetched = false;
     const int status = machine_open(&core->machine, staging);
     if (status == 0) {
+        machine_tidy(&core->machine);
         core_log(core, LOGGER_INFO, "state_exchanged", "index=%llu version=%llu",
                  (unsigned long long)machine_index(&core->machine),
                  (unsigned long long)core->machine.meta.version);

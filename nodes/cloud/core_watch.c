@@ -94,13 +94,6 @@ static void watch_guard(struct cloud_core *core, struct metrics_page *page)
 
 /* -- from a proposal to the state -------------------------------------------------------------- */
 
-static void watch_history(struct cloud_core *core, struct metrics_page *page)
-{
-    metrics_gauge(page, "kelp_watch_history_bytes",
-                  "Memory of the changes that a watch which comes late can still be told.",
-                  history_bytes(core->machine.history));
-}
-
 static void watch_queues(struct cloud_core *core, struct metrics_page *page)
 {
     const struct forward_report forward = forward_report(core->forward);
@@ -162,6 +155,13 @@ static void watch_apply(struct cloud_core *core, struct metrics_page *page)
     metrics_gauge_us(page, "kelp_checkpoint_last_time_seconds",
                      "When the newest checkpoint was made, since 1970; 0: none since the start.",
                      (uint64_t)counts->checkpoint_wall_ms * 1000u);
+}
+
+static void watch_history(struct cloud_core *core, struct metrics_page *page)
+{
+    metrics_gauge(page, "kelp_watch_history_bytes",
+                  "Memory of the changes that a watch which comes late can still be told.",
+                  history_bytes(core->machine.history));
 }
 
 /* -- sessions ---------------------------------------------------------------------------------- */
@@ -295,8 +295,8 @@ void cloud_core_metrics(struct cloud_core *core, struct metrics_page *page)
     watch_agreement(core, page);
     watch_guard(core, page);
     watch_queues(core, page);
-    watch_history(core, page);
     watch_apply(core, page);
+    watch_history(core, page);
     watch_sessions(core, page);
 }
 

@@ -126,7 +126,7 @@ static_assert(LIMIT_MEMBER_KEYS >= 2 * LIMIT_MEMBER_KEYS_EACH * LIMIT_REPLICAS,
 static_assert(LIMIT_FORWARD_SESSION_BYTES >= LIMIT_RECORD_BYTES + LIMIT_FEED_APPEND_BYTES,
               "the largest batch fits its session's share");
 /* Edge sessions of one replica: a third of a hundred thousand edges, or thirty thousand on the last one standing.
- * One takes 50 KiB (bench/README.md), so all of them 1.6 GiB, and a file. */
+ * One takes 50 KiB (bench/README.md), with Ed25519 and 69 with other keys, so all of them 1.7 to 2.2 GiB, and a file. */
 #define LIMIT_SESSIONS 32768u
 /* Of their names, with what stands beside each in a report (32 bytes): the report of all is one frame, and the leader
  * takes who is not in it for gone. Names of 51 bytes, the longest that our own certificates hold, fit all of them. */
@@ -205,6 +205,9 @@ static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
 /* Rows of a range that are removed one by one: with more of them one mark takes the place of all. A mark is looked at by
  * each read until it is merged with what it removes, so there shall be far fewer than rows. */
 #define LIMIT_STORE_RANGE_ROWS 16u
+/* Marks between two flushes. RocksDB sorts those of a memory table anew for the next read after each new one: a twentieth
+ * of a millisecond for so many. */
+#define LIMIT_STORE_MARKS 512u
 
 /* What a state may take on the disk beside twice the rows that are alive: level 0 of RocksDB with the level
  * below it, and what one compaction of them writes before it deletes what it read. In the cloud 28 memory
@@ -219,7 +222,8 @@ static_assert(LIMIT_STORE_KEY_BYTES >= LIMIT_KEY_BYTES + 2 * LIMIT_NAME_BYTES,
 static_assert(LIMIT_MACHINE_CACHE_BYTES >= 2 * LIMIT_FRAME_BYTES, "the largest row fits in a half");
 
 /* The history that watches read is memory of each cloudcore: no more of it than this, whatever change_history_bytes says,
- * which was of the disk once. When that is lowered so many of the oldest go with each entry: a fifth of a millisecond. */
+ * which was of the disk once, and for a moment as much again. When that is lowered so many of the oldest go with each entry: a
+ * fifth of a millisecond. (To forget all, or to make room for twice as many, takes ten for 64 MiB.) */
 #define LIMIT_MACHINE_HISTORY_BYTES (256u * 1024u * 1024u)
 #define LIMIT_HISTORY_TRIM          4096u
 
@@ -374,6 +378,8 @@ static_assert(2 * LIMIT_LAG_FLIGHT * LIMIT_RAFT_BYTES < LIMIT_PEER_QUEUE_BYTES,
 /* Connections of one listener, handshakes included; more are closed at once: the sessions of a replica, and a
  * quarter for those that come back while their old sockets still die. */
 #define LIMIT_LINKS (LIMIT_SESSIONS + LIMIT_SESSIONS / 4u)
+/* Of one that lets clients in without a certificate, the API: they shall not take the files that edges need. */
+#define LIMIT_LINKS_OPEN 8192u
 /* Of them those that have not shaken hands, and so may be anybody: each lives LIMIT_LINK_HANDSHAKE_MS at
  * most. Enough for what the processors shake in that time when all edges come back at once. */
 #define LIMIT_LINKS_SHAKING        2048u

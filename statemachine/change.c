@@ -11,7 +11,7 @@
  *               was before, u32 zero; the key, padded to 8; the parts' rows, each padded to 8
  *
  * The start takes them into memory when they lead to the present version without holes, and whoever owns the store
- * removes them (machine_tidy). Left behind they do no harm: versions that go on, or jump in a rebirth, make a hole.
+ * removes them (machine_tidy). Left behind they do no harm: behind versions that go on, or jump in a rebirth, is a hole.
  *
  * An older release had all of its history in such rows, and an index, CHANGE_KEY. When somebody goes back to it, META
  * "state" tells it that nothing is held; rows that an end left then stay, 16 MiB at most, until this release is back.
@@ -134,9 +134,8 @@ void machine_tidy(struct machine *machine)
     }
 }
 
-/* Take one row into memory; answers whether it has the shape, and follows what was taken. */
-static bool change_take_row(struct machine *machine, bool first, struct bytes key,
-                            struct bytes value)
+/* Read a row as it was put; answers whether it has the shape. */
+static bool change_row_read(struct bytes key, struct bytes value, struct history_entry *out)
 {
     if (key.size != 8 || value.size < CHANGE_HEADER_BYTES || value.data[0] < CHANGE_ADDED ||
         value.data[0] > CHANGE_EVENT) {
@@ -148,52 +147,67 @@ static bool change_take_row(struct machine *machine, bool first, struct bytes ke
     if (value.size - at < row_padded(key_size)) {
         return false;
     }
-    const struct bytes object = bytes_of(value.data + at, key_size);
+    *out = (struct history_entry){
+        .version = get_be64(key.data),
+        .type = (enum change_type)value.data[0],
+        .parts = value.data[1],
+        .key = bytes_of(value.data + at, key_size),
+    };
     at += row_padded(key_size);
-    struct bytes before[PARTS];
     for (unsigned i = 0; i < PARTS; i++) {
         const size_t size = get_le32(value.data + 8 + (size_t)i * 4);
         if (value.size - at < row_padded(size)) {
             return false;
         }
-        before[i] = bytes_of(value.data + at, size);
+        out->before[i] = bytes_of(value.data + at, size);
         at += row_padded(size);
     }
-    const uint64_t version = get_be64(key.data);
-    struct history *history = machine->history;
-    if (at != value.size || version == 0 || version > machine->meta.version ||
-        (value.data[0] == CHANGE_EVENT) != (key_size == 0)) {
-        return false;
+    return at == value.size && (out->type == CHANGE_EVENT) == (key_size == 0);
+}
+
+/* The first version from which rows lead to the present one without holes, within the bounds; the next one: none does. */
+static uint64_t change_rows_first(const struct machine *machine, struct store_iterator *iterator)
+{
+    const uint64_t most = change_bytes_max(machine);
+    uint64_t left = most < LIMIT_MACHINE_REST_BYTES ? most : LIMIT_MACHINE_REST_BYTES;
+    uint64_t first = machine->meta.version + 1;
+    for (bool on = store_iterator_last(iterator); on; on = store_iterator_previous(iterator)) {
+        struct history_entry entry;
+        if (!change_row_read(store_iterator_key(iterator), store_iterator_value(iterator),
+                             &entry) ||
+            entry.version != first - 1 || history_entry_bytes(&entry) > left) {
+            break;
+        }
+        left -= history_entry_bytes(&entry);
+        first--;
     }
-    if (first) {
-        history_forget(history, version - 1);
-    }
-    if (version != history_newest(history) + 1) {
-        return false;
-    }
-    const uint64_t bytes_max = change_bytes_max(machine);
-    history_add(history, version, (enum change_type)value.data[0], object, value.data[1], before,
-                bytes_max);
-    history_commit(history, bytes_max);
-    return true;
+    return first;
 }
 
 int change_load(struct machine *machine)
 {
     struct store_iterator *iterator =
         store_iterate(store_live(machine->store), TABLE_CHANGE, (struct bytes){0});
-    bool sound = true;
-    bool first = true;
-    for (bool on = store_iterator_first(iterator); on && sound;
-         on = store_iterator_next(iterator)) {
-        sound = change_take_row(machine, first, store_iterator_key(iterator),
-                                store_iterator_value(iterator));
-        first = false;
+    const uint64_t first = change_rows_first(machine, iterator);
+    struct row_key from = {.size = 0};
+    row_key_add_be64(&from, first);
+    history_forget(machine->history, first - 1);
+    bool on = store_iterator_seek(iterator, row_key_bytes(&from));
+    for (uint64_t version = first; on && version <= machine->meta.version; version++) {
+        struct history_entry entry;
+        if (!change_row_read(store_iterator_key(iterator), store_iterator_value(iterator),
+                             &entry) ||
+            entry.version != version) {
+            break;
+        }
+        history_add(machine->history, version, entry.type, entry.key, entry.parts, entry.before,
+                    LIMIT_MACHINE_REST_BYTES);
+        history_commit(machine->history, LIMIT_MACHINE_REST_BYTES);
+        on = store_iterator_next(iterator);
     }
     const int status = store_iterator_status(iterator);
     store_iterator_close(iterator);
-    if (!sound || status != STATUS_OK ||
-        history_newest(machine->history) != machine->meta.version) {
+    if (status != STATUS_OK || history_newest(machine->history) != machine->meta.version) {
         history_forget(machine->history, machine->meta.version);
     }
     return status;

@@ -211,11 +211,11 @@ void history_commit(struct history *history, uint64_t bytes_max)
         history_forget(history, history->waiting_newest);
     }
     uint64_t trims = LIMIT_HISTORY_TRIM;
+    const uint64_t added = history->waiting_bytes;
     while (history->waiting != NULL) {
         struct history_entry *entry = history->waiting;
         history->waiting = entry->next;
         entry->next = NULL;
-        trims += 2;
         history_row_grow(history);
         history->newest = entry->version;
         *history_place(history, entry->version) = entry;
@@ -225,8 +225,11 @@ void history_commit(struct history *history, uint64_t bytes_max)
         }
     }
     history_abandon(history);
-    for (; history->bytes > bytes_max && trims > 0; trims--) {
+    /* As many bytes as came, twice, however small they are; beyond that, of what a lowered bound leaves, some. */
+    const uint64_t bytes = history->bytes;
+    while (history->bytes > bytes_max && (trims > 0 || bytes - history->bytes < 2 * added)) {
         history_drop_oldest(history);
+        trims -= trims > 0 ? 1 : 0;
     }
     if (history->bytes == 0) {
         history_empty(history);

@@ -43,11 +43,12 @@ void history_destroy(struct history *history);
  *   version    CHECK: one above the newest, those that wait included
  *   key        empty: of nothing that is looked for (an event of an edge)
  *   before     of each part in `parts`, as it was
- *   bytes_max  as for history_commit: what waits is bounded, too, and forgotten when it is more */
+ *   bytes_max  as for history_commit: when more than that waits, nothing of it is kept, and the commit forgets all */
 void history_add(struct history *history, uint64_t version, enum change_type type, struct bytes key,
                  uint32_t parts, const struct bytes before[PARTS], uint64_t bytes_max);
-/* What was added counts; then the oldest go until no more than so many bytes are held, what holds them included: all, if
- * one alone is larger. LIMIT_HISTORY_TRIM of them, and twice as many as were added, at a time. */
+/* What was added counts, and the oldest go until no more than so many bytes are held (twice as many are for a moment):
+ * entries and what holds them, which is given back when all are gone. Of a lowered bound LIMIT_HISTORY_TRIM entries go at a
+ * time. */
 void history_commit(struct history *history, uint64_t bytes_max);
 /* What was added and not committed is forgotten. */
 void history_abandon(struct history *history);

@@ -109,6 +109,7 @@ int machine_open(struct machine *machine, struct store *store)
     CHECK(machine->results != NULL && machine->referenced != NULL);
     store_cache(store, 1u << TABLE_META | 1u << TABLE_WISH | 1u << TABLE_FACT | 1u << TABLE_VERDICT,
                 LIMIT_MACHINE_CACHE_BYTES);
+    store_marks(store, 1u << TABLE_CHANGE | 1u << TABLE_CHANGE_KEY | 1u << TABLE_DOWN);
     const int status = machine_load(machine);
     return status == STATUS_OK ? change_load(machine) : status;
 }

@@ -42,8 +42,10 @@
  *   NODE      node                          struct node_row
  *   DOWN      node \0 sequence be64         put or remove, reason, time, trace, object key, uid; the
  *                                           bytes of a put are read from WISH when it is sent
- *   DOWN_KEY  node \0 object key \0 uid     u64, the sequence of its unread DOWN row that is a remove
- *   HELD      node \0 object key            tag, uid, u64 the sequence of its newest DOWN row: the rows the node
+ *   DOWN_KEY  node \0 object key \0 uid     u64, the sequence of its unread DOWN row that is a remove (before level 4,
+ *                                           and until those rows are swept: or a put)
+ *   HELD      node \0 object key            tag, uid, and \0 u64 the sequence of its newest DOWN row, when that was
+ *                                           written at level 4 (it says nothing once it is swept): the rows the node
  *                                           holds at its tip
  *   BOUND     node \0 object key            "", pods and devices with that node_name, Node or no Node
  *             node                          u64, how many pods; absent when none

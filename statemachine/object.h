@@ -100,8 +100,8 @@ struct change {
 };
 
 /* All changes with a version > after, oldest first, each with the whole object before and after. On the loop, between
- * two entries; the history is this process's own: it begins when the machine was opened, and holds so many bytes
- * (SETTING_CHANGE_HISTORY_BYTES).
+ * two entries; the history is this process's own: it begins when the machine was opened, or with what an
+ * orderly end before that left, and holds so many bytes (SETTING_CHANGE_HISTORY_BYTES).
  *
  *   reader       of the machine's store; a snapshot while an entry waits for the store: what is committed is told
  *   max_count    stop after so many changes

@@ -275,37 +275,45 @@ static void store_gone_add(struct store *store, struct bytes from, struct bytes 
     struct tree_row *range = tree_row_create(from, to, false);
     store->gone = tree_put_row(store->gone, range);
     tree_row_release(range);
+    atomic_fetch_add(&store->marks, 1);
     store->batch_bytes += from.size + to.size;
 }
 
 /* Whether one mark may stand for many rows: neither what is drafted nor what is cached knows of any. */
-static bool store_takes_ranges(const struct store *store, unsigned table)
+static bool store_takes_marks(const struct store *store, unsigned table)
 {
-    return !store->drafting && (store->cache.tables >> table & 1u) == 0;
+    return !store->drafting && (store->mark_tables >> table & 1u) != 0 &&
+           (store->cache.tables >> table & 1u) == 0 &&
+           atomic_load(&store->marks) < LIMIT_STORE_MARKS;
 }
+
+static struct store_iterator *store_iterator_between(struct store_reader *reader,
+                                                     struct bytes lower, struct bytes upper,
+                                                     bool few);
 
 int store_remove_range(struct store *store, unsigned table, struct bytes from, struct bytes to)
 {
-    struct store_iterator *iterator = store_iterate(&store->live, table, (struct bytes){0});
-    const bool by_mark = store_takes_ranges(store, table);
+    if (bytes_compare(from, to) >= 0) {
+        return STATUS_OK;
+    }
+    uint8_t memory[2][STORE_FULL_KEY_BYTES];
+    const struct bytes first = store_full_key(memory[0], table, from);
+    const struct bytes behind = store_full_key(memory[1], table, to);
+    struct store_iterator *iterator = store_iterator_between(&store->live, first, behind, false);
+    const bool by_mark = store_takes_marks(store, table);
     uint32_t rows = 0;
-    bool on = store_iterator_seek(iterator, from);
-    while (on && bytes_compare(store_iterator_key(iterator), to) < 0 &&
-           !(by_mark && rows == LIMIT_STORE_RANGE_ROWS)) {
+    bool more = store_iterator_first(iterator);
+    while (more && !(by_mark && rows == LIMIT_STORE_RANGE_ROWS)) {
         store_remove(store, table, store_iterator_key(iterator));
         rows++;
-        on = store_iterator_next(iterator);
+        more = store_iterator_next(iterator);
     }
-    const bool more = on && bytes_compare(store_iterator_key(iterator), to) < 0;
     const int status = store_iterator_status(iterator);
     store_iterator_close(iterator);
     if (status != STATUS_OK || !more) {
         return status;
     }
 
-    uint8_t memory[2][STORE_FULL_KEY_BYTES];
-    const struct bytes first = store_full_key(memory[0], table, from);
-    const struct bytes behind = store_full_key(memory[1], table, to);
     const struct tree_row *row = tree_seek(store->batch, first, false);
     while (row != NULL && bytes_compare(tree_row_key(row), behind) < 0) { /* the graves too */
         const struct bytes key = tree_row_key(row);
@@ -328,6 +336,11 @@ void store_keep(struct store *store, size_t bytes)
 {
     CHECK(!store->in_batch);
     store->kept.bytes_max = bytes;
+}
+
+void store_marks(struct store *store, uint32_t tables)
+{
+    store->mark_tables = tables;
 }
 
 void store_cache(struct store *store, uint32_t tables, size_t bytes)
@@ -404,8 +417,11 @@ int store_flush(struct store *store)
     CHECK(!store->drafting);
     const uint64_t position = atomic_load(&store->position);
     const int status = store->body->flush(store, position);
-    if (status == STATUS_OK && position > atomic_load(&store->position_flushed)) {
-        atomic_store(&store->position_flushed, position);
+    if (status == STATUS_OK) {
+        atomic_store(&store->marks, 0);
+        if (position > atomic_load(&store->position_flushed)) {
+            atomic_store(&store->position_flushed, position);
+        }
     }
     return status;
 }
@@ -608,7 +624,7 @@ static int store_read(struct store_reader *reader, unsigned table, struct bytes 
     if (kept != NULL) {
         store_kept_put(kept, full, hash, value, status == STORE_NONE);
     }
-    if (live) {
+    if (reader == &store->live) { /* what views read shall not drive out what applying needs */
         store_cache_put(&store->cache, full, hash, value, status == STORE_NONE);
     }
     if (status == STORE_NONE) {
@@ -656,18 +672,17 @@ struct store_iterator {
     uint8_t bounds[]; /* lower, then upper */
 };
 
-static struct store_iterator *store_iterator_open(struct store_reader *reader, unsigned table,
-                                                  struct bytes prefix, bool few)
+static struct store_iterator *store_iterator_between(struct store_reader *reader,
+                                                     struct bytes lower, struct bytes upper,
+                                                     bool few)
 {
-    uint8_t memory[STORE_FULL_KEY_BYTES];
-    const struct bytes lower = store_full_key(memory, table, prefix);
-    struct store_iterator *iterator = malloc(sizeof *iterator + 2 * lower.size);
+    struct store_iterator *iterator = malloc(sizeof *iterator + lower.size + upper.size);
     CHECK(iterator != NULL);
     *iterator = (struct store_iterator){.reader = reader};
     memcpy(iterator->bounds, lower.data, lower.size);
-    memcpy(iterator->bounds + lower.size, lower.data, lower.size);
+    memcpy(iterator->bounds + lower.size, upper.data, upper.size);
     iterator->lower = bytes_of(iterator->bounds, lower.size);
-    iterator->upper = store_key_behind(iterator->bounds + lower.size, lower.size);
+    iterator->upper = bytes_of(iterator->bounds + lower.size, upper.size);
     struct store *store = reader->store;
     const bool kept = few && store_reader_kept(reader) != NULL &&
                       store_kept_prefix(store, iterator->lower, iterator->upper);
@@ -676,6 +691,15 @@ static struct store_iterator *store_iterator_open(struct store_reader *reader, u
         iterator->body->iterate(store, reader->snapshot, iterator->lower, iterator->upper);
     atomic_fetch_add(&reader->iterators, 1);
     return iterator;
+}
+
+static struct store_iterator *store_iterator_open(struct store_reader *reader, unsigned table,
+                                                  struct bytes prefix, bool few)
+{
+    uint8_t memory[2][STORE_FULL_KEY_BYTES];
+    const struct bytes lower = store_full_key(memory[0], table, prefix);
+    memcpy(memory[1], lower.data, lower.size);
+    return store_iterator_between(reader, lower, store_key_behind(memory[1], lower.size), few);
 }
 
 struct store_iterator *store_iterate(struct store_reader *reader, unsigned table,

@@ -121,10 +121,14 @@ void store_add(struct store *store, unsigned table, struct bytes key, struct byt
  * included. Costs one step per row: these are removed one by one.
  *   answers   STATUS_OK; negative: reading failed, abandon the batch */
 int store_remove_prefix(struct store *store, unsigned table, struct bytes prefix);
-/* The same for from <= key < to. Many rows cost no more than LIMIT_STORE_RANGE_ROWS of them, and those of the open batch:
- * what lies below the batch is then removed by one mark, unless the table is one of store_cache. Where marks are, reading
- * costs more: let readers begin behind them. */
+/* The same for from <= key < to. Of a table of store_marks many rows cost no more than LIMIT_STORE_RANGE_ROWS of them, and
+ * those of the open batch: what lies below the batch is then removed by one mark, unless there are LIMIT_STORE_MARKS since
+ * the last flush. Where marks are, reading costs more: let readers begin behind them. */
 int store_remove_range(struct store *store, unsigned table, struct bytes from, struct bytes to);
+
+/* Tables (a bit 1u << table for each) in which store_remove_range may make marks; as a store begins, none. Only such whose
+ * readers notice a gap: see store_rocks_write_gone. */
+void store_marks(struct store *store, uint32_t tables);
 
 /* Bytes of the keys and values that the open batch holds, and of those that are kept beside it, for budgets. */
 size_t store_batch_bytes(const struct store *store);
@@ -196,7 +200,7 @@ struct store_reader *store_live(struct store *store);
 struct store_reader *store_snapshot(struct store *store);
 void store_snapshot_release(struct store_reader *snapshot);
 /* As store_snapshot, for who reads on the loop and is mostly done before the next batch begins: until then it reads the
- * live rows, those in memory too, and costs the body nothing; then it becomes a snapshot. Never hand it to another thread. */
+ * live rows, those in memory too; then it becomes a snapshot. Never hand it to another thread. */
 struct store_reader *store_view(struct store *store);
 /* Snapshots that are not released yet. Any thread. */
 unsigned store_snapshot_count(const struct store *store);

@@ -123,6 +123,8 @@ struct store {
     struct hash_table batch_rows; /* the same rows, lent by the tree, to be found in one step */
     /* Ranges whose rows below the batch are removed: the first key -> that behind the last. None meets another. */
     struct tree *gone;
+    uint32_t mark_tables; /* a bit for each table that may have marks */
+    atomic_uint marks;    /* made since the last flush, about */
     size_t batch_bytes;
     struct store_kept kept;
     struct store_cache cache;

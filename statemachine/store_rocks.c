@@ -417,7 +417,7 @@ static void store_rocks_options(struct store_rocks *self, enum store_profile pro
      *
      * No collector that compacts files full of removes: after nine of ten objects were deleted the weight that
      * RocksDB gives to removes brought the state down to 1.0 of what was alive without it (bench/run space);
-     * with it the cloud, whose history of changes is trimmed all the time, wrote a third more and stood at
+     * with it the cloud, when a history of changes was trimmed in it all the time, wrote a third more and stood at
      * 2.4 in place of 1.6. */
     rocksdb_options_set_level_compaction_dynamic_level_bytes(options, 1);
     rocksdb_options_set_compression(options, numbers->compress ? rocksdb_lz4_compression
@@ -609,7 +609,7 @@ static bool store_rocks_set(struct store_rocks *self, const char *const names[2]
  * times there is no third one that would hide more, until a state is so large that its memory tables grow no more,
  * 1.5 GiB, and a third more.
  *
- * Large ones write less. With a state of 60 MiB, config maps of 256 bytes written again and a full history, what came
+ * Large ones write less. With a state of 60 MiB, config maps of 256 bytes written again and a history in rows, what came
  * into level 0 was written 3.2 times in all with M = 3 MiB and merges at 6 M, 2.5 with 8 MiB, 2.1 with 16 MiB and merges
  * at 4 M, where 16 MiB at 6 M wrote 1.7 and had half as much again beside it. A state of 413 MiB took 2.9 times
  * that for a while with tables of 32 MiB and commits that waited at 20 files in level 0.

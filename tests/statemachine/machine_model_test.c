@@ -306,12 +306,16 @@ static void check_held(struct world *w)
         for (bool on = store_iterator_first(iterator); on; on = store_iterator_next(iterator)) {
             const struct bytes key = store_iterator_key(iterator);
             const struct bytes value = store_iterator_value(iterator);
+            const struct bytes rest = bytes_of(value.data + 16, value.size - 16);
+            const uint8_t *end = memchr(rest.data, 0, rest.size); /* the sequence follows */
+            const struct bytes uid =
+                bytes_of(rest.data, end == NULL ? rest.size : (size_t)(end - rest.data));
             bool found = false;
             for (uint32_t j = 0; j < count; j++) {
-                found = found ||
-                        (bytes_equal_text(bytes_of(key.data + size, key.size - (size_t)size),
-                                          set[j].key) &&
-                         strncmp((const char *)value.data + 16, set[j].uid, value.size - 16) == 0);
+                found =
+                    found || (bytes_equal_text(bytes_of(key.data + size, key.size - (size_t)size),
+                                               set[j].key) &&
+                              bytes_equal_text(uid, set[j].uid));
             }
             assert_true(found);
             rows++;

@@ -296,6 +296,7 @@ int cluster_join(int argc, char **argv)
     struct joining join = {.config = "/etc/kelp/cloudcore.yaml",
                            .pki = "/etc/kelp/pki",
                            .data = "/var/lib/kelp/cloudcore"};
+    const char *kind = "ed25519";
     const struct options_flag flags[] = {
         {"token", 0, OPTIONS_TEXT, &join.token, "TOKEN", "of kelp token create"},
         {"server", 0, OPTIONS_TEXT, &join.server, "HOST:PORT", "API of a cloudcore of the group"},
@@ -307,6 +308,8 @@ int cluster_join(int argc, char **argv)
          "names and addresses that anybody dials this one by (the host of --address)"},
         {"config", 0, OPTIONS_TEXT, &join.config, "FILE", "to write (/etc/kelp/cloudcore.yaml)"},
         {"pki", 0, OPTIONS_TEXT, &join.pki, "DIR", "where key and certificates go (/etc/kelp/pki)"},
+        {"key", 0, OPTIONS_TEXT, &kind, "KIND",
+         "of the new one: ed25519, or ecdsa while members run a release before it (ed25519)"},
         {"api-listen", 0, OPTIONS_TEXT, &join.api_listen, "HOST:PORT", "api.listen (0.0.0.0:6443)"},
         {"hub-listen", 0, OPTIONS_TEXT, &join.hub_listen, "HOST:PORT",
          "hub.listen (0.0.0.0:10000)"},
@@ -332,7 +335,7 @@ int cluster_join(int argc, char **argv)
     char pki[PATH_BYTES];
     join.data = path_whole(words.count == 1 ? words.items[0] : join.data, data);
     join.pki = path_whole(join.pki, pki);
-    const char *wrong = join_check(&join);
+    const char *wrong = identity_keys_are(kind) ? join_check(&join) : "--key is ed25519 or ecdsa";
     if (wrong != NULL) {
         fprintf(stderr, "%s: %s\n", command_name, wrong);
         return OPTIONS_EXIT_USAGE;

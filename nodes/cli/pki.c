@@ -41,6 +41,15 @@ static int pki_exit(enum options_answer answer)
     return answer == OPTIONS_DONE ? OPTIONS_EXIT_OK : OPTIONS_EXIT_USAGE;
 }
 
+#define PKI_KIND_HELP                                                                              \
+    "ed25519, or ecdsa for clients that know no other, and releases before Ed25519 (ed25519)"
+
+static int pki_kind_unknown(const struct options_command *command, const char *kind)
+{
+    fprintf(stderr, "%s: --key is ed25519 or ecdsa, not \"%s\"\n", command->name, kind);
+    return OPTIONS_EXIT_USAGE;
+}
+
 static int64_t pki_until(int64_t days)
 {
     return (int64_t)time(NULL) + days * 86400;
@@ -51,10 +60,12 @@ static int pki_authority(int argc, char **argv)
     const char *out = NULL, *name = "kelp-ca";
     int64_t days = IDENTITY_AUTHORITY_DAYS;
     bool force = false;
+    const char *kind = "ed25519";
     const struct options_flag flags[] = {
         {"out", 'o', OPTIONS_TEXT, &out, "DIR", "where ca.crt and ca.key go"},
         {"name", 0, OPTIONS_TEXT, &name, "NAME", "common name of the authority (kelp-ca)"},
         {"days", 0, OPTIONS_NUMBER, &days, "N", "how long it is valid (36500)"},
+        {"key", 0, OPTIONS_TEXT, &kind, "KIND", PKI_KIND_HELP},
         {"force", 0, OPTIONS_FLAG, &force, NULL,
          "replace existing files: all certificates signed before become invalid"},
     };
@@ -68,6 +79,9 @@ static int pki_authority(int argc, char **argv)
     const enum options_answer answer = options_parse(&command, argc, argv, &words);
     if (answer != OPTIONS_RUN) {
         return pki_exit(answer);
+    }
+    if (!identity_keys_are(kind)) {
+        return pki_kind_unknown(&command, kind);
     }
     if (out == NULL) {
         return pki_missing(&command, "out");
@@ -95,12 +109,14 @@ static int pki_server(int argc, char **argv)
     struct options_list sans = {.count = 0}, words;
     int64_t days = IDENTITY_SERVER_DAYS;
     bool force = false;
+    const char *kind = "ed25519";
     const struct options_flag flags[] = {
         {"ca", 0, OPTIONS_TEXT, &authority, "DIR", "directory of the authority"},
         {"name", 0, OPTIONS_TEXT, &name, "NAME", "common name and file name, such as cloudcore-1"},
         {"san", 0, OPTIONS_TEXTS, &sans, "IP|DNS", "address or name that clients dial"},
         {"out", 'o', OPTIONS_TEXT, &out, "DIR", "where NAME.crt, NAME.key and ca.crt go"},
         {"days", 0, OPTIONS_NUMBER, &days, "N", "how long it is valid (36500)"},
+        {"key", 0, OPTIONS_TEXT, &kind, "KIND", PKI_KIND_HELP},
         {"force", 0, OPTIONS_FLAG, &force, NULL, "replace existing files"},
     };
     const struct options_command command = {.name = "kelp pki server",
@@ -110,6 +126,9 @@ static int pki_server(int argc, char **argv)
     const enum options_answer answer = options_parse(&command, argc, argv, &words);
     if (answer != OPTIONS_RUN) {
         return pki_exit(answer);
+    }
+    if (!identity_keys_are(kind)) {
+        return pki_kind_unknown(&command, kind);
     }
     if (authority == NULL || out == NULL || name == NULL || sans.count == 0) {
         return pki_missing(&command, authority == NULL ? "ca"
@@ -134,11 +153,13 @@ static int pki_node(int argc, char **argv)
     struct options_list words;
     int64_t days = IDENTITY_CLIENT_DAYS;
     bool force = false;
+    const char *kind = "ed25519";
     const struct options_flag flags[] = {
         {"ca", 0, OPTIONS_TEXT, &authority, "DIR", "directory of the authority"},
         {"node", 0, OPTIONS_TEXT, &node, "NAME", "name of the edge node; also the file name"},
         {"out", 'o', OPTIONS_TEXT, &out, "DIR", "where NAME.crt, NAME.key and ca.crt go"},
         {"days", 0, OPTIONS_NUMBER, &days, "N", "how long it is valid (365)"},
+        {"key", 0, OPTIONS_TEXT, &kind, "KIND", PKI_KIND_HELP},
         {"force", 0, OPTIONS_FLAG, &force, NULL, "replace existing files"},
     };
     const struct options_command command = {.name = "kelp pki node",
@@ -148,6 +169,9 @@ static int pki_node(int argc, char **argv)
     const enum options_answer answer = options_parse(&command, argc, argv, &words);
     if (answer != OPTIONS_RUN) {
         return pki_exit(answer);
+    }
+    if (!identity_keys_are(kind)) {
+        return pki_kind_unknown(&command, kind);
     }
     if (authority == NULL || out == NULL || node == NULL) {
         return pki_missing(&command, authority == NULL ? "ca" : out == NULL ? "out" : "node");
@@ -173,6 +197,7 @@ static int pki_client(int argc, char **argv)
     struct options_list groups = {.count = 0}, words;
     int64_t days = IDENTITY_CLIENT_DAYS;
     bool force = false;
+    const char *kind = "ed25519";
     const struct options_flag flags[] = {
         {"ca", 0, OPTIONS_TEXT, &authority, "DIR", "directory of the authority"},
         {"user", 0, OPTIONS_TEXT, &user, "NAME", "name of the user; also the file name"},
@@ -180,6 +205,7 @@ static int pki_client(int argc, char **argv)
          "group of the user; system:masters may do everything"},
         {"out", 'o', OPTIONS_TEXT, &out, "DIR", "where NAME.crt, NAME.key and ca.crt go"},
         {"days", 0, OPTIONS_NUMBER, &days, "N", "how long it is valid (365)"},
+        {"key", 0, OPTIONS_TEXT, &kind, "KIND", PKI_KIND_HELP},
         {"force", 0, OPTIONS_FLAG, &force, NULL, "replace existing files"},
     };
     const struct options_command command = {.name = "kelp pki client",
@@ -189,6 +215,9 @@ static int pki_client(int argc, char **argv)
     const enum options_answer answer = options_parse(&command, argc, argv, &words);
     if (answer != OPTIONS_RUN) {
         return pki_exit(answer);
+    }
+    if (!identity_keys_are(kind)) {
+        return pki_kind_unknown(&command, kind);
     }
     if (authority == NULL || out == NULL || user == NULL) {
         return pki_missing(&command, authority == NULL ? "ca" : out == NULL ? "out" : "user");

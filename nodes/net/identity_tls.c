@@ -224,11 +224,24 @@ static void identity_key_init(struct identity_key *key, int kind)
     key->kind = kind;
 }
 
+static int identity_kind_made = ED25519_TYPE;
+
+bool identity_keys_are(const char *kind)
+{
+    const bool ecdsa = strcmp(kind, "ecdsa") == 0;
+    if (!ecdsa && strcmp(kind, "ed25519") != 0) {
+        return false;
+    }
+    identity_kind_made = ecdsa ? ECC_TYPE : ED25519_TYPE;
+    return true;
+}
+
 /* A new one. Answers wolfSSL's code, 0: made. */
 static int identity_key_make(struct identity_key *key, WC_RNG *rng)
 {
-    identity_key_init(key, ED25519_TYPE);
-    return wc_ed25519_make_key(rng, ED25519_KEY_SIZE, &key->of.ed25519);
+    identity_key_init(key, identity_kind_made);
+    return key->kind == ED25519_TYPE ? wc_ed25519_make_key(rng, ED25519_KEY_SIZE, &key->of.ed25519)
+                                     : wc_ecc_make_key_ex(rng, 32, &key->of.ecdsa, ECC_SECP256R1);
 }
 
 /* A private key in PEM; its public half is made from it. False: of neither kind, and `key` is none. */

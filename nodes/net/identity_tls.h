@@ -59,6 +59,11 @@ struct identity_request {
     int64_t valid_until_s;
 };
 
+/* Of which kind the keys are that this process makes from now on: "ed25519", as it begins, or "ecdsa" (P-256), which is
+ * dearer by a half for both ends of a handshake, and which every TLS client and every release of ours knows.
+ *   answers   false: neither */
+bool identity_keys_are(const char *kind);
+
 /* Create an authority: DIRECTORY/ca.crt and DIRECTORY/ca.key. The directory is created (0700).
  *
  *   force    overwrite what is there; otherwise existing files are kept and the answer is IDENTITY_KEPT

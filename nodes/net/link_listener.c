@@ -206,7 +206,9 @@ static void link_listener_take(struct link_listener *listener, uv_os_sock_t file
         link_end_errno(link, status, "accept");
         return;
     }
-    if (listener->links_count > LIMIT_LINKS) {
+    if (listener->links_count > (link_context_role(listener->context) == LINK_LISTEN_REQUEST
+                                     ? LIMIT_LINKS_OPEN
+                                     : LIMIT_LINKS)) {
         link_end(link, STATUS_FULL, "too many connections");
         return;
     }

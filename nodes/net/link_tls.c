@@ -881,6 +881,8 @@ int link_session_peer(struct link_session *session, struct link_peer *out, char 
     int key_size = (int)sizeof key;
     if (wolfSSL_X509_get_pubkey_buffer(certificate, key, &key_size) == WOLFSSL_SUCCESS) {
         identity_key_sha256(bytes_of(key, (size_t)key_size), out->key);
+    } else if (status == 0) { /* nobody could say whether it is shut out */
+        status = link_refuse(reason, STATUS_IDENTITY, "the certificate of the peer has no key");
     }
     out->verified = status == 0;
     return status;

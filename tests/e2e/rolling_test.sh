@@ -21,10 +21,10 @@ leader() { local n; for n in 1 2 3; do [ "$(field $n leads)" = true ] && echo $n
 serves() { curl -sk --max-time 2 "https://127.0.0.$1:$((port + 11))/readyz" | holds -x ok; }
 named() { kube --server "https://kelp.test:$((port + 11))" "$@"; }
 
-# One port on three addresses, and certificates with the name.
+# One port on three addresses, and certificates with the name, of the other kind of key.
 for n in 1 2 3; do
     rm "$dir/pki/cloudcore-$n."*
-    kelp pki server --ca "$dir/pki" --name "cloudcore-$n" --san 127.0.0.1 --san "127.0.0.$n" --san kelp.test --out "$dir/pki" >/dev/null
+    kelp pki server --ca "$dir/pki" --name "cloudcore-$n" --san 127.0.0.1 --san "127.0.0.$n" --san kelp.test --out "$dir/pki" --key ecdsa >/dev/null
     sed -i "s/^api: .*/api: { listen: \"127.0.0.$n:$((port + 11))\" }/" "$dir/cloudcore-$n/cloudcore.yaml"
     quick restart "cloudcore-$n"
     within 20 serves $n || { echo "cloudcore-$n does not serve"; exit 1; }

@@ -462,7 +462,6 @@ int cloud_core_open(const struct cloud_core_config *config,
         status = core_level_check(core, reason);
     }
     if (status == 0) {
-        machine_tidy(&core->machine);
         core->version_told = core->machine.meta.version;
         core->forward_door = (struct forward_door){
             .context = core,
@@ -500,6 +499,7 @@ int cloud_core_open(const struct cloud_core_config *config,
         cloud_core_close(core);
         return status;
     }
+    machine_tidy(&core->machine);
     *out = core;
     return 0;
 }
@@ -737,9 +737,9 @@ uint64_t cloud_core_run(struct cloud_core *core, struct cloud_core_time now)
             core->ops.changed(core->ops.context, core->version_told);
         }
     }
-    /* A single replica agrees with itself inside of replica_flush. */
+    /* A follower applies inside of replica_flush: its own records, and readers who waited for that. */
     const bool more = core->done_head != NULL || core->turn_first != NULL ||
-                      core->leadership_moved ||
+                      core->leadership_moved || forward_reader_ready(core->forward) ||
                       (core->entries_head != NULL && core->stalled == NULL);
     return more ? now.mono_ms : next;
 }

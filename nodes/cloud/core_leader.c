@@ -161,7 +161,11 @@ static void core_on_node_verdict(void *context, uint64_t tag, int status, int ou
     (void)tag;
     (void)value;
     const bool accepted = status == 0 && outcome_accepted((enum outcome)outcome);
-    liveness_on_verdict(&verdict->core->liveness, verdict->name, verdict->reachable, accepted);
+    if (status == 0 && outcome == REFUSED_MISSING) { /* deleted while its history was forgotten */
+        liveness_remove_node(&verdict->core->liveness, verdict->name);
+    } else {
+        liveness_on_verdict(&verdict->core->liveness, verdict->name, verdict->reachable, accepted);
+    }
     free(verdict);
 }
 

@@ -487,6 +487,16 @@ static void forward_ask(struct forwarder *forward, uint64_t now_ms)
     }
 }
 
+bool forward_reader_ready(const struct forwarder *forward)
+{
+    const struct forward_reader *reader = forward->readers;
+    const uint64_t applied = reader == NULL ? 0 : forward->door->applied(forward->door->context);
+    while (reader != NULL && (reader->index == 0 || reader->index > applied)) {
+        reader = reader->next;
+    }
+    return reader != NULL;
+}
+
 /* Readers that are caught up with, or overdue. */
 static void forward_end_readers(struct forwarder *forward, uint64_t now_ms)
 {

@@ -112,6 +112,9 @@ int forward_on_peer(struct forwarder *forward, uint64_t from, uint16_t kind, str
  *   answers   mono_ms of the next deadline; UINT64_MAX: none */
 uint64_t forward_run(struct forwarder *forward, uint64_t now_ms);
 
+/* Whether a reader waits whose state is here: forward_run calls it back. */
+bool forward_reader_ready(const struct forwarder *forward);
+
 /* Records that wait for their result. */
 uint32_t forward_count(const struct forwarder *forward);
 

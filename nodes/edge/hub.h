@@ -21,7 +21,9 @@
 #include "schemas/limits.h"
 
 #define HUB_DIAL_MS        20000u /* connecting and shaking hands */
-#define HUB_WELCOME_MS     30000u /* from Hello to Welcome: it takes an agreement in the cloud */
+/* From Hello to Welcome: it takes an agreement in the cloud. Less than a new leader's grace (half of session.unreachable,
+ * 20 s): an edge that greets a cloudcore which loses power just then is elsewhere before anybody calls it unreachable. */
+#define HUB_WELCOME_MS     12000u
 #define HUB_BACKOFF_MS     500u
 #define HUB_BACKOFF_MS_MAX 30000u
 #define HUB_SNAPSHOT_MS    2000u /* before we come back for a snapshot; doubles up to the largest

@@ -7,7 +7,7 @@
 #   away_test.sh PORT [OBJECTS]
 . "$(dirname "$0")/lib.sh"
 begin fake "$1"
-objects=${2:-50}
+objects=${2:-100}
 quick --runtime fake start >/dev/null || exit 1
 dir=$home/k
 data() { echo "$dir/cloudcore-$1/data"; }

@@ -6,7 +6,7 @@
  *      the same kind, one row for a record, in batches as large
  *   4. processor time is the process's, compactions of RocksDB included; both stores are flushed before it is read
  *
- *     apply_bench [--directory DIR] [--records N] [-o table|json]
+ *     apply_bench [--directory DIR] [--records N] [--keys N] [-o table|json]
  *
  * Every replica does this work for each record that the group agrees on, so it bounds what `commit` can show.
  */
@@ -30,6 +30,7 @@
 static const uint32_t batches[] = {1, 10, 100, 1000};
 static const char *directory = "/tmp";
 static uint32_t records = 100000;
+static uint32_t keys; /* they repeat after so many; 0: after a round */
 static bool as_rows;
 static struct rows document;
 static uint64_t noise = 88172645463325252u;
@@ -108,7 +109,7 @@ static struct bytes command_new(struct codec *codec, uint64_t sequence, uint32_t
     CHECK(list != NULL);
     codec_reset(codec);
     for (uint32_t i = 0; i < count; i++) {
-        const char *name = codec_print(codec, "c%u", first + i);
+        const char *name = codec_print(codec, "c%u", keys == 0 ? first + i : (first + i) % keys);
         list[i] = put_record(codec, codec_print(codec, "/configmaps/default/%s", name), name);
     }
     const struct command command = {.time_ms = 1,
@@ -208,7 +209,7 @@ static void rows_run(uint32_t batch, struct cost *costs)
                 uint64_t body[BODY_BYTES / 8];
                 char key[64];
                 body_fill(body);
-                snprintf(key, sizeof key, "/configmaps/default/c%u", k);
+                snprintf(key, sizeof key, "/configmaps/default/c%u", keys == 0 ? k : k % keys);
                 store_put(store, 0, bytes_text(key), bytes_of((const uint8_t *)body, sizeof body));
             }
             int status;
@@ -258,9 +259,10 @@ static void cost_tell(uint32_t batch, uint32_t round, const struct cost *ours,
 
 static void usage(FILE *out)
 {
-    fputs("usage: bench/run apply [--directory DIR] [--records N] [-o table|json]\n"
+    fputs("usage: bench/run apply [--directory DIR] [--records N] [--keys N] [-o table|json]\n"
           "What the cloud's state machine costs for each record, beside a plain row in the same "
-          "store.\n",
+          "store. Keys repeat\nafter --keys (all are new in the first round, and the same in the "
+          "second).\n",
           out);
 }
 
@@ -268,6 +270,7 @@ static bool options_read(int count, char **words)
 {
     static const struct option options[] = {{"directory", required_argument, NULL, 'd'},
                                             {"records", required_argument, NULL, 'n'},
+                                            {"keys", required_argument, NULL, 'k'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     for (int letter; (letter = getopt_long(count, words, "o:h", options, NULL)) != -1;) {
@@ -277,6 +280,9 @@ static bool options_read(int count, char **words)
             break;
         case 'n':
             records = (uint32_t)strtoul(optarg, NULL, 10) / 1000 * 1000;
+            break;
+        case 'k':
+            keys = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         case 'o':
             as_rows = strcmp(optarg, "json") == 0;

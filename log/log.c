@@ -575,6 +575,11 @@ static bool log_fits(const struct log *log, uint64_t total)
     return wanted <= room + more * usable;
 }
 
+bool log_has_room(const struct log *log, uint32_t frames, uint64_t payload_bytes)
+{
+    return log_fits(log, payload_bytes + frames * segment_frame_bytes(7));
+}
+
 int log_append(struct log *log, struct log_request *request, const struct log_entry *entries,
                uint32_t entry_count)
 {

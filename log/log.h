@@ -269,6 +269,9 @@ int log_open(struct log *log, struct disk *disk, const struct log_options *optio
  */
 int log_append(struct log *log, struct log_request *request, const struct log_entry *entries,
                uint32_t entry_count);
+/* Whether there is room for so many frames with payloads of so many bytes together: false where log_append would answer
+ * -ENOSPC to them. */
+bool log_has_room(const struct log *log, uint32_t frames, uint64_t payload_bytes);
 
 /* Drop all frames from `index` on; the next append receives it. Frames that were never there
  * (index == index_next) are no error. Cursors see it at once; a crash before the callback may

@@ -80,6 +80,7 @@ struct replica {
     uint32_t proposal_count;
     uint64_t proposal_bytes;
     uint64_t gathered_bytes;
+    uint32_t gathered_count;
     struct raft_buffer *buffers; /* LIMIT_PROPOSALS, for proposals_leave */
 
     struct raft_reads reads;
@@ -180,6 +181,7 @@ static void proposals_finish_gathered(struct replica *replica, int status)
     }
     proposals_finish(replica, &replica->gathered, status);
     replica->gathered_bytes = 0;
+    replica->gathered_count = 0;
 }
 
 /* Of those that left together libraft tells of the first: that it is applied, or that leadership is lost.
@@ -245,6 +247,7 @@ static void proposals_leave(struct replica *replica)
     replica->flying.tail = replica->gathered.tail;
     queue_init(&replica->gathered);
     replica->gathered_bytes = 0;
+    replica->gathered_count = 0;
 }
 
 static void change_on_done(struct raft_change *request, int result)
@@ -563,6 +566,7 @@ int replica_propose(struct replica *replica, struct bytes command,
                     void (*callback)(void *context, int status, uint64_t index), void *context)
 {
     CHECK(command.size > 0);
+    CHECK(!replica->fsm.applying);
     if (replica->ended) {
         return STATUS_CLOSING;
     }
@@ -582,9 +586,16 @@ int replica_propose(struct replica *replica, struct bytes command,
         return STATUS_FULL;
     }
 
+    /* The log takes what leaves together as a whole or not at all: who would be too much is told at once, a full disk
+     * does not heal within a turn, and takes none of the others with him. */
+    const size_t size = (command.size + ENTRY_MULTIPLE - 1) / ENTRY_MULTIPLE * ENTRY_MULTIPLE;
+    if (replica->gathered_count > 0 &&
+        !raft_io_fits(&replica->io, replica->gathered_count + 1, replica->gathered_bytes + size)) {
+        return -ENOSPC;
+    }
+
     struct replica_proposal *proposal = replica->proposals_free;
     replica->proposals_free = proposal->next;
-    const size_t size = (command.size + ENTRY_MULTIPLE - 1) / ENTRY_MULTIPLE * ENTRY_MULTIPLE;
     proposal->buffer = (struct raft_buffer){.base = raft_malloc(size), .len = size};
     CHECK(proposal->buffer.base != NULL);
     memcpy(proposal->buffer.base, command.data, command.size);
@@ -595,6 +606,7 @@ int replica_propose(struct replica *replica, struct bytes command,
     replica->proposal_count++;
     replica->proposal_bytes += command.size;
     replica->gathered_bytes += size;
+    replica->gathered_count++;
     queue_push(&replica->gathered, proposal);
     if (replica->gathered_bytes >= LIMIT_LOG_EARLY_BYTES) {
         replica_enter(replica); /* the disk need not wait for the rest of the turn */

@@ -871,6 +871,11 @@ int raft_io_room(const struct replica_io *io)
     return io->writes_head != NULL ? io->writes_status : 0;
 }
 
+bool raft_io_fits(const struct replica_io *io, uint32_t count, uint64_t bytes)
+{
+    return log_has_room(io->log, count, bytes);
+}
+
 bool raft_io_busy(const struct replica_io *io)
 {
     return io->writes_flying > 0;

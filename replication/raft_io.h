@@ -141,6 +141,8 @@ bool raft_io_settle(struct replica_io *io);
 
 /* Why the log takes nothing: 0, STATUS_FULL or -ENOSPC. */
 int raft_io_room(const struct replica_io *io);
+/* Whether so many commands of so many bytes together can be one append. */
+bool raft_io_fits(const struct replica_io *io, uint32_t count, uint64_t bytes);
 /* Something is with the log or the pool. */
 bool raft_io_busy(const struct replica_io *io);
 

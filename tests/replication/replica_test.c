@@ -1628,6 +1628,33 @@ static void test_a_full_disk_is_not_the_end(void **state)
     assert_int_equal(propose(&f, 0, 8), 0);
 }
 
+/* Claim: where the log has room for some of what one turn proposes, those happen, and the others are told at once; none
+ * waits for space that does not come. */
+static void test_a_turn_takes_what_fits(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, 1);
+    assert_int_equal(boot(&f), 0);
+    run_for(&f, 100);
+    f.disk.capacity_bytes = 1; /* whatever grows meets it */
+    uint32_t accepted = 0;
+    int status = 0;
+    while (status == 0 && accepted < 100000) {
+        for (uint32_t i = 0; i < 100 && status == 0; i++) {
+            status = propose(&f, accepted, 64);
+            accepted += status == 0;
+        }
+        run_for(&f, 20);
+    }
+    assert_int_equal(status, -ENOSPC);
+    assert_true(accepted % 100 > 0); /* in the middle of a turn */
+    run_for(&f, 500);
+    assert_int_equal(f.done, accepted);
+    assert_int_equal(f.done_status_bad, 0);
+    assert_int_equal(f.fatal_status, 0);
+}
+
 /* Claim: closing ends what waits, also what did not leave, lets the writes finish, and leaves a log that opens
  * again. */
 static void test_close(void **state)
@@ -1713,6 +1740,7 @@ int main(void)
         cmocka_unit_test(test_a_snapshot_that_needs_files_is_refused),
         cmocka_unit_test(test_a_failing_disk_is_the_end),
         cmocka_unit_test(test_a_full_disk_is_not_the_end),
+        cmocka_unit_test(test_a_turn_takes_what_fits),
         cmocka_unit_test(test_close),
         cmocka_unit_test(test_close_ends_reads),
     };

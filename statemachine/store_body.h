@@ -169,6 +169,26 @@ void store_cache_commit(struct store_cache *cache, const struct hash_table *batc
 /* Forget all rows, and give their memory back. Tables and bound stay. */
 void store_cache_clear(struct store_cache *cache);
 
+/* -- between store.c and store_iterator.c --------------------------------------------------------- */
+
+/* Table and key as the bodies know them, in `memory`. */
+struct bytes store_full_key(uint8_t memory[static STORE_FULL_KEY_BYTES], unsigned table,
+                            struct bytes key);
+/* The first key behind all that start with this prefix, made of its own bytes. There is one: the
+ * first byte is the number of a table. */
+struct bytes store_key_behind(uint8_t *prefix, size_t size);
+/* The open batch, where this reader sees it. */
+const struct tree *store_reader_batch(const struct store_reader *reader);
+/* What the open batch removes below itself, where this reader sees it. */
+const struct tree *store_reader_gone(const struct store_reader *reader);
+/* The range that holds this full key; NULL: there is none. */
+const struct tree_row *store_gone_find(const struct tree *gone, struct bytes key);
+/* Where what this reader reads of the body is kept; NULL: it is not. */
+struct store_kept *store_reader_kept(const struct store_reader *reader);
+/* Over lower <= key < upper, full keys of one table, copied. `few`: as store_iterate_few. */
+struct store_iterator *store_iterator_between(struct store_reader *reader, struct bytes lower,
+                                              struct bytes upper, bool few);
+
 /* Keep the words of a failure. Any thread. */
 void store_fail(struct store *store, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -76,17 +76,8 @@ static void issue_ecdsa(const char *authority, const char *name, const char *com
     snprintf(path, sizeof path, "%s/%s.pub", authority, name);
     key[read_file(support_path(path), (uint8_t *)key, sizeof key)] = '\0';
     const char *const group = server ? "kelp:cloudcores" : "system:nodes";
-    const struct identity_request request = {
-        .common_name = common_name,
-        .groups = &group,
-        .groups_count = 1,
-        .sans = sans,
-        .sans_count = sans_count,
-        .server = server,
-        .client = true,
-        .valid_from_s = time(NULL) - 7200,
-        .valid_until_s = time(NULL) + 86400,
-    };
+    const struct identity_request request =
+        support_request(common_name, &group, sans, sans_count, server);
     char crt[128], authority_key[128];
     snprintf(crt, sizeof crt, "%s/ca.crt", authority);
     snprintf(authority_key, sizeof authority_key, "%s/ca.key", authority);
@@ -104,17 +95,8 @@ static void issue_ours(const char *authority, const char *name, const char *comm
 {
     char reason[IDENTITY_REASON_BYTES] = "";
     const char *const group = server ? "kelp:cloudcores" : "system:nodes";
-    const struct identity_request request = {
-        .common_name = common_name,
-        .groups = &group,
-        .groups_count = 1,
-        .sans = sans,
-        .sans_count = sans_count,
-        .server = server,
-        .client = true,
-        .valid_from_s = time(NULL) - 7200,
-        .valid_until_s = time(NULL) + 86400,
-    };
+    const struct identity_request request =
+        support_request(common_name, &group, sans, sans_count, server);
     if (identity_issue(support_path(authority), &request, support_path(authority), name, false,
                        reason) != IDENTITY_MADE) {
         fail_msg("%s: %s", name, reason);

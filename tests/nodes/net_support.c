@@ -21,22 +21,31 @@ const char *support_path(const char *name)
     return path;
 }
 
+struct identity_request support_request(const char *common_name, const char *const *group,
+                                        const char *const *sans, size_t sans_count, bool server)
+{
+    return (struct identity_request){
+        .common_name = common_name,
+        .groups = group,
+        .groups_count = 1,
+        .sans = sans,
+        .sans_count = sans_count,
+        .server = server,
+        .client = true,
+        .valid_from_s = time(NULL) - 7200,
+        .valid_until_s = time(NULL) + 86400,
+    };
+}
+
 static void support_issue(const char *authority, const char *name, const char *common_name,
                           const char *group, const char *const *sans, size_t sans_count,
                           bool server, bool client, int64_t until_s)
 {
     char reason[IDENTITY_REASON_BYTES] = "";
-    const struct identity_request request = {
-        .common_name = common_name,
-        .groups = &group,
-        .groups_count = 1,
-        .sans = sans,
-        .sans_count = sans_count,
-        .server = server,
-        .client = client,
-        .valid_from_s = time(NULL) - 7200,
-        .valid_until_s = time(NULL) + until_s,
-    };
+    struct identity_request request =
+        support_request(common_name, &group, sans, sans_count, server);
+    request.client = client;
+    request.valid_until_s = time(NULL) + until_s;
     if (identity_issue(support_path(authority), &request, support_path(authority), name, false,
                        reason) != IDENTITY_MADE) {
         fail_msg("%s: %s", name, reason);

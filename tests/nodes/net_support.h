@@ -3,6 +3,7 @@
 #ifndef KELP_TESTS_NODES_NET_SUPPORT_H
 #define KELP_TESTS_NODES_NET_SUPPORT_H
 
+#include "nodes/net/identity_tls.h"
 #include "nodes/net/link_tls.h"
 
 #include <setjmp.h>
@@ -16,6 +17,10 @@
  * client), server_only (no clientAuth); signed by foreign: stranger. Group set-up and tear-down. */
 int support_set_up(void **state);
 int support_tear_down(void **state);
+
+/* What to ask of an authority for a certificate of one day, for a client, and for a server too if `server`. All lent. */
+struct identity_request support_request(const char *common_name, const char *const *group,
+                                        const char *const *sans, size_t sans_count, bool server);
 
 /* Path of a file in that directory; good until sixteen more were asked for. */
 const char *support_path(const char *name);

@@ -404,16 +404,22 @@ static void lead(struct fixture *f)
     assert_int_equal(replica_role(f->replica), REPLICA_LEADER);
 }
 
+/* A follower says that it has so much. */
+static void acknowledge_as(struct fixture *f, uint64_t id, uint64_t index, uint64_t features)
+{
+    const struct raft_wire result = {.type = 2,
+                                     .server_id = id,
+                                     .server_address = id == 2 ? "two" : "three",
+                                     .term = replica_term(f->replica),
+                                     .last_log_index = index,
+                                     .features = features};
+    hear(f, &result);
+}
+
 /* Replica 2 says that it has all that was offered to it. */
 static void acknowledge(struct fixture *f, uint64_t features)
 {
-    const struct raft_wire result = {.type = 2,
-                                     .server_id = 2,
-                                     .server_address = "two",
-                                     .term = replica_term(f->replica),
-                                     .last_log_index = f->offered,
-                                     .features = features};
-    hear(f, &result);
+    acknowledge_as(f, 2, f->offered, features);
 }
 
 /* Claim: at the end of the turn in which a follower's answer made an entry agreed on, it is told so, once, without a
@@ -508,17 +514,6 @@ static void test_commands_of_a_turn_leave_together(void **state)
     codec_destroy(f.codec);
 }
 
-/* Replica 3 says that it has so much. */
-static void acknowledge_third(struct fixture *f, uint64_t index)
-{
-    const struct raft_wire result = {.type = 2,
-                                     .server_id = 3,
-                                     .server_address = "three",
-                                     .term = replica_term(f->replica),
-                                     .last_log_index = index};
-    hear(f, &result);
-}
-
 /* Claim: what two followers get alike is built once, and what they do not is not. Method: the second has answered
  * everything, or has not, so that it needs to be told what is agreed on as well. */
 static void test_what_followers_get_alike_is_built_once(void **state)
@@ -531,7 +526,7 @@ static void test_what_followers_get_alike_is_built_once(void **state)
     lead(&f);
     run_for(&f, 100);
     acknowledge(&f, 0);
-    acknowledge_third(&f, f.offered);
+    acknowledge_as(&f, 3, f.offered, 0);
     replica_flush(f.replica);
     uint32_t sent = f.sent;
     f.agains[3] = 0;
@@ -546,7 +541,7 @@ static void test_what_followers_get_alike_is_built_once(void **state)
     replica_flush(f.replica); /* the news is for 2 alone, that 3 has it is not known */
     assert_int_equal(f.sent, sent + 1);
     assert_int_equal(f.agains[3], 1);
-    acknowledge_third(&f, f.offered);
+    acknowledge_as(&f, 3, f.offered, 0);
     replica_flush(f.replica); /* and now for 3 alone: but it is what 2 was told */
     assert_int_equal(f.sent, sent + 1);
     assert_int_equal(f.agains[3], 2);
